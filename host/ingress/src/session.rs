@@ -1,0 +1,228 @@
+//! What a driver sees of the host: a place to hand readings over, and where replies and commands come from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use sandbar_reading::{Command, DeliveryId, Inbound, Message, Name, Receipt, Refused, StateWrite, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// What takes readings over for an ingress: the pipeline, or a test's stand-in.
+pub trait Intake: Send + Sync + 'static {
+    /// Returns once the reading is on disk, together with `keep`, the driver's own state.
+    fn accept(
+        &self,
+        ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> BoxFuture<'_, Result<Accepted, Refused>>;
+
+    /// Writes a driver's state without a reading; returns once it is on disk.
+    fn keep(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>>;
+
+    /// A value of the driver's state, as last committed.
+    fn kept(&self, ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused>;
+
+    /// The names of the driver's state that begin with `prefix`, sorted.
+    fn kept_names(&self, ingress: &Name, prefix: &str) -> Result<Vec<Box<str>>, Refused>;
+
+    /// From now on commands for `device` go to the returned attachment; the last one attached gets them.
+    fn attach(&self, ingress: &Name, device: &str) -> Attachment;
+
+    fn now(&self) -> Timestamp;
+
+    /// The most bytes of payload that a reading may have.
+    fn reading_max(&self) -> usize;
+}
+
+/// One run of a driver. Clones are the same session.
+#[derive(Clone)]
+pub struct Session {
+    ingress: Name,
+    intake: Arc<dyn Intake>,
+    stop: CancellationToken,
+    accepted: Arc<AtomicU64>,
+}
+
+impl Session {
+    pub fn new(ingress: Name, intake: Arc<dyn Intake>, stop: CancellationToken) -> Self {
+        Self { ingress, intake, stop, accepted: Arc::default() }
+    }
+
+    /// The ingress that this is a session of.
+    pub fn ingress(&self) -> &Name {
+        &self.ingress
+    }
+
+    /// Takes a reading over. The peer may be acknowledged once this returned a receipt, not before.
+    /// Many may be in flight at once: they share a commit, and are journaled in the order of the calls.
+    pub async fn accept(&self, inbound: Inbound) -> Result<Accepted, Refused> {
+        self.accept_keeping(inbound, Vec::new()).await
+    }
+
+    /// The same, and writes the driver's own state in the same transaction.
+    pub async fn accept_keeping(&self, inbound: Inbound, keep: Vec<StateWrite>) -> Result<Accepted, Refused> {
+        let limit = self.intake.reading_max();
+        if inbound.payload.len() > limit {
+            return Err(Refused::TooLarge { size: inbound.payload.len(), limit });
+        }
+        if self.stop.is_cancelled() {
+            return Err(Refused::Stopping);
+        }
+        let accepted = self.intake.accept(self.ingress.clone(), inbound, keep).await?;
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Ok(accepted)
+    }
+
+    /// Writes the driver's own state; returns once it is on disk.
+    pub async fn keep(&self, keep: Vec<StateWrite>) -> Result<(), Refused> {
+        self.intake.keep(self.ingress.clone(), keep).await
+    }
+
+    /// A value of the driver's own state, as last committed.
+    pub fn kept(&self, name: &str) -> Result<Option<Bytes>, Refused> {
+        self.intake.kept(&self.ingress, name)
+    }
+
+    /// The names of the driver's own state that begin with `prefix`, sorted.
+    pub fn kept_names(&self, prefix: &str) -> Result<Vec<Box<str>>, Refused> {
+        self.intake.kept_names(&self.ingress, prefix)
+    }
+
+    /// Says that `device` can be reached through this session, until the attachment is dropped.
+    pub fn attach(&self, device: &str) -> Attachment {
+        self.intake.attach(&self.ingress, device)
+    }
+
+    /// Resolves when the session is to end: stop accepting, finish what is in flight, return.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.intake.now()
+    }
+
+    /// The most bytes of payload that a reading may have: larger ones need not be read to their end.
+    pub fn reading_max(&self) -> usize {
+        self.intake.reading_max()
+    }
+
+    /// How many readings this session has had accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+/// What a driver gets for an inbound that was taken.
+#[derive(Debug)]
+pub struct Accepted {
+    pub receipt: Receipt,
+    /// There if a route that matched says `reply = true`.
+    pub replies: Option<Replies>,
+}
+
+/// The handlers' answers to one reading. Ends when no more can come.
+#[derive(Debug)]
+pub struct Replies(mpsc::Receiver<Answer>);
+
+/// What a handler has to say to the sender of a reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Reply(Message),
+    /// The handler refused the reading for good, or it was given up on.
+    Rejected(String),
+    /// The handler failed, and will be called again.
+    Retrying(String),
+}
+
+impl Replies {
+    /// How many answers may wait for a sender that is slow to take them; more are dropped.
+    const WAITING_MAX: usize = 16;
+
+    pub fn channel() -> (mpsc::Sender<Answer>, Self) {
+        let (answers, replies) = mpsc::channel(Self::WAITING_MAX);
+        (answers, Self(replies))
+    }
+
+    pub async fn next(&mut self) -> Option<Answer> {
+        self.0.recv().await
+    }
+}
+
+/// A device's place in a session; commands for the device arrive here one after the other.
+#[derive(Debug)]
+pub struct Attachment {
+    commands: mpsc::Receiver<CommandOffer>,
+    _detach: DetachOnDrop,
+}
+
+/// A command to carry out, and where to say how it went. Dropped without an answer, it is offered again.
+#[derive(Debug)]
+pub struct CommandOffer {
+    /// The same at every attempt.
+    pub id: DeliveryId,
+    pub command: Command,
+    done: oneshot::Sender<Result<(), CommandError>>,
+}
+
+/// Each variant is what the host does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Offer it again later.
+    #[error("{0}")]
+    Retry(String),
+    /// The device will never take it: dead letter.
+    #[error("{0}")]
+    Reject(String),
+}
+
+struct DetachOnDrop(Option<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for DetachOnDrop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DetachOnDrop")
+    }
+}
+
+impl Drop for DetachOnDrop {
+    fn drop(&mut self) {
+        if let Some(detach) = self.0.take() {
+            detach();
+        }
+    }
+}
+
+impl Attachment {
+    /// `detach` is called when the attachment is dropped.
+    pub fn new(commands: mpsc::Receiver<CommandOffer>, detach: impl FnOnce() + Send + 'static) -> Self {
+        Self { commands, _detach: DetachOnDrop(Some(Box::new(detach))) }
+    }
+
+    /// `None` once another session has attached the device.
+    pub async fn next(&mut self) -> Option<CommandOffer> {
+        self.commands.recv().await
+    }
+}
+
+impl CommandOffer {
+    pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
+        let (done, result) = oneshot::channel();
+        (Self { id, command, done }, result)
+    }
+
+    /// The device took it.
+    pub fn acknowledge(self) {
+        let _ = self.done.send(Ok(()));
+    }
+
+    pub fn fail(self, error: CommandError) {
+        let _ = self.done.send(Err(error));
+    }
+}

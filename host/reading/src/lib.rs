@@ -1,0 +1,27 @@
+//! What a reading is. No I/O, no async: every other crate of the host speaks in these types.
+
+mod accept;
+mod attributes;
+mod config;
+mod content_type;
+mod filter;
+mod id;
+mod name;
+mod output;
+mod reading;
+mod state;
+mod time;
+mod topic;
+
+pub use accept::{Receipt, Refused};
+pub use attributes::{Attributes, RESERVED_PREFIX};
+pub use config::{ConfigError, settings};
+pub use content_type::{ContentType, ContentTypeError};
+pub use filter::{FilterError, TopicFilter, TopicTree};
+pub use id::{DeadLetterId, DeliveryId, IdError, IdGenerator, ReadingId};
+pub use name::{Name, NameError};
+pub use output::{Command, Delivery, Failure, Message, Output, Target};
+pub use reading::{Inbound, Lineage, Reading};
+pub use state::{Scope, StateWrite};
+pub use time::{Clock, SystemClock, Timestamp, TimestampError};
+pub use topic::{Topic, TopicError};

@@ -1,0 +1,2 @@
+mod change;
+pub use change::*;
