@@ -1,12 +1,13 @@
 //! What a driver sees of the host: a place to hand readings over, and where replies and commands come from.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use sandbar_reading::{Command, DeliveryId, Inbound, Message, Name, Receipt, Refused, StateWrite, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What takes readings over for an ingress: the pipeline, or a test's stand-in.
@@ -43,12 +44,58 @@ pub struct Session {
     ingress: Name,
     intake: Arc<dyn Intake>,
     stop: CancellationToken,
+    link: Arc<watch::Sender<Link>>,
+    /// Of this session and those before it.
     accepted: Arc<AtomicU64>,
+    accepted_before: u64,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    #[default]
+    Down,
+    Up {
+        /// Where a driver that listens can be reached.
+        address: Option<SocketAddr>,
+    },
 }
 
 impl Session {
     pub fn new(ingress: Name, intake: Arc<dyn Intake>, stop: CancellationToken) -> Self {
-        Self { ingress, intake, stop, accepted: Arc::default() }
+        Self::counting(ingress, intake, stop, Arc::default())
+    }
+
+    /// A session after others, whose readings `accepted` has counted.
+    pub(crate) fn counting(
+        ingress: Name,
+        intake: Arc<dyn Intake>,
+        stop: CancellationToken,
+        accepted: Arc<AtomicU64>,
+    ) -> Self {
+        let accepted_before = accepted.load(Ordering::Relaxed);
+        Self { ingress, intake, stop, link: Arc::default(), accepted, accepted_before }
+    }
+
+    /// The driver says that it is connected, or does what it does; an accepted reading says it too.
+    pub fn ready(&self) {
+        self.link.send_if_modified(|link| {
+            let came_up = *link == Link::Down;
+            if came_up {
+                *link = Link::Up { address: None };
+            }
+            came_up
+        });
+    }
+
+    /// The driver says that it listens at `address`: the real one, also if it asked for port 0.
+    pub fn bound(&self, address: SocketAddr) {
+        self.link.send_replace(Link::Up { address: Some(address) });
+    }
+
+    /// How far the session has come, for those who watch it.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
     }
 
     /// The ingress that this is a session of.
@@ -72,7 +119,9 @@ impl Session {
             return Err(Refused::Stopping);
         }
         let accepted = self.intake.accept(self.ingress.clone(), inbound, keep).await?;
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.accepted.fetch_add(1, Ordering::Relaxed) == self.accepted_before {
+            self.ready();
+        }
         Ok(accepted)
     }
 
@@ -116,7 +165,7 @@ impl Session {
 
     /// How many readings this session has had accepted.
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.accepted.load(Ordering::Relaxed) - self.accepted_before
     }
 }
 

@@ -1,0 +1,3 @@
+//! One module a driver.
+
+pub(crate) mod simulator;
