@@ -1,5 +1,15 @@
-//! Sinks: one file a kind, and what they share.
+//! Sinks: what takes messages out. One file a kind, and what they share.
+//!
+//! A sink sees deliveries and nothing else of the host: the outbox keeps them, and retries. Adding one is a
+//! file under `kinds/`, its line in `kinds/mod.rs`, and its name in `registry.rs`.
 
+#[cfg(test)]
+mod contract;
+mod encode;
+mod kinds;
+mod registry;
 mod sink;
+mod tls;
 
+pub use registry::{AnySink, Kind, build, kinds};
 pub use sink::{Cause, DeliveryError, Sink};

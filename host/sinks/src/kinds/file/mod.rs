@@ -1,0 +1,99 @@
+//! Messages as lines of a file.
+
+mod appender;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::num::{NonZeroU16, NonZeroU64};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sandbar_reading::{Clock, ConfigError, Delivery, SystemClock};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{Cause, DeliveryError, Sink, encode};
+use writer::{Line, Settings, Writer};
+
+/// Appends to one file, which no other process may write to at the same time.
+#[derive(Debug)]
+pub(crate) struct File {
+    writer: Arc<Mutex<Writer>>,
+}
+
+/// One JSON object a line: time, topic, device, content_type, attributes, payload (or payload_base64), route,
+/// reading, id. A message counts as delivered once its line is synced to the disk. None of the last 10,000
+/// lines is written a second time, also after a crash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The file. Its folder is made if there is none.
+    path: PathBuf,
+    /// A file that would grow above this becomes `<path>.1`, and that one `<path>.2`.
+    #[serde(default = "default_rotate_bytes")]
+    rotate_bytes: NonZeroU64,
+    /// So does a file whose first line is older than this, when the next message comes. Never by default.
+    #[serde(default)]
+    rotate_after_s: Option<NonZeroU64>,
+    /// So many rotated files are kept, 1 to 1000; older ones are deleted.
+    #[serde(default = "default_keep")]
+    keep: NonZeroU16,
+}
+
+const fn default_rotate_bytes() -> NonZeroU64 {
+    NonZeroU64::new(64 << 20).expect("not 0")
+}
+
+const fn default_keep() -> NonZeroU16 {
+    NonZeroU16::new(8).expect("not 0")
+}
+
+impl Sink for File {
+    const NAME: &'static str = "file";
+    const EXAMPLE: &'static str = r#"path = "/var/lib/sandbar/messages.jsonl"
+rotate_bytes = 67108864
+rotate_after_s = 86400
+keep = 8
+"#;
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, ConfigError> {
+        if config.path.file_name().is_none() || config.path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(ConfigError::at("path", "must name a file"));
+        }
+        if config.keep.get() > 1000 {
+            return Err(ConfigError::at("keep", "must be at most 1000"));
+        }
+        let settings = Settings {
+            path: config.path,
+            rotate_bytes: config.rotate_bytes.get(),
+            rotate_after: config.rotate_after_s.map(|seconds| Duration::from_secs(seconds.get())),
+            keep: config.keep.get(),
+        };
+        Ok(Self { writer: Arc::new(Mutex::new(Writer::new(settings))) })
+    }
+
+    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+        let lines: Vec<_> = batch.iter().map(line).collect();
+        let writer = Arc::clone(&self.writer);
+        // Goes on to its end if this future is dropped; who comes next waits for it, and finds the ids.
+        let written = tokio::task::spawn_blocking(move || writer.lock().write(&lines, SystemClock.now()));
+        let retry = |delivered, cause| DeliveryError::Retry { delivered, after: None, cause };
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failed)) => Err(retry(failed.written, Cause::of(&failed.doing, &failed.source))),
+            Err(error) => Err(retry(0, Cause::of("writing", &error))),
+        }
+    }
+}
+
+fn line(delivery: &Delivery) -> Line {
+    let mut text = Vec::new();
+    encode::json(delivery, &mut text);
+    text.push(b'\n');
+    Line { id: delivery.id, text }
+}

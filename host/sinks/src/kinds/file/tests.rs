@@ -1,0 +1,196 @@
+use std::fs;
+use std::path::PathBuf;
+
+use sandbar_reading::DeliveryId;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::contract::{self, Behaviour, FarEnd, deliveries, delivery};
+
+/// A folder that can be taken away.
+struct Folder {
+    dir: TempDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("out/messages.jsonl")
+    }
+
+    fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.dir.path().join("aside")
+    }
+
+    fn sink(&self, more: &Value) -> File {
+        let mut settings = self.settings();
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        contract::sink::<Self>(settings)
+    }
+
+    /// The ids in the file and its predecessors, oldest first.
+    fn all(&self, keep: u16) -> Vec<DeliveryId> {
+        let rotated = (1..=keep).rev().map(|place| format!("out/messages.jsonl.{place}"));
+        rotated
+            .chain(["out/messages.jsonl".to_owned()])
+            .filter_map(|name| fs::read_to_string(self.dir.path().join(name)).ok())
+            .flat_map(|text| ids(&text))
+            .collect()
+    }
+}
+
+fn ids(text: &str) -> Vec<DeliveryId> {
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .map(|line| line["id"].as_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+fn ids_of(batch: &[Delivery]) -> Vec<DeliveryId> {
+    batch.iter().map(|delivery| delivery.id).collect()
+}
+
+impl FarEnd for Folder {
+    type Sink = File;
+    const REFUSES: bool = false;
+
+    fn settings(&self) -> Value {
+        json!({ "path": self.path() })
+    }
+
+    /// A file where the folder should be: nothing can be opened in it.
+    fn behave(&self, behaviour: Behaviour) {
+        match behaviour {
+            Behaviour::FailAfter(_) => {
+                fs::rename(self.out(), self.aside()).unwrap();
+                fs::write(self.out(), "").unwrap();
+            }
+            _ if self.aside().exists() => {
+                fs::remove_file(self.out()).unwrap();
+                fs::rename(self.aside(), self.out()).unwrap();
+            }
+            _ => {}
+        }
+    }
+
+    fn taken(&self) -> Vec<DeliveryId> {
+        let folder = if self.aside().exists() { self.aside() } else { self.out() };
+        ids(&fs::read_to_string(folder.join("messages.jsonl")).unwrap_or_default())
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_sinks() {
+    contract::check(&Folder::new()).await;
+}
+
+#[tokio::test]
+async fn the_same_id_is_written_once_also_after_a_restart_and_across_rotated_files() {
+    let folder = Folder::new();
+    let batch = deliveries(0..40);
+    let small = json!({ "rotate_bytes": 1000, "keep": 50 });
+    folder.sink(&small).deliver(&batch[..25]).await.unwrap();
+    assert!(folder.dir.path().join("out/messages.jsonl.5").exists(), "it was rotated");
+    folder.sink(&small).deliver(&batch).await.unwrap();
+    assert_eq!(folder.all(50), ids_of(&batch));
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_cut_off_is_ended_and_written_again() {
+    let folder = Folder::new();
+    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    let content = fs::read(folder.path()).unwrap();
+    fs::write(folder.path(), &content[..content.len() - 20]).unwrap();
+
+    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    let text = fs::read_to_string(folder.path()).unwrap();
+    assert_eq!(ids(&text), ids_of(&deliveries(0..3)));
+    assert_eq!(text.lines().count(), 4, "the half line stands for itself");
+}
+
+#[tokio::test]
+async fn a_line_that_lacks_only_its_newline_is_not_written_again() {
+    let folder = Folder::new();
+    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    let content = fs::read(folder.path()).unwrap();
+    fs::write(folder.path(), &content[..content.len() - 1]).unwrap();
+
+    folder.sink(&json!({})).deliver(&deliveries(0..4)).await.unwrap();
+    assert_eq!(fs::read_to_string(folder.path()).unwrap().lines().count(), 4);
+}
+
+#[tokio::test]
+async fn keeps_as_many_files_as_it_was_told() {
+    let folder = Folder::new();
+    folder.sink(&json!({ "rotate_bytes": 1, "keep": 2 })).deliver(&deliveries(0..6)).await.unwrap();
+    assert_eq!(
+        folder.all(9),
+        ids_of(&deliveries(3..6)),
+        "one line a file, and two files beside the current one"
+    );
+}
+
+#[test]
+fn rotates_a_file_whose_first_line_is_too_old() {
+    let folder = Folder::new();
+    let settings = || Settings {
+        path: folder.path(),
+        rotate_bytes: u64::MAX,
+        rotate_after: Some(Duration::from_secs(60)),
+        keep: 3,
+    };
+    let first = delivery(1).time;
+    let write = |number, seconds| {
+        Writer::new(settings())
+            .write(&[line(&delivery(number))], first.after(Duration::from_secs(seconds)))
+            .unwrap();
+    };
+    write(1, 0);
+    write(2, 59);
+    write(3, 60);
+    assert_eq!(ids(&fs::read_to_string(folder.path()).unwrap()), [delivery(3).id]);
+    assert_eq!(folder.all(3), ids_of(&deliveries(1..4)));
+}
+
+#[tokio::test]
+async fn follows_a_file_that_somebody_else_rotated() {
+    let folder = Folder::new();
+    let sink = folder.sink(&json!({}));
+    sink.deliver(&deliveries(0..2)).await.unwrap();
+    fs::rename(folder.path(), folder.dir.path().join("elsewhere")).unwrap();
+    sink.deliver(&deliveries(0..3)).await.unwrap();
+    assert_eq!(folder.taken(), [delivery(2).id]);
+}
+
+#[tokio::test]
+async fn two_sinks_do_not_write_to_one_file_at_once() {
+    let folder = Folder::new();
+    let (first, second) = (folder.sink(&json!({})), folder.sink(&json!({})));
+    first.deliver(&deliveries(0..1)).await.unwrap();
+    let error = second.deliver(&deliveries(1..2)).await.unwrap_err().to_string();
+    assert!(error.ends_with("messages.jsonl: another sink or process writes to it"), "{error}");
+    drop(first);
+    second.deliver(&deliveries(1..2)).await.unwrap();
+    assert_eq!(folder.taken(), ids_of(&deliveries(0..2)));
+}
+
+#[test]
+fn refuses_a_path_that_names_no_file_and_too_many_files() {
+    for (settings, at) in [
+        (json!({ "path": "/tmp/" }), "path"),
+        (json!({ "path": "" }), "path"),
+        (json!({ "path": "/tmp/x", "keep": 2000 }), "keep"),
+        (json!({ "path": "/tmp/x", "rotate_bytes": 0 }), "rotate_bytes"),
+    ] {
+        let error = crate::build("file", settings).err().unwrap();
+        assert_eq!(error.setting, at);
+    }
+}

@@ -1,0 +1,227 @@
+//! The file and its rotated predecessors.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sandbar_reading::{DeliveryId, Timestamp};
+
+use super::appender::append;
+use super::tail::{REMEMBERED, Seen, first_time, is_torn, last_ids};
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub path: PathBuf,
+    pub rotate_bytes: u64,
+    pub rotate_after: Option<Duration>,
+    pub keep: u16,
+}
+
+/// A delivery as it is written, with its newline.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub id: DeliveryId,
+    pub text: Vec<u8>,
+}
+
+/// The first `written` lines are on the disk, and nothing of the others.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub written: usize,
+    pub doing: String,
+    pub source: io::Error,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    settings: Settings,
+    open: Option<Open>,
+    /// Read at the first opening.
+    seen: Option<Seen>,
+    /// To be done when the file is opened again.
+    cut: Option<Cut>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    identity: Identity,
+    len: u64,
+    /// When its first line was put out.
+    begun: Timestamp,
+}
+
+/// What is beyond `len` of that very file may not be on the disk.
+#[derive(Debug)]
+struct Cut {
+    identity: Identity,
+    len: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// What was being done, and why it failed.
+type Step<T> = Result<T, (&'static str, io::Error)>;
+
+impl Writer {
+    pub(super) const fn new(settings: Settings) -> Self {
+        Self { settings, open: None, seen: None, cut: None }
+    }
+
+    /// Returns once every line is on the disk, in order; the last [`REMEMBERED`] are not written twice.
+    pub(super) fn write(&mut self, lines: &[Line], now: Timestamp) -> Result<(), Failed> {
+        let mut written = 0;
+        while written < lines.len() {
+            written += self.write_some(&lines[written..], now).map_err(|(doing, source)| {
+                let doing = format!("{doing} {}", self.settings.path.display());
+                Failed { written, doing, source }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes as many as go into one file, at least one, and returns how many.
+    fn write_some(&mut self, lines: &[Line], now: Timestamp) -> Step<usize> {
+        self.close_if_moved();
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.open(now).map_err(|error| ("opening", error))?,
+        };
+        let seen = self.seen.get_or_insert_default();
+        if !seen.contains(lines[0].id) && self.settings.is_full(&open, &lines[0], now) {
+            drop(open);
+            self.settings.rotate().map_err(|error| ("rotating", error))?;
+            return Ok(0);
+        }
+
+        let (count, bytes) = next_part(lines, seen, self.settings.rotate_bytes.saturating_sub(open.len));
+        if !bytes.is_empty()
+            && let Err(error) = append(&mut open.file, &bytes)
+        {
+            self.cut = error.cut_to.map(|len| Cut { identity: open.identity, len });
+            return Err(("writing", error.source));
+        }
+        lines[..count].iter().for_each(|line| seen.insert(line.id));
+        open.len += bytes.len() as u64;
+        self.open = Some(open);
+        Ok(count)
+    }
+
+    /// Somebody else may rotate or remove the file: what is written to its old self would be lost.
+    fn close_if_moved(&mut self) {
+        let there = fs::metadata(&self.settings.path).ok().map(|metadata| Identity::of(&metadata));
+        if self.open.as_ref().is_some_and(|open| Some(open.identity) != there) {
+            self.open = None;
+        }
+    }
+
+    fn open(&mut self, now: Timestamp) -> io::Result<Open> {
+        let path = &self.settings.path;
+        let folder = folder_of(path);
+        fs::create_dir_all(folder)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(io::Error::other("another sink or process writes to it"));
+        }
+
+        let identity = Identity::of(&metadata);
+        if let Some(cut) =
+            self.cut.as_ref().filter(|cut| cut.identity == identity && cut.len < metadata.len())
+        {
+            file.set_len(cut.len)?;
+        }
+        if is_torn(&file)? {
+            io::Write::write_all(&mut file, b"\n")?;
+        }
+        // What is there counts as delivered: it must be on the disk, and so must the file's name.
+        file.sync_data()?;
+        File::open(folder)?.sync_all()?;
+        self.cut = None;
+        if self.seen.is_none() {
+            self.seen = Some(self.settings.read_seen(&file)?);
+        }
+        let begun = first_time(&file)?.unwrap_or(now);
+        Ok(Open { len: file.metadata()?.len(), file, identity, begun })
+    }
+}
+
+impl Settings {
+    fn is_full(&self, open: &Open, next: &Line, now: Timestamp) -> bool {
+        let too_old = self.rotate_after.is_some_and(|limit| now.since(open.begun) >= limit);
+        open.len > 0 && (too_old || open.len + next.text.len() as u64 > self.rotate_bytes)
+    }
+
+    /// Moves every file one place on; the last one is overwritten. A crash in between leaves a gap.
+    fn rotate(&self) -> io::Result<()> {
+        for place in (0..self.keep).rev() {
+            match fs::rename(self.rotated(place), self.rotated(place + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+
+    /// 0 is the file that is written to.
+    fn rotated(&self, place: u16) -> PathBuf {
+        if place == 0 {
+            return self.path.clone();
+        }
+        let mut name = OsString::from(&self.path);
+        name.push(format!(".{place}"));
+        name.into()
+    }
+
+    fn read_seen(&self, file: &File) -> io::Result<Seen> {
+        let mut newest_first = last_ids(file, REMEMBERED)?;
+        for place in 1..=self.keep {
+            if newest_first.len() >= REMEMBERED {
+                break;
+            }
+            match File::open(self.rotated(place)) {
+                Ok(older) => newest_first.extend(last_ids(&older, REMEMBERED - newest_first.len())?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut seen = Seen::default();
+        newest_first.into_iter().rev().for_each(|id| seen.insert(id));
+        Ok(seen)
+    }
+}
+
+/// How many lines are dealt with by writing those bytes: at least one, and no more than fit into `room`.
+fn next_part(lines: &[Line], seen: &Seen, room: u64) -> (usize, Vec<u8>) {
+    let mut bytes = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        if seen.contains(line.id) {
+            continue;
+        }
+        if index > 0 && (bytes.len() + line.text.len()) as u64 > room {
+            return (index, bytes);
+        }
+        bytes.extend_from_slice(&line.text);
+    }
+    (lines.len(), bytes)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,277 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use sandbar_reading::DeliveryId;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::contract::{self, Behaviour, FarEnd, deliveries, delivery};
+
+/// A server that behaves as it is told, and notes what it is sent.
+#[derive(Clone)]
+struct Server {
+    address: String,
+    body: &'static str,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    behaviour: Mutex<Behaviour>,
+    requests: Mutex<Vec<(HeaderMap, Vec<u8>)>>,
+    taken: Mutex<Vec<DeliveryId>>,
+    reached: Notify,
+}
+
+impl Server {
+    async fn start(body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            behaviour: Mutex::new(Behaviour::Take),
+            requests: Mutex::default(),
+            taken: Mutex::default(),
+            reached: Notify::new(),
+        });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, body, shared }
+    }
+
+    fn sink(&self, more: &Value) -> Http {
+        let mut settings = self.settings();
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        contract::sink::<Self>(settings)
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: bytes::Bytes,
+) -> Response {
+    match uri.path() {
+        "/moved" => return (StatusCode::TEMPORARY_REDIRECT, [("location", "/here")]).into_response(),
+        "/gone-get" => return (StatusCode::SEE_OTHER, [("location", "/here")]).into_response(),
+        "/away" => {
+            let elsewhere = [("location", "http://127.0.0.2:9/here")];
+            return (StatusCode::TEMPORARY_REDIRECT, elsewhere).into_response();
+        }
+        _ => {}
+    }
+    let ids = ids(&headers, &body);
+    shared.requests.lock().push((headers, body.to_vec()));
+    let behaviour = *shared.behaviour.lock();
+    match behaviour {
+        Behaviour::Stall => {
+            shared.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Behaviour::FailAfter(0) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "3")], "later, please")
+                .into_response();
+        }
+        Behaviour::FailAfter(more) => {
+            *shared.behaviour.lock() = Behaviour::FailAfter(more.saturating_sub(ids.len()));
+            if more < ids.len() {
+                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+        }
+        Behaviour::Refuse(id) if ids.contains(&id) => {
+            return (StatusCode::UNPROCESSABLE_ENTITY, "no such unit").into_response();
+        }
+        Behaviour::Refuse(_) | Behaviour::Take => {}
+    }
+    shared.taken.lock().extend(ids);
+    StatusCode::ACCEPTED.into_response()
+}
+
+fn ids(headers: &HeaderMap, body: &[u8]) -> Vec<DeliveryId> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(items)) => {
+            items.iter().map(|item| item["id"].as_str().unwrap().parse().unwrap()).collect()
+        }
+        _ => vec![headers["idempotency-key"].to_str().unwrap().parse().unwrap()],
+    }
+}
+
+impl FarEnd for Server {
+    type Sink = Http;
+
+    fn settings(&self) -> Value {
+        json!({ "url": format!("{}/in?key=hunter2", self.address), "body": self.body })
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        *self.shared.behaviour.lock() = behaviour;
+    }
+
+    fn taken(&self) -> Vec<DeliveryId> {
+        self.shared.taken.lock().clone()
+    }
+
+    async fn reached(&self) {
+        self.shared.reached.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_sinks_with_every_body() {
+    for body in ["payload", "json", "batch"] {
+        contract::check(&Server::start(body).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_payload_travels_as_it_is() {
+    let server = Server::start("payload").await;
+    let sink = server.sink(&json!({ "headers": { "Authorization": "Bearer abc" }, "method": "PUT" }));
+    sink.deliver(&[delivery(1)]).await.unwrap();
+    let (headers, body) = server.shared.requests.lock()[0].clone();
+    assert_eq!(body, b"{\"count\":1}");
+    for (name, value) in [
+        ("content-type", "application/json".to_owned()),
+        ("idempotency-key", delivery(1).id.to_string()),
+        ("sandbar-reading", delivery(1).reading.to_string()),
+        ("sandbar-topic", "sensors/kitchen".to_owned()),
+        ("sandbar-device", "k1".to_owned()),
+        ("authorization", "Bearer abc".to_owned()),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_names_the_host_and_the_answer_and_no_secret() {
+    let server = Server::start("json").await;
+    server.behave(Behaviour::FailAfter(0));
+    match server.sink(&json!({})).deliver(&[delivery(1)]).await.unwrap_err() {
+        DeliveryError::Retry { delivered: 0, after, cause } => {
+            assert_eq!(after, Some(std::time::Duration::from_secs(3)));
+            let expected = format!("POST to {}: 503 Service Unavailable: later, please", server.address);
+            assert_eq!(cause.to_string(), expected);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_and_a_slow_answer_are_tried_again_and_betray_no_secret() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let server = Server::start("json").await;
+    server.behave(Behaviour::Stall);
+    for settings in [json!({ "url": format!("http://{unused}/hunter2") }), json!({ "timeout_ms": 50 })] {
+        match server.sink(&settings).deliver(&[delivery(1)]).await.unwrap_err() {
+            DeliveryError::Retry { delivered: 0, after: None, cause } => {
+                assert!(!cause.to_string().contains("hunter2"), "{cause}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_bad_message_of_a_batch_is_found_in_few_requests() {
+    let server = Server::start("batch").await;
+    let batch = deliveries(0..64);
+    server.behave(Behaviour::Refuse(batch[41].id));
+    match server.sink(&json!({})).deliver(&batch).await.unwrap_err() {
+        DeliveryError::Reject { rejected: 41, cause } => {
+            assert!(cause.to_string().ends_with("422 Unprocessable Entity: no such unit"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(server.shared.requests.lock().len() < 20);
+}
+
+#[tokio::test]
+async fn only_a_redirect_that_repeats_the_request_on_the_same_host_is_followed() {
+    let server = Server::start("payload").await;
+    let to = |path: &str| server.sink(&json!({ "url": format!("{}{path}", server.address) }));
+    to("/moved").deliver(&[delivery(1)]).await.unwrap();
+    assert_eq!(server.shared.requests.lock().pop().unwrap().1, b"{\"count\":1}");
+    for path in ["/gone-get", "/away"] {
+        match to(path).deliver(&[delivery(2)]).await.unwrap_err() {
+            DeliveryError::Retry { delivered: 0, cause, .. } => {
+                assert!(cause.to_string().ends_with("not followed, set the address it names"), "{cause}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(server.shared.requests.lock().is_empty(), "nothing was sent on");
+}
+
+/// `https://localhost:…` with a certificate of its own, answering 202 to anything; and its certificate.
+async fn tls_server() -> (String, String) {
+    tls::install_provider();
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { answer_once(acceptor.accept(socket).await?).await });
+        }
+    });
+    (format!("https://localhost:{port}/"), issued.cert.pem())
+}
+
+async fn answer_once(
+    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"{\"count\":1}") {
+        stream.read_buf(&mut seen).await?;
+    }
+    stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+    stream.shutdown().await
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_only_if_it_was_configured() {
+    let (url, pem) = tls_server().await;
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), pem).unwrap();
+
+    let stranger = contract::sink::<Server>(json!({ "url": url }));
+    let error = stranger.deliver(&[delivery(1)]).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Retry { delivered: 0, .. }));
+    assert!(error.to_string().contains("certificate"), "{error}");
+
+    let friend = contract::sink::<Server>(json!({ "url": url, "ca_file": ca.path() }));
+    friend.deliver(&[delivery(1)]).await.unwrap();
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    for (more, at) in [
+        (json!({ "url": "ftp://example.com" }), "url"),
+        (json!({ "url": "example.com" }), "url"),
+        (json!({ "url": { "env": "SANDBAR_NOT_SET" } }), "url"),
+        (json!({ "method": "GET" }), "method"),
+        (json!({ "timeout_ms": 0 }), "timeout_ms"),
+        (json!({ "body": "xml" }), "body"),
+        (json!({ "reject": [400, 200] }), "reject[1]"),
+        (json!({ "headers": { "X-Token": { "file": "/nowhere/token" } } }), "headers.X-Token"),
+        (json!({ "ca_file": "/nowhere/ca.pem" }), "ca_file"),
+        (json!({ "ca_file": empty.path() }), "ca_file"),
+    ] {
+        let mut settings = json!({ "url": "https://example.com/" });
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(crate::build("http", settings).err().unwrap().setting, at, "{more}");
+    }
+}

@@ -1,0 +1,5 @@
+//! One file a kind.
+
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod log;
