@@ -1,0 +1,57 @@
+// Gives the fields of a vendor's JSON the names that you use. What it does is told in README.md.
+
+import { getAll } from 'wasi:config/store@0.2.0-rc.1';
+
+import { decodeUtf8, encodeUtf8 } from './utf8.js';
+
+/// [from, to]: paths into the payload and names in what is passed on; set by init.
+let renames = [];
+let constants = [];
+let keepOthers = false;
+let topic = '{topic}/renamed';
+
+export function init() {
+  for (const [key, value] of getAll()) {
+    if (key.startsWith('rename.')) renames.push([key.slice('rename.'.length).split('.'), value]);
+    else if (key.startsWith('set.')) constants.push([key.slice('set.'.length), value]);
+    else if (key === 'topic') topic = value;
+    else if (key === 'others' && (value === 'keep' || value === 'drop')) keepOthers = value === 'keep';
+    else throw key === 'others' ? `setting \`others\` is "${value}", neither "keep" nor "drop"` : `no such setting: ${key}`;
+  }
+  if (renames.length === 0) throw 'no setting `rename.NAME`: there is nothing to rename';
+}
+
+export function handle(reading) {
+  const payload = parse(reading.payload);
+  const found = keepOthers ? { ...payload } : {};
+  for (const [path] of renames) delete found[path[0]];
+  for (const [path, name] of renames) {
+    const value = path.reduce((inner, key) => (isObject(inner) && Object.hasOwn(inner, key) ? inner[key] : undefined), payload);
+    if (value !== undefined) found[name] = value;
+  }
+  for (const [name, value] of constants) found[name] = value;
+
+  const message = {
+    topic: topic.replaceAll('{topic}', () => reading.topic),
+    device: undefined,
+    contentType: 'application/json',
+    attributes: [],
+    payload: encodeUtf8(JSON.stringify(found)),
+  };
+  return [{ tag: 'message', val: message }];
+}
+
+function parse(bytes) {
+  let payload;
+  try {
+    payload = JSON.parse(decodeUtf8(bytes));
+  } catch (error) {
+    throw { tag: 'reject', val: `the payload is not JSON: ${error.message}` };
+  }
+  if (!isObject(payload)) throw { tag: 'reject', val: 'the payload is not a JSON object' };
+  return payload;
+}
+
+function isObject(value) {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
