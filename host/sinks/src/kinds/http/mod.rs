@@ -36,9 +36,13 @@ pub(crate) struct Http {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where to: `https://example.com/readings`, or a secret by reference if the address itself is one. Only
-    /// its host is ever logged. A redirect (307, 308) is followed on the same host only.
-    url: Secret,
+    /// Where to: `https://example.com/readings`. A redirect (307, 308) is followed on the same host only.
+    #[serde(default)]
+    url: Option<String>,
+    /// In place of `url`, where the address itself is a secret, as that of a Slack webhook:
+    /// `{ env = "NAME" }` or `{ file = "/path" }`. Only its host is ever shown.
+    #[serde(default)]
+    secret_url: Option<Secret>,
     /// `POST`, `PUT` or `PATCH`.
     #[serde(default)]
     method: Method,
@@ -103,7 +107,7 @@ body = "json"
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let url = address(&config.url)?;
+        let url = address(&config)?;
         Ok(Self {
             client: client(&config, &url)?,
             method: match config.method {
@@ -191,12 +195,16 @@ impl Http {
     }
 }
 
-fn address(url: &Secret) -> Result<Url, ConfigError> {
-    let text = read_secret(url, "url")?;
-    let url = Url::parse(&text).map_err(|error| ConfigError::at("url", error.to_string()))?;
+fn address(config: &Config) -> Result<Url, ConfigError> {
+    let (setting, text) = match (&config.url, &config.secret_url) {
+        (Some(url), None) => ("url", url.clone()),
+        (None, Some(secret)) => ("secret_url", read_secret(secret, "secret_url")?),
+        _ => return Err(ConfigError::at("url", "set either this or secret_url")),
+    };
+    let url = Url::parse(&text).map_err(|error| ConfigError::at(setting, error.to_string()))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        other => Err(ConfigError::at("url", format!("must begin with http:// or https://, not {other}:"))),
+        other => Err(ConfigError::at(setting, format!("must begin with http:// or https://, not {other}:"))),
     }
 }
 

@@ -261,7 +261,10 @@ fn settings_that_cannot_work_are_named() {
     for (more, at) in [
         (json!({ "url": "ftp://example.com" }), "url"),
         (json!({ "url": "example.com" }), "url"),
-        (json!({ "url": { "env": "SANDBAR_NOT_SET" } }), "url"),
+        (json!({ "url": null }), "url"),
+        (json!({ "secret_url": "https://example.com" }), "url"),
+        (json!({ "url": null, "secret_url": { "env": "SANDBAR_NOT_SET" } }), "secret_url"),
+        (json!({ "url": null, "secret_url": "gopher://x" }), "secret_url"),
         (json!({ "method": "GET" }), "method"),
         (json!({ "timeout_ms": 0 }), "timeout_ms"),
         (json!({ "body": "xml" }), "body"),
