@@ -31,6 +31,10 @@ impl Attributes {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
+    pub fn as_slice(&self) -> &[(Box<str>, Box<str>)] {
+        &self.0
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -30,6 +30,11 @@ macro_rules! id {
                 self.0
             }
 
+            /// The text form, written into `buffer`: no allocation.
+            pub fn encode(self, buffer: &mut [u8; 26]) -> &str {
+                Ulid(self.0).array_to_str(buffer)
+            }
+
             /// The smallest id that a reading accepted at `time` can have.
             pub const fn first_at(time: Timestamp) -> Self {
                 Self((time.millis() as u128) << 80)

@@ -36,6 +36,16 @@ impl FromStr for Topic {
     }
 }
 
+impl TryFrom<Box<str>> for Topic {
+    type Error = TopicError;
+
+    /// As `from_str`, without another allocation.
+    fn try_from(text: Box<str>) -> Result<Self, TopicError> {
+        check(&text, |c| matches!(c, '\0' | '+' | '#'))?;
+        Ok(Self(text))
+    }
+}
+
 /// What topics and filters have in common.
 pub(crate) fn check(text: &str, forbidden: impl Fn(char) -> bool) -> Result<(), TopicError> {
     if text.is_empty() {

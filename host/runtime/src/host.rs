@@ -1,0 +1,146 @@
+//! What an instance finds around it: the store's data, and the interfaces that a handler may import.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sandbar_reading::{Reading, StateWrite, Timestamp};
+
+use crate::bindings::sandbar::handler::{state, types};
+use crate::bindings::wasi::config::store as config;
+use crate::bindings::wasi::logging::logging;
+use crate::fault::StateLost;
+use crate::handler::Settings;
+use crate::limits::Meter;
+use crate::logs::{LogLevel, Logs};
+use crate::overlay::{Overlay, TooLarge};
+use crate::state::{StateUnavailable, StateView};
+use crate::wasi::{Moment, Wasi};
+
+pub(crate) struct Host {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) meter: Meter,
+    pub(crate) logs: Logs,
+    /// When the call or the instance's start must be over.
+    pub(crate) deadline: Instant,
+    /// None outside of calls.
+    state: Option<Overlay>,
+    moment: Moment,
+    /// Made when first used: most handlers never do.
+    wasi: Option<Box<Wasi>>,
+}
+
+impl Host {
+    pub(crate) fn new(settings: Arc<Settings>, deadline: Instant) -> Self {
+        let limits = &settings.limits;
+        Self {
+            meter: Meter::new(limits.memory),
+            logs: Logs::new(limits.log_lines, limits.log_line_bytes),
+            deadline,
+            state: None,
+            moment: Moment::default(),
+            wasi: None,
+            settings,
+        }
+    }
+
+    /// Prepares for one call.
+    pub(crate) fn begin(
+        &mut self,
+        reading: &Reading,
+        state: Arc<dyn StateView>,
+        now: Timestamp,
+        deadline: Instant,
+    ) {
+        self.deadline = deadline;
+        self.meter.begin();
+        self.state = Some(Overlay::new(state, now));
+        self.moment = Moment::of(reading);
+        if let Some(wasi) = &mut self.wasi {
+            wasi.set(self.moment);
+        }
+    }
+
+    /// Ends the call: what it wrote.
+    pub(crate) fn finish(&mut self) -> Vec<StateWrite> {
+        if let Some(wasi) = &mut self.wasi {
+            wasi.flush();
+        }
+        self.state.take().map(Overlay::into_writes).unwrap_or_default()
+    }
+
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        let (moment, permissions, logs) = (self.moment, self.settings.permissions, &self.logs);
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(permissions, logs, moment)))
+    }
+
+    fn state(&mut self) -> wasmtime::Result<&mut Overlay> {
+        self.state.as_mut().ok_or_else(|| wasmtime::format_err!("there is no state during `init`"))
+    }
+}
+
+fn lost(error: StateUnavailable) -> wasmtime::Error {
+    wasmtime::Error::new(StateLost(error.cause))
+}
+
+fn limit(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl types::Host for Host {}
+
+impl state::Host for Host {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(self.state()?.get(&name).map_err(lost)?.map(Vec::from))
+    }
+
+    fn set(
+        &mut self,
+        name: String,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> wasmtime::Result<Result<(), state::StateError>> {
+        let (value_max, state_max) = (self.settings.limits.value_bytes, self.settings.limits.state_bytes);
+        let ttl = ttl_ms.map(Duration::from_millis);
+        let set = self.state()?.set(&name, Bytes::from(value), ttl, value_max, state_max).map_err(lost)?;
+        Ok(set.map_err(|refused| match refused {
+            TooLarge::Name(bytes) => state::StateError::NameTooLong(limit(bytes)),
+            TooLarge::Value(bytes) => state::StateError::ValueTooLarge(limit(bytes)),
+            TooLarge::State(bytes) => state::StateError::Full(limit(bytes)),
+        }))
+    }
+
+    fn delete(&mut self, name: String) -> wasmtime::Result<()> {
+        self.state()?.delete(&name).map_err(lost)
+    }
+
+    fn names(&mut self, prefix: String) -> wasmtime::Result<Vec<String>> {
+        let names = self.state()?.names(&prefix).map_err(lost)?;
+        Ok(names.into_iter().map(String::from).collect())
+    }
+}
+
+impl logging::Host for Host {
+    fn log(&mut self, level: logging::Level, context: String, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            logging::Level::Trace => LogLevel::Trace,
+            logging::Level::Debug => LogLevel::Debug,
+            logging::Level::Info => LogLevel::Info,
+            logging::Level::Warn => LogLevel::Warn,
+            logging::Level::Error => LogLevel::Error,
+            logging::Level::Critical => LogLevel::Critical,
+        };
+        self.logs.add(level, &context, &message);
+        Ok(())
+    }
+}
+
+impl config::Host for Host {
+    fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, config::Error>> {
+        Ok(Ok(self.settings.config.get(&key).cloned()))
+    }
+
+    fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, config::Error>> {
+        Ok(Ok(self.settings.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
+    }
+}
