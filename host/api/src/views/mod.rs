@@ -1,0 +1,19 @@
+//! Requests and answers as JSON: what clients may rely on. What the host has inside is converted at this border.
+
+mod host;
+mod module;
+mod outbox;
+mod page;
+mod payload;
+mod problem;
+mod reading;
+mod table;
+
+pub use host::*;
+pub use module::*;
+pub use outbox::*;
+pub use page::Page;
+pub use payload::{AttributesView, Json, PayloadView, Values};
+pub use problem::{Code, Problem};
+pub use reading::{AcceptedView, NewReading, ReadingView};
+pub use table::*;

@@ -1,0 +1,152 @@
+//! Modules, their versions, and trials of them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::payload::{AttributesView, PayloadView};
+use super::reading::NewReading;
+
+/// A version of a module.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct VersionView {
+    /// Counts from 1.
+    pub version: u64,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    /// RFC 3339.
+    pub uploaded: String,
+}
+
+/// What an upload became.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct UploadedView {
+    pub name: String,
+    pub version: u64,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// The interfaces that it asks of the host.
+    pub imports: Vec<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Whether this version is the one that routes use.
+    pub active: bool,
+}
+
+/// A module.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ModuleView {
+    pub name: String,
+    /// Declared in the configuration file, and so read-only here.
+    pub declared: bool,
+    /// The version that routes use, if there is one.
+    pub active: Option<u64>,
+    /// Newest first.
+    pub versions: Vec<VersionView>,
+    /// The routes that use it.
+    pub routes: Vec<String>,
+}
+
+/// Which version to use from now on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Activate {
+    #[schemars(range(min = 1))]
+    pub version: u64,
+}
+
+/// A call of a module with nothing kept of it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTrial {
+    /// By default the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub version: Option<u64>,
+    /// With this route's configuration, limits, permissions and state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Instead of the route's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<BTreeMap<String, serde_json::Value>>,
+    pub reading: NewReading,
+}
+
+/// What came of a trial: outputs, or a fault.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TrialView {
+    /// What would have been put out; absent after a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<OutputView>>,
+    /// What would have been written to the route's state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<StateWriteView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultView>,
+    pub logs: Vec<LogView>,
+    /// Microseconds that the call took.
+    pub elapsed_us: u64,
+}
+
+/// One thing that a handler put out.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum OutputView {
+    /// To the route's sinks, and to the routes whose filter it matches.
+    Message(MessageView),
+    /// To the reading's sender.
+    Reply(MessageView),
+    /// To a device.
+    Command(CommandView),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MessageView {
+    pub topic: String,
+    pub device: Option<String>,
+    pub content_type: String,
+    #[serde(default, skip_serializing_if = "AttributesView::is_empty")]
+    pub attributes: AttributesView,
+    #[serde(flatten)]
+    pub payload: PayloadView,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CommandView {
+    pub device: String,
+    pub name: String,
+    pub content_type: String,
+    #[serde(flatten)]
+    pub payload: PayloadView,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StateWriteView {
+    pub name: String,
+    /// True when the value would have been deleted.
+    pub deleted: bool,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// `payload_json`, `payload` or `payload_base64`: the value.
+    #[serde(flatten)]
+    pub value: PayloadView,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct FaultView {
+    /// `rejected`, `retry`, `trapped`, `time`, `memory` …: what kind of end the call came to.
+    pub code: String,
+    pub cause: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LogView {
+    pub level: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
+    pub message: String,
+}
