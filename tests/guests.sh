@@ -9,6 +9,7 @@
 # CI or SANDBAR_OFFLINE, when set, keep rustup from being asked for a target it does not have yet;
 # SANDBAR_GUEST_RUST=debian takes Debian's compiler in any case, to try that way where rustup has the target.
 set -euo pipefail
+shopt -s inherit_errexit
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
@@ -48,7 +49,7 @@ wasm_rustc() {
   if [ "${SANDBAR_GUEST_RUST:-}" != debian ] && [ -d "$sysroot/lib/rustlib/$TARGET/lib" ]; then return; fi
   if [ -x "$CACHE/guest-rust/rustc" ]; then echo "$CACHE/guest-rust/rustc"; return; fi
   if [ -z "${CI:-}${SANDBAR_OFFLINE:-}${SANDBAR_GUEST_RUST:-}" ] && command -v rustup >/dev/null &&
-    timeout 60 rustup target add "$TARGET" >/dev/null 2>&1; then return; fi
+    timeout 30 rustup target add "$TARGET" >/dev/null 2>&1; then return; fi
   build_toolchain "$sysroot"
   echo "$CACHE/guest-rust/rustc"
 }
@@ -75,6 +76,7 @@ dependencies() {
 }
 
 # Debian's compiler of version $2 unpacked at $1: the compiler, its libraries, and the text of `library/`.
+# This and build_std may fail and be asked again: there `set -e` is off, so every step says what it needs.
 unpack_compiler() {
   local dir=$1 version=$2 series llvm package
   series=$(cut -d. -f1,2 <<<"$version")
@@ -86,8 +88,8 @@ unpack_compiler() {
   for package in "$dir"/debs/*.deb; do
     case $package in
       # 340 MB of text, of which the standard library is a small part.
-      */rust-web-src_*) dpkg-deb --fsys-tarfile "$package" | tar -x -C "$dir" --wildcards './usr/src/*/library' ;;
-      *) dpkg-deb -x "$package" "$dir" ;;
+      */rust-web-src_*) dpkg-deb --fsys-tarfile "$package" | tar -x -C "$dir" --wildcards './usr/src/*/library' || return 1 ;;
+      *) dpkg-deb -x "$package" "$dir" || return 1 ;;
     esac
   done
   rm -rf "$dir/debs"
@@ -101,15 +103,15 @@ build_std() {
   : >"$crate/src/lib.rs"
   printf '[package]\nname = "empty"\nedition = "2021"\n[workspace]\n[lib]\n' >"$crate/Cargo.toml"
   (
-    cd "$crate"
+    cd "$crate" || exit 1
     unset CARGO_TARGET_DIR CARGO_BUILD_TARGET
     RUSTC=$dir/rustc RUSTC_BOOTSTRAP=1 \
       CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f%s\x1f%s' -Cembed-bitcode=yes \
         "--remap-path-prefix=$dir/usr/lib/rustlib/src/rust=/rust" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo") \
       cargo build --quiet --release -Zbuild-std=std,panic_abort --target "$TARGET"
-  ) >&2
+  ) >&2 || return 1
   mkdir -p "$dir/usr/lib/rustlib/$TARGET/lib"
-  cp "$crate/target/$TARGET/release/deps/"*.rlib "$dir/usr/lib/rustlib/$TARGET/lib/"
+  cp "$crate/target/$TARGET/release/deps/"*.rlib "$dir/usr/lib/rustlib/$TARGET/lib/" || return 1
   rm -rf "$crate" "$dir/usr/lib/rustlib/$TARGET/lib/"libempty-*
 }
 
