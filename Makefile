@@ -1,0 +1,84 @@
+# make run      everything from nothing: installs, builds, starts a host with a demonstration
+# make test     everything that CI runs
+# make help     the rest
+#
+# Whatever is built or downloaded goes to SANDBAR_CACHE, outside the checkout.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+export SANDBAR_CACHE ?= $(HOME)/.cache/sandbar
+export SANDBAR_GUESTS ?= $(SANDBAR_CACHE)/guests
+export CARGO_TARGET_DIR ?= $(SANDBAR_CACHE)/target
+
+BIN := $(CARGO_TARGET_DIR)/release/sandbar
+# Where `make run` keeps its data.
+DATA ?= $(CURDIR)/sandbar-data
+# How often `make crash` kills the host, and for how long `make fuzz` goes on.
+KILLS ?= 200
+FUZZ_SECONDS ?= 300
+
+STAGE := tests/stage.sh
+# A `cargo test` that stops at the first failure hides the others.
+TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
+	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
+
+.PHONY: help setup build release guests run test lint unit deny crash bench fuzz clean
+
+help: ## these lines
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup: ## installs what is missing to build and test
+	@tests/setup.sh test
+
+build: ## the host, for development
+	cargo build --workspace --bin sandbar
+
+release: ## the host, as it is used
+	cargo build --release --locked --package sandbar
+
+guests: ## the example modules and the tests' components
+	@tests/guests.sh "$(SANDBAR_GUESTS)"
+
+run: ## installs, builds, and starts a host with a demonstration
+	@tests/setup.sh build
+	@$(MAKE) --no-print-directory guests release
+	@exec "$(BIN)" run --demo --data "$(DATA)"
+
+test: ## everything that CI runs
+	@$(STAGE) setup tests/setup.sh test
+	@$(STAGE) guests tests/guests.sh "$(SANDBAR_GUESTS)"
+	@$(MAKE) --no-print-directory lint deny unit
+	@echo "==== all passed"
+
+lint:
+	@$(STAGE) fmt cargo fmt --all --check
+	@$(STAGE) fmt-guests cargo fmt --all --check --manifest-path example-modules/Cargo.toml
+	@$(STAGE) clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The scenarios start the binary that is built here, of the same profile and features as they are.
+unit:
+	@$(STAGE) build cargo build --locked --workspace --bin sandbar
+	@$(STAGE) build-tests cargo test --locked --workspace --lib --bins --tests --no-run
+	@$(STAGE) tests $(TESTS) --locked --workspace
+	@$(STAGE) doc-tests cargo test --locked --workspace --doc
+	@$(STAGE) guest-tests cargo test --locked --workspace --manifest-path example-modules/Cargo.toml
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then $(STAGE) deny cargo deny --all-features check; \
+	else echo "==== deny: cargo-deny is not installed, so licences and advisories are not checked"; fi
+
+crash: guests release ## kills a loaded host KILLS times, and looks for what is missing
+	SANDBAR_BIN="$(BIN)" SANDBAR_KILLS=$(KILLS) \
+		cargo test --release --locked --package sandbar-tests --test crash -- --nocapture
+
+bench: guests release ## prints the table of docs/performance.md
+	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench
+
+fuzz: ## throws garbage at every parser for FUZZ_SECONDS
+	SANDBAR_FUZZ_SECONDS=$(FUZZ_SECONDS) \
+		cargo test --release --locked --package sandbar-tests --test fuzz -- --nocapture
+
+clean: ## removes what was built, not what was downloaded
+	rm -rf "$(CARGO_TARGET_DIR)" "$(SANDBAR_GUESTS)"

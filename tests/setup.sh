@@ -1,0 +1,95 @@
+#!/bin/bash
+# Installs what is missing on Debian and Ubuntu, and says what it cannot install. Quick when all is there.
+#
+#   tests/setup.sh build     what building and running takes
+#   tests/setup.sh test      that, and the peers that the tests use (default)
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
+WHAT=${1:-test}
+SCHEMATHESIS=4.32.5
+NODE_MIN=20
+
+say() { echo "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# A command and the package it comes from.
+BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
+TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace)
+
+# The packages of $@ whose command is not there.
+missing() {
+  for pair in "$@"; do command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"; done
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  else
+    command -v sudo >/dev/null || fail "needs root for: $*"
+    sudo "$@"
+  fi
+}
+
+install_packages() {
+  [ $# -gt 0 ] || return 0
+  command -v apt-get >/dev/null || fail "install these, in the words of your system's packages: $*"
+  say "installing $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update || say "the package lists could not be refreshed"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >&2
+}
+
+# Whether version $1 is at least $2.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
+
+check_rust() {
+  local wanted have
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
+  local how="install Rust $wanted or newer: curl --proto '=https' -sSf https://sh.rustup.rs | sh, then open a new shell"
+  if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+    if [ -f "$HOME/.cargo/env" ]; then
+      fail "Rust is installed and not on the PATH: run '. $HOME/.cargo/env'"
+    fi
+    fail "there is no Rust: $how"
+  fi
+  have=$(rustc --version | cut -d' ' -f2)
+  at_least "$have" "$wanted" || fail "Rust $have is too old: 'rustup update stable', or $how"
+  if [ "$WANT_TESTS" = yes ]; then
+    cargo fmt --version >/dev/null 2>&1 || fail "cargo fmt is missing: rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || fail "cargo clippy is missing: rustup component add clippy"
+  fi
+}
+
+check_node() {
+  local have
+  have=$(node -p process.versions.node)
+  at_least "$have" "$NODE_MIN" || fail "node $have is too old to build the JavaScript module: install $NODE_MIN or newer"
+}
+
+# Peers written in Python, in an environment of their own.
+install_python_peers() {
+  local venv=$CACHE/peers
+  if [ "$(cat "$venv/.installed" 2>/dev/null)" = "$SCHEMATHESIS" ]; then return; fi
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+  say "installing schemathesis $SCHEMATHESIS into $venv"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS" >&2
+  echo "$SCHEMATHESIS" >"$venv/.installed"
+}
+
+case $WHAT in
+  build) WANT_TESTS=no; needed=("${BUILD[@]}") ;;
+  test) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}") ;;
+  *) fail "what is '$WHAT'? say build or test" ;;
+esac
+
+mkdir -p "$CACHE"
+mapfile -t packages < <(missing "${needed[@]}")
+install_packages "${packages[@]}"
+mapfile -t packages < <(missing "${needed[@]}")
+[ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
+check_rust
+check_node
+[ "$WANT_TESTS" = no ] || install_python_peers
