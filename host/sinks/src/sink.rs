@@ -17,7 +17,7 @@ pub trait Sink: Sized + Send + Sync + 'static {
     /// Settings of one sink; its doc comments are the reference page and the dashboard's form.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// Checks all that needs no network or disk.
+    /// Checks all that needs no network. Reads no file but the secrets and certificates that the settings name.
     fn new(config: Self::Config) -> Result<Self, ConfigError>;
 
     /// Delivers in order, and returns once the far end has them. The same ids may be offered again.
