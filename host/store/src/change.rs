@@ -7,6 +7,7 @@ use sandbar_reading::{
     DeadLetterId, Delivery, DeliveryId, Inbound, Lineage, Message, Name, Reading, ReadingId, StateWrite,
     Target, Timestamp,
 };
+use twox_hash::XxHash3_64;
 
 /// An inbound to journal, and the lanes in which it waits to be handled.
 #[derive(Clone, Debug)]
@@ -27,6 +28,17 @@ pub struct Lane {
     pub key: Arc<str>,
 }
 
+impl Lane {
+    /// Stable: it is part of what is on disk.
+    pub fn id(&self) -> LaneId {
+        LaneId(XxHash3_64::oneshot(self.key.as_bytes()))
+    }
+}
+
+/// Names a lane within its route. Two keys with one id (of 2^64) share a lane: no order is lost by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub(crate) u64);
+
 /// What came of handling some readings of one lane, in order.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -40,8 +52,6 @@ pub struct Outcome {
     pub state: Vec<StateWrite>,
     /// What became of the reading after the handled ones, if its attempt failed.
     pub failed: Option<FailedAttempt>,
-    /// Messages that were cut off: they would have chained too deep.
-    pub cut: Vec<NewDeadLetter>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,13 +77,6 @@ pub enum Next {
     RetryAt(Timestamp),
     /// It becomes a dead letter.
     DeadLetter,
-}
-
-#[derive(Clone, Debug)]
-pub struct NewDeadLetter {
-    pub reading: Reading,
-    pub attempts: u32,
-    pub cause: String,
 }
 
 /// What came of offering some deliveries of one target, in order.
@@ -140,7 +143,7 @@ pub enum Subject {
 /// Told of every commit, in order, on the committer's thread: it must not block. What it cannot keep in
 /// memory it may forget; the store has it.
 pub trait Observer: Send + Sync + 'static {
-    fn committed(&self, news: &News);
+    fn committed(&self, news: News);
 
     /// The storage failed and was opened again: what was committed without being told, and what was told
     /// to have failed, must be read from the store anew.
@@ -156,4 +159,13 @@ pub struct News {
     pub waiting: Vec<Waiting>,
     pub queued: Vec<Queued>,
     pub dead_letters: Vec<Arc<DeadLetter>>,
+}
+
+impl News {
+    pub fn is_empty(&self) -> bool {
+        self.readings.is_empty()
+            && self.waiting.is_empty()
+            && self.queued.is_empty()
+            && self.dead_letters.is_empty()
+    }
 }

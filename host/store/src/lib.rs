@@ -1,2 +1,38 @@
+//! What is durable: the journal, what waits in lanes, the outbox, dead letters, state, documents, modules.
+//!
+//! One redb file, and one committer that puts everything that waits into one transaction with one flush
+//! (`committer.rs`, `apply.rs`). Whoever waits is told after it. The only crate that knows of redb.
+//!
+//! A fault of the disk is the store's own business: it refuses work with a named outcome, opens the file
+//! again until that succeeds, and tells the observer.
+
+mod apply;
+mod blob;
 mod change;
+mod committer;
+mod documents;
+mod error;
+mod held;
+mod key;
+mod medium;
+mod opened;
+mod options;
+mod query;
+mod queue;
+mod read;
+mod retention;
+mod row;
+mod shared;
+pub mod simulated;
+mod store;
+mod tables;
+
+pub use blob::{Digest, DigestError};
 pub use change::*;
+pub use documents::Kind;
+pub use error::{Fault, OpenError, StoreError};
+pub use medium::{Disk, Medium};
+pub use options::{Committer, Options, Retention};
+pub use query::{DeadLetterQuery, Page, ReadingQuery, Stats};
+pub use read::Loaded;
+pub use store::{Committed, Journaling, Store};

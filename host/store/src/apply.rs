@@ -1,0 +1,493 @@
+//! What each change writes, within the transaction that it shares with others.
+//!
+//! A change that can fail by itself is checked before its first write: the others must not suffer, and
+//! nothing of it may stay.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use sandbar_reading::{
+    DeadLetterId, Delivery, DeliveryId, Inbound, Lineage, Name, Reading, ReadingId, Scope, StateWrite,
+    Target, Timestamp,
+};
+
+use crate::change::{
+    Accept, DeadLetter, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued,
+    Subject, Waiting,
+};
+use crate::documents::Kind;
+use crate::error::StoreError;
+use crate::key;
+use crate::queue::{DISCARD_CHUNK, Done, Work};
+use crate::row::{
+    self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
+};
+use crate::tables::{Ledger, Tables};
+
+type Ids = Range<u128>;
+type Result<T, E = redb::Error> = std::result::Result<T, E>;
+
+/// One transaction in the making.
+pub(crate) struct Batch<'t> {
+    pub(crate) tables: Tables<'t>,
+    pub(crate) now: Timestamp,
+    pub(crate) ledger: Ledger,
+    pub(crate) news: News,
+    /// When the first state that this batch wrote expires.
+    pub(crate) first_expiry: u64,
+    /// Readings that were journaled.
+    pub(crate) journaled: usize,
+    /// The first of them.
+    pub(crate) first_journaled: Option<u128>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: Vec<u8>,
+}
+
+impl<'t> Batch<'t> {
+    pub(crate) fn new(tables: Tables<'t>, now: Timestamp, ledger: Ledger) -> Self {
+        let (key, row) = (Vec::with_capacity(128), Vec::with_capacity(1024));
+        let news = News::default();
+        Self {
+            tables,
+            now,
+            ledger,
+            news,
+            first_expiry: StateRow::NEVER,
+            journaled: 0,
+            first_journaled: None,
+            key,
+            row,
+        }
+    }
+
+    /// Makes one change. The outer error is the storage's, and ends the whole transaction.
+    pub(crate) fn apply(&mut self, work: Work, mut ids: Ids) -> Result<Done> {
+        self.ledger.last_id = self.ledger.last_id.max(ids.end.saturating_sub(1));
+        match work {
+            Work::Accept(accept) => self.accept(accept, &mut ids)?,
+            Work::Keep(scope, writes) => self.keep(&scope, &writes)?,
+            Work::Settle(outcome) => return self.settle(outcome, &mut ids),
+            Work::Delivered(delivered) => self.delivered(delivered, &mut ids)?,
+            Work::Documents(documents) => self.documents(&documents)?,
+            Work::DiscardRoute(route) => return self.discard_route(&route, &mut ids).map(Ok),
+            Work::DiscardTarget(target) => return self.discard_target(&target, &mut ids).map(Ok),
+            Work::Redrive(id) => return self.redrive(id),
+            Work::DiscardDeadLetter(id) => {
+                if self.tables.dead()?.remove(id)?.is_none() {
+                    return Ok(Err(StoreError::NotFound));
+                }
+                self.ledger.dead -= 1;
+            }
+        }
+        Ok(Ok(false))
+    }
+
+    fn accept(&mut self, accept: Accept, ids: &mut Ids) -> Result<()> {
+        let Accept { ingress, inbound, lineage, lanes, keep } = accept;
+        if !keep.is_empty() {
+            self.keep(&Scope::Ingress(ingress.clone()), &keep)?;
+        }
+        let reading = Arc::new(self.stamp(ingress, inbound, lineage, next(ids)));
+        self.journal(
+            &reading,
+            lanes.iter().map(|lane| (Cow::Borrowed(lane.route.as_str()), lane.id().0)).collect(),
+        )?;
+        for lane in lanes {
+            self.wait(lane, reading.clone())?;
+        }
+        self.news.readings.push(reading);
+        Ok(())
+    }
+
+    fn stamp(&self, ingress: Name, inbound: Inbound, lineage: Lineage, id: u128) -> Reading {
+        let Inbound { topic, device, time, content_type, attributes, payload } = inbound;
+        let time = time.unwrap_or(self.now);
+        let id = ReadingId::from_u128(id);
+        Reading { id, ingress, topic, device, time, content_type, attributes, payload, lineage }
+    }
+
+    fn journal(&mut self, reading: &Reading, lanes: Vec<(Cow<'_, str>, u64)>) -> Result<()> {
+        let payload_bytes = reading.payload.len() as u64;
+        self.row.clear();
+        row::append(&mut self.row, &JournalHead { payload_bytes, lanes });
+        row::append(&mut self.row, &ReadingRow::of(reading));
+        self.tables.journal()?.insert(reading.id.as_u128(), &self.row[..])?;
+        self.ledger.journal += 1;
+        self.ledger.journal_bytes += payload_bytes;
+        self.journaled += 1;
+        let id = reading.id.as_u128();
+        self.first_journaled = Some(self.first_journaled.map_or(id, |first| first.min(id)));
+        Ok(())
+    }
+
+    /// From now on the reading waits in the lane.
+    fn wait(&mut self, lane: Lane, reading: Arc<Reading>) -> Result<()> {
+        // It is due at once, also should the clock jump back.
+        let waiting = Waiting { lane, reading, attempts: 0, due: Timestamp::from_nanos(0) };
+        self.write_waiting(&waiting.lane, waiting.reading.id, 0, waiting.due)?;
+        self.ledger.waiting += 1;
+        self.news.waiting.push(waiting);
+        Ok(())
+    }
+
+    fn write_waiting(&mut self, lane: &Lane, id: ReadingId, attempts: u32, due: Timestamp) -> Result<()> {
+        key::waiting(&mut self.key, lane.route.as_str(), lane.id(), id.as_u128());
+        WaitingRow { due, attempts, key: &lane.key }.write(&mut self.row);
+        self.tables.waiting()?.insert(&self.key[..], &self.row[..])?;
+        Ok(())
+    }
+
+    fn settle(&mut self, outcome: Outcome, ids: &mut Ids) -> Result<Done> {
+        let Outcome { lane, handled, deliveries, chained, state, failed } = outcome;
+        if !self.stop_waiting(&lane, &handled, failed.as_ref().map(|failed| failed.reading))? {
+            return Ok(Err(StoreError::Stale));
+        }
+        if !state.is_empty() {
+            let scope = Scope::Route { route: lane.route.clone(), key: (*lane.key).into() };
+            self.keep(&scope, &state)?;
+        }
+        for delivery in deliveries {
+            self.put_out(delivery, &lane.route, next(ids))?;
+        }
+        for accept in chained {
+            self.accept(accept, ids)?;
+        }
+        if let Some(failed) = failed {
+            self.attempt_failed(lane, failed, ids)?;
+        }
+        Ok(Ok(false))
+    }
+
+    /// Takes `handled` out of the lane, if they and `failed` all wait there; else changes nothing.
+    fn stop_waiting(
+        &mut self,
+        lane: &Lane,
+        handled: &[ReadingId],
+        failed: Option<ReadingId>,
+    ) -> Result<bool> {
+        let (route, id) = (lane.route.as_str(), lane.id());
+        let waiting = self.tables.waiting()?;
+        // The removal of the first tells by itself whether it waited: most outcomes are of one reading.
+        for reading in handled.iter().skip(1).copied().chain(failed) {
+            key::waiting(&mut self.key, route, id, reading.as_u128());
+            if waiting.get(&self.key[..])?.is_none() {
+                return Ok(false);
+            }
+        }
+        for reading in handled {
+            key::waiting(&mut self.key, route, id, reading.as_u128());
+            if waiting.remove(&self.key[..])?.is_none() {
+                return Ok(false);
+            }
+        }
+        self.ledger.waiting -= handled.len() as u64;
+        Ok(true)
+    }
+
+    fn attempt_failed(&mut self, lane: Lane, failed: FailedAttempt, ids: &mut Ids) -> Result<()> {
+        let FailedAttempt { reading, attempts, cause, next: then } = failed;
+        if let Next::RetryAt(due) = then {
+            return self.write_waiting(&lane, reading, attempts, due);
+        }
+        key::waiting(&mut self.key, lane.route.as_str(), lane.id(), reading.as_u128());
+        self.tables.waiting()?.remove(&self.key[..])?;
+        self.ledger.waiting -= 1;
+        self.bury_reading(lane, reading.as_u128(), attempts, cause, next(ids))
+    }
+
+    fn bury_reading(
+        &mut self,
+        lane: Lane,
+        reading: u128,
+        attempts: u32,
+        cause: String,
+        id: u128,
+    ) -> Result<()> {
+        let reading = {
+            let journal = self.tables.journal()?;
+            let row = journal.get(reading)?.ok_or(row::Damaged { table: "journal" })?;
+            let (_, rest) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
+            Arc::new(row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(reading, "journal")?)
+        };
+        self.bury(id, attempts, cause, Subject::Reading { lane, reading })
+    }
+
+    fn bury(&mut self, id: u128, attempts: u32, cause: String, subject: Subject) -> Result<()> {
+        let (head, of) = match &subject {
+            Subject::Reading { lane, reading } => {
+                (SubjectRow::Reading { route: lane.route.as_str(), key: &lane.key }, reading.id.as_u128())
+            }
+            Subject::Delivery { target, delivery } => (SubjectRow::of(target), delivery.id.as_u128()),
+        };
+        self.row.clear();
+        let head = DeadHead { time: self.now.nanos(), attempts, cause: &cause, subject: head, id: of };
+        row::append(&mut self.row, &head);
+        match &subject {
+            Subject::Reading { reading, .. } => row::append(&mut self.row, &ReadingRow::of(reading)),
+            Subject::Delivery { delivery, .. } => row::append(&mut self.row, &DeliveryRow::of(delivery)),
+        }
+        self.tables.dead()?.insert(id, &self.row[..])?;
+        self.ledger.dead += 1;
+        let id = DeadLetterId::from_u128(id);
+        self.news.dead_letters.push(Arc::new(DeadLetter { id, time: self.now, attempts, cause, subject }));
+        Ok(())
+    }
+
+    fn put_out(&mut self, delivery: NewDelivery, route: &Name, id: u128) -> Result<()> {
+        let NewDelivery { target, reading, message } = delivery;
+        let id = DeliveryId::from_u128(id);
+        let delivery = Delivery { id, reading, route: route.clone(), time: self.now, message };
+        self.queue(target, Arc::new(delivery))
+    }
+
+    /// From now on the delivery waits in the outbox.
+    fn queue(&mut self, target: Target, delivery: Arc<Delivery>) -> Result<()> {
+        let due = Timestamp::from_nanos(0);
+        key::queued(&mut self.key, &target, delivery.id.as_u128());
+        self.row.clear();
+        row::append(&mut self.row, &QueuedHead { attempts: 0, due: due.nanos(), last_cause: None });
+        row::append(&mut self.row, &DeliveryRow::of(&delivery));
+        self.tables.outbox()?.insert(&self.key[..], &self.row[..])?;
+        self.ledger.outbox += 1;
+        self.news.queued.push(Queued { target, delivery, attempts: 0, due, last_cause: None });
+        Ok(())
+    }
+
+    /// What is no longer in the outbox was discarded meanwhile, and is passed over.
+    fn delivered(&mut self, delivered: Delivered, ids: &mut Ids) -> Result<()> {
+        let Delivered { target, accepted, failed } = delivered;
+        for id in accepted {
+            key::queued(&mut self.key, &target, id.as_u128());
+            if self.tables.outbox()?.remove(&self.key[..])?.is_some() {
+                self.ledger.outbox -= 1;
+            }
+        }
+        for failed in failed {
+            key::queued(&mut self.key, &target, failed.id.as_u128());
+            match failed.next {
+                Next::RetryAt(due) => self.deliver_again(failed.attempts, due, &failed.cause)?,
+                Next::DeadLetter => {
+                    let Some(old) =
+                        self.tables.outbox()?.remove(&self.key[..])?.map(|row| row.value().to_vec())
+                    else {
+                        continue;
+                    };
+                    self.ledger.outbox -= 1;
+                    self.bury_delivery(
+                        &target,
+                        failed.id.as_u128(),
+                        &old,
+                        failed.attempts,
+                        failed.cause,
+                        next(ids),
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the delivery under `self.key`.
+    fn deliver_again(&mut self, attempts: u32, due: Timestamp, cause: &str) -> Result<()> {
+        let outbox = self.tables.outbox()?;
+        {
+            let Some(old) = outbox.get(&self.key[..])? else { return Ok(()) };
+            let (_, rest) = row::read_head::<QueuedHead<'_>>(old.value(), "outbox")?;
+            self.row.clear();
+            row::append(&mut self.row, &QueuedHead { attempts, due: due.nanos(), last_cause: Some(cause) });
+            self.row.extend_from_slice(rest);
+        }
+        outbox.insert(&self.key[..], &self.row[..])?;
+        Ok(())
+    }
+
+    fn bury_delivery(
+        &mut self,
+        target: &Target,
+        delivery: u128,
+        old: &[u8],
+        attempts: u32,
+        cause: String,
+        id: u128,
+    ) -> Result<()> {
+        let (_, rest) = row::read_head::<QueuedHead<'_>>(old, "outbox")?;
+        let delivery = row::read::<DeliveryRow<'_>>(rest, "outbox")?.into_delivery(delivery, "outbox")?;
+        self.bury(
+            id,
+            attempts,
+            cause,
+            Subject::Delivery { target: target.clone(), delivery: Arc::new(delivery) },
+        )
+    }
+
+    pub(crate) fn keep(&mut self, scope: &Scope, writes: &[StateWrite]) -> Result<()> {
+        for write in writes {
+            key::state(&mut self.key, scope, &write.name);
+            let old = match &write.value {
+                None => self
+                    .tables
+                    .state()?
+                    .remove(&self.key[..])?
+                    .map(|old| StateRow::read(old.value()).map(|old| old.expires)),
+                Some(value) => {
+                    let expires = write.expires.map_or(StateRow::NEVER, Timestamp::nanos);
+                    StateRow { expires, value }.write(&mut self.row);
+                    let old = self.tables.state()?.insert(&self.key[..], &self.row[..])?;
+                    old.map(|old| StateRow::read(old.value()).map(|old| old.expires))
+                }
+            };
+            let old = old.transpose()?.unwrap_or(StateRow::NEVER);
+            let new = write.value.as_ref().and(write.expires).map_or(StateRow::NEVER, Timestamp::nanos);
+            self.expire_anew(old, new)?;
+        }
+        Ok(())
+    }
+
+    /// The state under `self.key` no longer expires at `old`, but at `new`.
+    fn expire_anew(&mut self, old: u64, new: u64) -> Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        if old != StateRow::NEVER {
+            key::expiry(&mut self.row, old, &self.key);
+            self.tables.expiry()?.remove(&self.row[..])?;
+        }
+        if new != StateRow::NEVER {
+            key::expiry(&mut self.row, new, &self.key);
+            self.tables.expiry()?.insert(&self.row[..], ())?;
+            self.first_expiry = self.first_expiry.min(new);
+        }
+        Ok(())
+    }
+
+    fn documents(&mut self, documents: &[(Kind, String, Option<Vec<u8>>)]) -> Result<()> {
+        for (kind, name, document) in documents {
+            key::document(&mut self.key, *kind, name);
+            let table = self.tables.documents()?;
+            match document {
+                Some(document) => table.insert(&self.key[..], &document[..])?,
+                None => table.remove(&self.key[..])?,
+            };
+        }
+        Ok(())
+    }
+
+    /// True while there is more.
+    fn discard_route(&mut self, route: &Name, ids: &mut Ids) -> Result<bool> {
+        key::route(&mut self.key, route);
+        let (begin, end) = (self.key.clone(), key::behind(&self.key));
+        let mut rows = Vec::new();
+        for row in self.tables.waiting()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
+            let (key, row) = row?;
+            let (_, _, reading) = key::split_waiting(key.value()).ok_or(row::Damaged { table: "waiting" })?;
+            let WaitingRow { attempts, key: lane_key, .. } = WaitingRow::read(row.value())?;
+            let lane = Lane { route: route.clone(), key: lane_key.into() };
+            rows.push((key.value().to_vec(), lane, reading, attempts));
+        }
+        let mut more = rows.len() == DISCARD_CHUNK;
+        for (key, lane, reading, attempts) in rows {
+            self.tables.waiting()?.remove(&key[..])?;
+            self.ledger.waiting -= 1;
+            self.bury_reading(lane, reading, attempts, format!("route `{route}` was deleted"), next(ids))?;
+        }
+        if !more {
+            more = self.drop_state(route)?;
+        }
+        Ok(more)
+    }
+
+    /// Of all keys of the route, a chunk of it. True while there is more.
+    fn drop_state(&mut self, route: &Name) -> Result<bool> {
+        key::scopes_of_route(&mut self.key, route);
+        let (begin, end) = (self.key.clone(), key::behind(&self.key));
+        let mut rows = Vec::new();
+        for row in self.tables.state()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
+            let (key, row) = row?;
+            rows.push((key.value().to_vec(), StateRow::read(row.value())?.expires));
+        }
+        let more = rows.len() == DISCARD_CHUNK;
+        for (key, expires) in rows {
+            self.tables.state()?.remove(&key[..])?;
+            self.key = key;
+            self.expire_anew(expires, StateRow::NEVER)?;
+        }
+        Ok(more)
+    }
+
+    /// True while there is more.
+    fn discard_target(&mut self, target: &Target, ids: &mut Ids) -> Result<bool> {
+        key::target(&mut self.key, target);
+        let (begin, end) = (self.key.clone(), key::behind(&self.key));
+        let mut rows = Vec::new();
+        for row in self.tables.outbox()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
+            let (key, row) = row?;
+            let (_, delivery) = key::split_queued(key.value()).ok_or(row::Damaged { table: "outbox" })?;
+            rows.push((key.value().to_vec(), delivery, row.value().to_vec()));
+        }
+        let more = rows.len() == DISCARD_CHUNK;
+        let name = match target {
+            Target::Sink(name) => format!("sink `{name}`"),
+            Target::Device(device) => format!("device `{device}`"),
+        };
+        for (key, delivery, old) in rows {
+            self.tables.outbox()?.remove(&key[..])?;
+            self.ledger.outbox -= 1;
+            let attempts = row::read_head::<QueuedHead<'_>>(&old, "outbox")?.0.attempts;
+            self.bury_delivery(target, delivery, &old, attempts, format!("{name} was deleted"), next(ids))?;
+        }
+        Ok(more)
+    }
+
+    fn redrive(&mut self, id: u128) -> Result<Done> {
+        let Some(row) = self.tables.dead()?.remove(id)?.map(|row| row.value().to_vec()) else {
+            return Ok(Err(StoreError::NotFound));
+        };
+        self.ledger.dead -= 1;
+        match crate::read::subject(&row)? {
+            Subject::Reading { lane, reading } => {
+                self.journal_again(&lane, &reading)?;
+                self.wait(lane, reading)?;
+            }
+            Subject::Delivery { target, delivery } => self.queue(target, delivery)?,
+        }
+        Ok(Ok(false))
+    }
+
+    /// Puts the reading back if retention removed it, and says that it waits in `lane` again.
+    fn journal_again(&mut self, lane: &Lane, reading: &Reading) -> Result<()> {
+        let route = (Cow::Borrowed(lane.route.as_str()), lane.id().0);
+        let lanes = {
+            let Some(row) = self.tables.journal()?.remove(reading.id.as_u128())? else {
+                return self.journal(reading, vec![route]);
+            };
+            let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
+            let own = |(name, id): (Cow<'_, str>, u64)| (Cow::Owned(name.into_owned()), id);
+            self.ledger.journal_bytes -= head.payload_bytes;
+            head.lanes.into_iter().map(own).collect::<Vec<_>>()
+        };
+        self.ledger.journal -= 1;
+        let mut lanes = lanes;
+        if !lanes.contains(&route) {
+            lanes.push(route);
+        }
+        self.journal(reading, lanes)
+    }
+
+    /// Whether a journaled reading waits in one of `lanes`.
+    pub(crate) fn still_waits(&mut self, reading: u128, lanes: &[(Cow<'_, str>, u64)]) -> Result<bool> {
+        for (route, lane) in lanes {
+            key::waiting(&mut self.key, route, LaneId(*lane), reading);
+            if self.tables.waiting()?.get(&self.key[..])?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Every change was given as many ids as it can need.
+fn next(ids: &mut Ids) -> u128 {
+    ids.next().expect("the queue reserved an id for everything that a change makes")
+}

@@ -1,0 +1,190 @@
+//! The one writer: takes everything that waits into one transaction, and tells those who wait of it.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redb::{Durability, WriteTransaction};
+use tokio::sync::{oneshot, watch};
+
+use crate::apply::Batch;
+use crate::change::News;
+use crate::error::Fault;
+use crate::opened;
+use crate::queue::{Change, Done, Work};
+use crate::retention::Sweep;
+use crate::shared::Shared;
+use crate::tables::{Ledger, Tables};
+
+/// How long to wait before the storage is opened again: at first, and at most.
+const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+pub(crate) struct Committing {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    sweep: Sweep,
+    /// Dropped when the committer has ended.
+    _ended: watch::Sender<()>,
+}
+
+enum Written {
+    Committed(Committed),
+    /// There was nothing to write.
+    Nothing(Sweep),
+}
+
+/// A transaction that is on disk.
+struct Committed {
+    ledger: Ledger,
+    sweep: Sweep,
+    results: Vec<Done>,
+    news: News,
+}
+
+impl Committing {
+    pub(crate) fn new(shared: Arc<Shared>, begin: (Ledger, Sweep), ended: watch::Sender<()>) -> Self {
+        Self { shared, ledger: begin.0, sweep: begin.1, _ended: ended }
+    }
+
+    /// Until the store is closed and all that waited is committed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Some(fault) = self.shared.queue.suspected() {
+                self.mend(fault, Vec::new()).await;
+            }
+            let changes =
+                self.shared.queue.take(self.shared.options.commit_max, self.shared.options.commit_bytes);
+            if !changes.is_empty() {
+                self.commit(changes).await;
+                // On a shared runtime others must get to see it.
+                tokio::task::yield_now().await;
+            } else if self.shared.queue.is_closed() {
+                break;
+            } else {
+                self.idle().await;
+            }
+        }
+        self.shared.close();
+    }
+
+    async fn idle(&mut self) {
+        let wake = self.shared.queue.wake.notified();
+        let Some(due) = self.sweep.due_in(&self.ledger, self.shared.clock.now()) else { return wake.await };
+        if tokio::time::timeout(due, wake).await.is_err() {
+            self.commit(Vec::new()).await;
+        }
+    }
+
+    async fn commit(&mut self, changes: Vec<Change>) {
+        let began = Instant::now();
+        let (work, waiters): (Vec<_>, Vec<_>) =
+            changes.into_iter().map(|change| ((change.work, change.ids), change.done)).unzip();
+        // A panic of the storage's library ends this transaction, not the host.
+        let result = catch_unwind(AssertUnwindSafe(|| self.write(work)))
+            .unwrap_or_else(|_| Err(redb::Error::Corrupted("the storage library panicked".to_owned())));
+        match result {
+            Ok(Written::Committed(committed)) => self.tell(committed, waiters, began),
+            Ok(Written::Nothing(sweep)) => self.sweep = sweep,
+            Err(error) => self.mend(Fault::of(&error), waiters).await,
+        }
+    }
+
+    /// One transaction: the changes, or if there are none what a sweep finds, and in any case a chunk of that.
+    fn write(&self, work: Vec<(Work, Range<u128>)>) -> Result<Written, redb::Error> {
+        let database = self.shared.database.read();
+        let Some(opened) = &*database else { return Err(redb::Error::DatabaseClosed) };
+        let mut transaction = opened.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+        transaction.set_quick_repair(opened.file_len() >= self.shared.options.quick_repair_above);
+        match self.make(&transaction, work)? {
+            Written::Committed(committed) => {
+                transaction.commit()?;
+                Ok(Written::Committed(committed))
+            }
+            nothing => {
+                transaction.abort()?;
+                Ok(nothing)
+            }
+        }
+    }
+
+    /// All that the transaction is to hold.
+    fn make(
+        &self,
+        transaction: &WriteTransaction,
+        work: Vec<(Work, Range<u128>)>,
+    ) -> Result<Written, redb::Error> {
+        let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
+        let alone = work.is_empty();
+        let results = work.into_iter().map(|(work, ids)| batch.apply(work, ids)).collect::<Result<_, _>>()?;
+        let mut sweep = self.sweep;
+        if !sweep.run(&mut batch, alone)? && alone {
+            return Ok(Written::Nothing(sweep));
+        }
+        let Batch { tables, ledger, news, .. } = batch;
+        if ledger.last_id != self.ledger.last_id || ledger.journal_bytes != self.ledger.journal_bytes {
+            tables.write_ledger(&ledger)?;
+        }
+        Ok(Written::Committed(Committed { ledger, sweep, results, news }))
+    }
+
+    fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {
+        let Committed { ledger, sweep, results, news } = committed;
+        (self.ledger, self.sweep) = (ledger, sweep);
+        self.shared.counts.committed(&ledger, sweep.oldest(), news.readings.len(), began.elapsed());
+        for (done, result) in waiters.into_iter().zip(results) {
+            // Who waited may have gone.
+            let _ = done.send(result);
+        }
+        if !news.is_empty() {
+            self.shared.observe(|observer| observer.committed(news));
+        }
+    }
+
+    /// Refuses everything until the storage could be opened again.
+    async fn mend(&mut self, fault: Fault, waiters: Vec<oneshot::Sender<Done>>) {
+        tracing::error!(error = %fault, "storage fails: refusing new work until it is well again");
+        let mut wait = REOPEN_WAIT.0;
+        self.fail(&fault, waiters);
+        while !self.shared.queue.is_closed() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.queue.wake.notified() => continue,
+            }
+            match self.reopen() {
+                Ok(()) => {
+                    tracing::info!("storage is well again");
+                    self.shared.queue.mend();
+                    self.shared.observe(|observer| observer.recovered());
+                    return;
+                }
+                Err(fault) => self.fail(&fault, Vec::new()),
+            }
+            wait = (wait * 2).min(REOPEN_WAIT.1);
+        }
+    }
+
+    fn fail(&self, fault: &Fault, waiters: Vec<oneshot::Sender<Done>>) {
+        let queued = self.shared.queue.fail(fault.clone());
+        for done in waiters.into_iter().chain(queued.into_iter().map(|change| change.done)) {
+            let _ = done.send(Err(fault.clone().into()));
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Fault> {
+        let shared = &self.shared;
+        // Readers hold it for the time of one question; a new one is refused meanwhile.
+        let Some(mut database) = shared.database.try_write_for(REOPEN_WAIT.1) else {
+            return Err(Fault::Io { cause: "a reader holds the failed storage".to_owned() });
+        };
+        drop(database.take());
+        shared.medium.recover().map_err(|error| Fault::of_io(&error))?;
+        let opened = opened::open(&*shared.medium, &shared.options)?;
+        // What was told to have failed may be there, and its ids are used up.
+        (self.ledger, self.sweep) = (opened.ledger, opened.sweep);
+        shared.counts.set(&self.ledger, self.sweep.oldest());
+        *database = Some(opened);
+        Ok(())
+    }
+}

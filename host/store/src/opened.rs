@@ -1,0 +1,92 @@
+//! Opening the file: proving that it is ours before anything is written to it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{Database, DatabaseError, ReadableDatabase};
+
+use crate::error::OpenError;
+use crate::held::{self, Release};
+use crate::medium::Medium;
+use crate::options::Options;
+use crate::retention::Sweep;
+use crate::tables::{self, FORMAT, Format, Ledger};
+
+/// An open database, and what is known of it.
+pub(crate) struct Opened {
+    pub(crate) database: Database,
+    pub(crate) ledger: Ledger,
+    pub(crate) sweep: Sweep,
+    release: Release,
+}
+
+impl Opened {
+    pub(crate) fn file_len(&self) -> u64 {
+        self.release.file_len()
+    }
+}
+
+/// Opens the store's file, or makes a new one where there is none or an empty one.
+pub(crate) fn open(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
+    // A damaged file can make the library panic.
+    catch_unwind(AssertUnwindSafe(|| open_or_panic(medium, options))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(damaged(medium, format!("it cannot be read ({message})")))
+    })
+}
+
+fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
+    let failed = |source| OpenError::Io { path: medium.path().to_owned(), source };
+    let (backend, release) = medium.open().and_then(held::hold).map_err(failed)?;
+    let database = Database::builder()
+        .set_cache_size(options.cache_bytes)
+        .create_with_backend(backend)
+        .map_err(|error| refusal(medium, error))?;
+    let of = |error| storage_refusal(medium, error);
+    let is_new = match tables::format(&database).map_err(of)? {
+        Format::Known => false,
+        Format::Empty => true,
+        Format::Newer(found) => {
+            return Err(OpenError::Newer { path: medium.path().to_owned(), found, known: FORMAT });
+        }
+        Format::Foreign => return Err(damaged(medium, "another program made it".to_owned())),
+    };
+    let read = || -> Result<_, redb::Error> {
+        let transaction = database.begin_read()?;
+        Ok((tables::ledger(&transaction)?, Sweep::begin(options.retention, &transaction)?))
+    };
+    if !is_new {
+        read().map_err(of)?;
+    }
+    release.release().map_err(failed)?;
+    if is_new {
+        tables::create(&database).map_err(of)?;
+    }
+    let (ledger, sweep) = read().map_err(of)?;
+    Ok(Opened { database, ledger, sweep, release })
+}
+
+fn damaged(medium: &dyn Medium, cause: String) -> OpenError {
+    OpenError::Damaged { path: medium.path().to_owned(), cause }
+}
+
+fn refusal(medium: &dyn Medium, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: medium.path().to_owned() },
+        DatabaseError::Storage(error) => storage_refusal(medium, redb::Error::from(error)),
+        error => damaged(medium, error.to_string()),
+    }
+}
+
+fn storage_refusal(medium: &dyn Medium, error: redb::Error) -> OpenError {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    match error {
+        // What redb says of a foreign file, and of one that is too short.
+        redb::Error::Io(error) if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
+            damaged(medium, error.to_string())
+        }
+        redb::Error::Io(source) => OpenError::Io { path: medium.path().to_owned(), source },
+        error => damaged(medium, error.to_string()),
+    }
+}

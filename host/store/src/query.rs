@@ -1,0 +1,235 @@
+//! What people and programs may ask: readings, dead letters, the outbox, and how the store is doing.
+
+use std::time::Duration;
+
+use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Target, Timestamp, TopicFilter};
+
+use crate::change::{DeadLetter, Queued};
+use crate::error::StoreError;
+use crate::key;
+use crate::read::{dead_letter, delivery, split_queued};
+use crate::row::{self, DeadHead, JournalHead, ReadingRow, SubjectRow};
+use crate::store::Store;
+use crate::tables::{DEAD, JOURNAL, OUTBOX};
+
+/// How many rows one question looks at: one that matches little comes back with a cursor instead of
+/// keeping its thread.
+const LOOK_AT_MAX: usize = 50_000;
+
+/// A part of an answer.
+#[derive(Clone, Debug)]
+pub struct Page<T, C> {
+    pub items: Vec<T>,
+    /// Where to go on, if there may be more.
+    pub cursor: Option<C>,
+}
+
+/// Which readings. Those left `None` do not restrict.
+#[derive(Clone, Debug, Default)]
+pub struct ReadingQuery {
+    pub ingress: Option<Name>,
+    pub topic: Option<TopicFilter>,
+    pub device: Option<Box<str>>,
+    /// Accepted then or later.
+    pub since: Option<Timestamp>,
+    /// Go on behind this one, in the order asked for.
+    pub cursor: Option<ReadingId>,
+    pub newest_first: bool,
+    pub limit: usize,
+}
+
+/// Which dead letters, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterQuery {
+    /// Readings that this route could not handle, and deliveries that it put out are not among them.
+    pub route: Option<Name>,
+    pub target: Option<Target>,
+    pub cursor: Option<DeadLetterId>,
+    pub limit: usize,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    pub journal_count: u64,
+    /// Of payloads.
+    pub journal_bytes: u64,
+    /// About when the oldest reading in the journal was accepted.
+    pub oldest: Option<Timestamp>,
+    /// Readings that wait, once for each lane.
+    pub waiting: u64,
+    pub outbox: u64,
+    pub dead_letters: u64,
+    /// Since the store was opened.
+    pub commits: u64,
+    /// Journaled since the store was opened.
+    pub readings: u64,
+    pub last_commit: Duration,
+    pub file_bytes: u64,
+    /// What ails the storage, if anything does.
+    pub fault: Option<String>,
+}
+
+impl Stats {
+    pub fn readings_per_commit(&self) -> f64 {
+        if self.commits == 0 { 0.0 } else { self.readings as f64 / self.commits as f64 }
+    }
+}
+
+impl Store {
+    /// Readings in the journal.
+    pub fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading, ReadingId>, StoreError> {
+        let since = query.since.map_or(0, |time| ReadingId::first_at(time).as_u128());
+        let cursor = query.cursor.map(ReadingId::as_u128);
+        self.shared().ask(|read| {
+            let journal = read.open_table(JOURNAL)?;
+            let mut page = Pages::new(query.limit);
+            if query.newest_first {
+                let end = cursor.unwrap_or(u128::MAX);
+                if since < end {
+                    page.fill(journal.range(since..end)?.rev(), |id, row| query.pick(id, row))?;
+                }
+            } else {
+                let begin = cursor.map_or(since, |id| since.max(id.saturating_add(1)));
+                page.fill(journal.range(begin..)?, |id, row| query.pick(id, row))?;
+            }
+            Ok(page.done(ReadingId::from_u128))
+        })
+    }
+
+    pub fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
+        self.shared().ask(|read| {
+            let row = read.open_table(DEAD)?.get(id.as_u128())?;
+            row.map(|row| dead_letter(id.as_u128(), row.value())).transpose()
+        })
+    }
+
+    pub fn dead_letters(
+        &self,
+        query: &DeadLetterQuery,
+    ) -> Result<Page<DeadLetter, DeadLetterId>, StoreError> {
+        self.shared().ask(|read| {
+            let mut page = Pages::new(query.limit);
+            let end = query.cursor.map_or(u128::MAX, DeadLetterId::as_u128);
+            page.fill(read.open_table(DEAD)?.range(..end)?.rev(), |id, row| query.pick(id, row))?;
+            Ok(page.done(DeadLetterId::from_u128))
+        })
+    }
+
+    /// The outbox, by target and then oldest first, behind `cursor`.
+    pub fn outbox(
+        &self,
+        cursor: Option<&(Target, DeliveryId)>,
+        limit: usize,
+    ) -> Result<Page<Queued, (Target, DeliveryId)>, StoreError> {
+        self.shared().ask(|read| {
+            let mut begin = Vec::new();
+            if let Some((target, id)) = cursor {
+                key::queued(&mut begin, target, id.as_u128().saturating_add(1));
+            }
+            let mut items: Vec<Queued> = Vec::new();
+            for row in read.open_table(OUTBOX)?.range(&begin[..]..)? {
+                if items.len() >= limit {
+                    let cursor = items.last().map(|last| (last.target.clone(), last.delivery.id));
+                    return Ok(Page { items, cursor });
+                }
+                let (key, row) = row?;
+                let (target, id) = split_queued(key.value())?;
+                items.push(delivery(target, id, row.value())?);
+            }
+            Ok(Page { items, cursor: None })
+        })
+    }
+
+    /// Costs nothing: no table is asked.
+    pub fn stats(&self) -> Stats {
+        let counted = self.shared().counts.get();
+        let file_bytes =
+            self.shared().database.try_read().and_then(|open| open.as_ref().map(|open| open.file_len()));
+        Stats {
+            journal_count: counted.ledger.journal,
+            journal_bytes: counted.ledger.journal_bytes,
+            oldest: counted.oldest.map(ReadingId::time),
+            waiting: counted.ledger.waiting,
+            outbox: counted.ledger.outbox,
+            dead_letters: counted.ledger.dead,
+            commits: counted.commits,
+            readings: counted.readings,
+            last_commit: counted.last_commit,
+            file_bytes: file_bytes.unwrap_or(0),
+            fault: self.shared().queue.fault().map(|fault| fault.to_string()),
+        }
+    }
+}
+
+/// A page being filled.
+struct Pages<T> {
+    items: Vec<T>,
+    limit: usize,
+    cursor: Option<u128>,
+}
+
+impl<T> Pages<T> {
+    fn new(limit: usize) -> Self {
+        Self { items: Vec::new(), limit, cursor: None }
+    }
+
+    fn fill<'a>(
+        &mut self,
+        rows: impl Iterator<
+            Item = Result<
+                (redb::AccessGuard<'a, u128>, redb::AccessGuard<'a, &'static [u8]>),
+                redb::StorageError,
+            >,
+        >,
+        pick: impl Fn(u128, &[u8]) -> Result<Option<T>, redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let mut last = None;
+        for (looked_at, row) in rows.enumerate() {
+            if self.items.len() >= self.limit || looked_at >= LOOK_AT_MAX {
+                self.cursor = last;
+                break;
+            }
+            let (id, row) = row?;
+            let id = id.value();
+            self.items.extend(pick(id, row.value())?);
+            last = Some(id);
+        }
+        Ok(())
+    }
+
+    fn done<C>(self, cursor: impl FnOnce(u128) -> C) -> Page<T, C> {
+        Page { items: self.items, cursor: self.cursor.map(cursor) }
+    }
+}
+
+impl ReadingQuery {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Reading>, redb::Error> {
+        let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
+        let row = row::read::<ReadingRow<'_>>(rest, "journal")?;
+        let is_asked_for = self.ingress.as_ref().is_none_or(|ingress| ingress.as_str() == row.ingress)
+            && self.device.as_deref().is_none_or(|device| row.message.device == Some(device));
+        if !is_asked_for {
+            return Ok(None);
+        }
+        let reading = row.into_reading(id, "journal")?;
+        Ok(self.topic.as_ref().is_none_or(|topic| topic.matches(&reading.topic)).then_some(reading))
+    }
+}
+
+impl DeadLetterQuery {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<DeadLetter>, redb::Error> {
+        let (head, _) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
+        let of_route = |wanted: &Name| matches!(&head.subject, SubjectRow::Reading { route, .. } if *route == wanted.as_str());
+        let of_target = |wanted: &Target| match (&head.subject, wanted) {
+            (SubjectRow::Sink(name), Target::Sink(wanted)) => *name == wanted.as_str(),
+            (SubjectRow::Device(device), Target::Device(wanted)) => *device == &**wanted,
+            _ => false,
+        };
+        if self.route.as_ref().is_none_or(of_route) && self.target.as_ref().is_none_or(of_target) {
+            dead_letter(id, row).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What may be asked of the store by the pipeline. Each answer is of one commit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::{ReadTransaction, ReadableDatabase};
+use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Scope, Target, Timestamp};
+
+use crate::change::{DeadLetter, Lane, LaneId, Queued, Subject, Waiting};
+use crate::documents::Kind;
+use crate::error::{Fault, StoreError, needs_reopening};
+use crate::row::{
+    self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
+};
+use crate::store::Store;
+use crate::tables::{DOCUMENTS, JOURNAL, OUTBOX, STATE, WAITING};
+use crate::{key, shared::Shared};
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A part of what there is.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    pub items: Vec<T>,
+    /// There is nothing beyond `items`.
+    pub complete: bool,
+}
+
+impl Shared {
+    /// Asks the database as of the last commit.
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        if let Some(fault) = self.queue.fault() {
+            return Err(fault.into());
+        }
+        // Recursive: a question may be asked within another's `skip`.
+        let database = self.database.read_recursive();
+        let Some(opened) = &*database else { return Err(StoreError::Stopping) };
+        let answer = opened.database.begin_read().map_err(redb::Error::from).and_then(|read| ask(&read));
+        answer.map_err(|error| {
+            let fault = Fault::of(&error);
+            if needs_reopening(&error) {
+                self.queue.suspect(fault.clone());
+            }
+            fault.into()
+        })
+    }
+}
+
+impl Store {
+    /// All documents of a kind, by name.
+    pub fn documents(&self, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
+        self.shared().ask(|read| {
+            let (begin, end) = ([kind as u8], [kind as u8 + 1]);
+            let mut documents = Vec::new();
+            for row in read.open_table(DOCUMENTS)?.range(&begin[..]..&end[..])? {
+                let (key, document) = row?;
+                let name = String::from_utf8_lossy(&key.value()[1..]).into_owned();
+                documents.push((name, document.value().to_vec()));
+            }
+            Ok(documents)
+        })
+    }
+
+    /// A value of the scope's state that has not expired.
+    pub fn state(&self, scope: &Scope, name: &str) -> Result<Option<Bytes>> {
+        let now = self.shared().clock.now();
+        self.shared().ask(|read| {
+            let mut key = Vec::with_capacity(64);
+            key::state(&mut key, scope, name);
+            let Some(row) = read.open_table(STATE)?.get(&key[..])? else { return Ok(None) };
+            let row = StateRow::read(row.value())?;
+            Ok((!row.has_expired(now)).then(|| Bytes::copy_from_slice(row.value)))
+        })
+    }
+
+    /// The names of the scope's state that begin with `prefix`, sorted.
+    pub fn state_names(&self, scope: &Scope, prefix: &str) -> Result<Vec<Box<str>>> {
+        let mut names = Vec::new();
+        self.each_state(scope, prefix, |name, _| names.push(name.into()))?;
+        Ok(names)
+    }
+
+    /// Bytes (of names and values) and count of the scope's state.
+    pub fn state_used(&self, scope: &Scope) -> Result<(usize, usize)> {
+        let (mut bytes, mut count) = (0, 0);
+        self.each_state(scope, "", |name, value| {
+            bytes += name.len() + value.len();
+            count += 1;
+        })?;
+        Ok((bytes, count))
+    }
+
+    fn each_state(&self, scope: &Scope, prefix: &str, mut each: impl FnMut(&str, &[u8])) -> Result<()> {
+        let now = self.shared().clock.now();
+        self.shared().ask(|read| {
+            let (mut begin, mut of) = (Vec::new(), Vec::new());
+            key::state(&mut begin, scope, prefix);
+            key::scope(&mut of, scope);
+            for row in read.open_table(STATE)?.range(&begin[..]..&key::behind(&of)[..])? {
+                let (key, row) = row?;
+                if !key.value().starts_with(&begin) {
+                    break;
+                }
+                let name = std::str::from_utf8(&key.value()[of.len()..])
+                    .map_err(|_| row::Damaged { table: "state" })?;
+                let row = StateRow::read(row.value())?;
+                if !row.has_expired(now) {
+                    each(name, row.value);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lanes of the route in which something waits, by id, those behind `after`. The cost grows with the
+    /// lanes, not with what waits in them.
+    pub fn lanes(&self, route: &Name, after: Option<LaneId>, limit: usize) -> Result<Vec<Lane>> {
+        self.shared().ask(|read| {
+            let waiting = read.open_table(WAITING)?;
+            let mut begin = Vec::new();
+            key::route(&mut begin, route);
+            let end = key::behind(&begin);
+            let mut after = after;
+            let mut lanes = Vec::new();
+            while lanes.len() < limit {
+                if let Some(lane) = after {
+                    let Some(next) = lane.0.checked_add(1) else { break };
+                    key::lane(&mut begin, route, LaneId(next));
+                }
+                let Some(row) = waiting.range(&begin[..]..&end[..])?.next() else { break };
+                let (key, row) = row?;
+                let (_, lane, _) = split_waiting(key.value())?;
+                lanes.push(Lane { route: route.clone(), key: WaitingRow::read(row.value())?.key.into() });
+                after = Some(lane);
+            }
+            Ok(lanes)
+        })
+    }
+
+    /// What waits in a lane, oldest first, without what `skip` says yes to; at most `count` readings and,
+    /// beyond the first, `bytes` of them.
+    pub fn waiting(
+        &self,
+        route: &Name,
+        lane: LaneId,
+        skip: &dyn Fn(ReadingId) -> bool,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Loaded<Waiting>> {
+        self.shared().ask(|read| {
+            let (waiting, journal) = (read.open_table(WAITING)?, read.open_table(JOURNAL)?);
+            let (mut begin, mut end) = (Vec::new(), Vec::new());
+            key::lane(&mut begin, route, lane);
+            key::waiting(&mut end, route.as_str(), lane, u128::MAX);
+            let (mut items, mut size) = (Vec::new(), 0);
+            for row in waiting.range(&begin[..]..=&end[..])? {
+                let (key, row) = row?;
+                let (_, _, id) = split_waiting(key.value())?;
+                if skip(ReadingId::from_u128(id)) {
+                    continue;
+                }
+                if items.len() >= count || size >= bytes && !items.is_empty() {
+                    return Ok(Loaded { items, complete: false });
+                }
+                let journaled = journal.get(id)?.ok_or(row::Damaged { table: "journal" })?;
+                let reading = Arc::new(reading(id, journaled.value())?);
+                size += reading.size();
+                let row = WaitingRow::read(row.value())?;
+                let lane = Lane { route: route.clone(), key: row.key.into() };
+                items.push(Waiting { lane, reading, attempts: row.attempts, due: row.due });
+            }
+            Ok(Loaded { items, complete: true })
+        })
+    }
+
+    /// The routes that something waits for.
+    pub fn routes_waiting(&self) -> Result<Vec<Name>> {
+        self.shared().ask(|read| {
+            let waiting = read.open_table(WAITING)?;
+            let (mut begin, mut routes) = (Vec::new(), Vec::new());
+            while let Some(row) = waiting.range(&begin[..]..)?.next() {
+                let (key, _) = row?;
+                let (route, _, _) = split_waiting(key.value())?;
+                let route: Name = route.parse().map_err(|_| row::Damaged { table: "waiting" })?;
+                key::route(&mut begin, &route);
+                begin = key::behind(&begin);
+                routes.push(route);
+            }
+            Ok(routes)
+        })
+    }
+
+    /// The targets that something is queued for.
+    pub fn targets(&self) -> Result<Vec<Target>> {
+        self.shared().ask(|read| {
+            let outbox = read.open_table(OUTBOX)?;
+            let (mut begin, mut targets) = (Vec::new(), Vec::new());
+            while let Some(row) = outbox.range(&begin[..]..)?.next() {
+                let (key, _) = row?;
+                let (target, _) = split_queued(key.value())?;
+                key::target(&mut begin, &target);
+                begin = key::behind(&begin);
+                targets.push(target);
+            }
+            Ok(targets)
+        })
+    }
+
+    /// What is queued for the target, oldest first, without what `skip` says yes to.
+    pub fn queued(
+        &self,
+        target: &Target,
+        skip: &dyn Fn(DeliveryId) -> bool,
+        limit: usize,
+    ) -> Result<Vec<Queued>> {
+        self.shared().ask(|read| {
+            let mut begin = Vec::new();
+            key::target(&mut begin, target);
+            let mut queued = Vec::new();
+            for row in read.open_table(OUTBOX)?.range(&begin[..]..&key::behind(&begin)[..])? {
+                if queued.len() >= limit {
+                    break;
+                }
+                let (key, row) = row?;
+                let (target, id) = split_queued(key.value())?;
+                if !skip(DeliveryId::from_u128(id)) {
+                    queued.push(delivery(target, id, row.value())?);
+                }
+            }
+            Ok(queued)
+        })
+    }
+
+    /// A journaled reading, if retention has not removed it.
+    pub fn reading(&self, id: ReadingId) -> Result<Option<Reading>> {
+        self.shared().ask(|read| {
+            let row = read.open_table(JOURNAL)?.get(id.as_u128())?;
+            row.map(|row| reading(id.as_u128(), row.value())).transpose()
+        })
+    }
+}
+
+pub(crate) fn split_waiting(key: &[u8]) -> Result<(&str, LaneId, u128), row::Damaged> {
+    key::split_waiting(key).ok_or(row::Damaged { table: "waiting" })
+}
+
+pub(crate) fn split_queued(key: &[u8]) -> Result<(Target, u128), row::Damaged> {
+    key::split_queued(key).ok_or(row::Damaged { table: "outbox" })
+}
+
+pub(crate) fn reading(id: u128, row: &[u8]) -> Result<Reading, redb::Error> {
+    let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
+    Ok(row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(id, "journal")?)
+}
+
+pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Queued, redb::Error> {
+    let (head, rest) = row::read_head::<QueuedHead<'_>>(row, "outbox")?;
+    let delivery = row::read::<DeliveryRow<'_>>(rest, "outbox")?.into_delivery(id, "outbox")?;
+    Ok(Queued {
+        target,
+        delivery: Arc::new(delivery),
+        attempts: head.attempts,
+        due: Timestamp::from_nanos(head.due),
+        last_cause: head.last_cause.map(str::to_owned),
+    })
+}
+
+pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<DeadLetter, redb::Error> {
+    let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
+    Ok(DeadLetter {
+        id: DeadLetterId::from_u128(id),
+        time: Timestamp::from_nanos(head.time),
+        attempts: head.attempts,
+        cause: head.cause.to_owned(),
+        subject: subject_of(&head, rest)?,
+    })
+}
+
+/// What a dead letter is of.
+pub(crate) fn subject(row: &[u8]) -> Result<Subject, redb::Error> {
+    let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
+    Ok(subject_of(&head, rest)?)
+}
+
+fn subject_of(head: &DeadHead<'_>, rest: &[u8]) -> Result<Subject, row::Damaged> {
+    let table = "dead letters";
+    let name = |name: &str| name.parse::<Name>().map_err(|_| row::Damaged { table });
+    let target = match &head.subject {
+        SubjectRow::Reading { route, key } => {
+            let reading = row::read::<ReadingRow<'_>>(rest, table)?.into_reading(head.id, table)?;
+            let lane = Lane { route: name(route)?, key: (*key).into() };
+            return Ok(Subject::Reading { lane, reading: Arc::new(reading) });
+        }
+        SubjectRow::Sink(sink) => Target::Sink(name(sink)?),
+        SubjectRow::Device(device) => Target::Device((*device).into()),
+    };
+    let delivery = row::read::<DeliveryRow<'_>>(rest, table)?.into_delivery(head.id, table)?;
+    Ok(Subject::Delivery { target, delivery: Arc::new(delivery) })
+}

@@ -1,0 +1,281 @@
+//! A disk in memory that fails on command, for tests and simulations. Everything follows from its seed.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redb::StorageBackend;
+
+use crate::medium::Medium;
+
+/// The smallest part of a write that a power loss keeps or loses whole.
+const SECTOR: usize = 512;
+
+/// Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct Simulated(Arc<Mutex<State>>);
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// ENOSPC
+    Full,
+    /// EIO
+    Broken,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What a power loss leaves.
+    durable: Vec<u8>,
+    /// What is read: `durable` and the unsynced writes.
+    cached: Vec<u8>,
+    unsynced: Vec<Write>,
+    random: StdRng,
+    fail_writes: Option<Failure>,
+    fail_syncs: Option<Failure>,
+    fail_reads: bool,
+    /// How many more writes and syncs there is power for.
+    power: Option<u64>,
+    /// Which opening the disk belongs to; older ones can do nothing.
+    opening: u64,
+    in_use: bool,
+    syncs: u64,
+}
+
+#[derive(Debug)]
+enum Write {
+    Bytes { offset: usize, data: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Simulated {
+    pub fn new(seed: u64) -> Self {
+        Self::holding(Vec::new(), seed)
+    }
+
+    /// A disk that holds a file of these bytes.
+    pub fn holding(bytes: Vec<u8>, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            durable: bytes.clone(),
+            cached: bytes,
+            unsynced: Vec::new(),
+            random: StdRng::seed_from_u64(seed),
+            fail_writes: None,
+            fail_syncs: None,
+            fail_reads: false,
+            power: None,
+            opening: 0,
+            in_use: false,
+            syncs: 0,
+        })))
+    }
+
+    /// What is on the disk.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().durable.clone()
+    }
+
+    /// From now on writes fail, or no longer.
+    pub fn fail_writes(&self, failure: Option<Failure>) {
+        self.0.lock().fail_writes = failure;
+    }
+
+    /// From now on syncs fail, or no longer. What such a sync was to write is written in part.
+    pub fn fail_syncs(&self, failure: Option<Failure>) {
+        self.0.lock().fail_syncs = failure;
+    }
+
+    /// From now on reads fail with EIO, or no longer.
+    pub fn fail_reads(&self, fail: bool) {
+        self.0.lock().fail_reads = fail;
+    }
+
+    /// The power goes at the `operations`-th write or sync from now: it and all later ones fail.
+    pub fn lose_power_after(&self, operations: u64) {
+        self.0.lock().power = Some(operations);
+    }
+
+    /// The power comes back. Of what was written and not synced, any part is there. What is open stays dead.
+    pub fn restore_power(&self) {
+        let mut state = self.0.lock();
+        state.power = None;
+        state.opening += 1;
+        state.in_use = false;
+        state.keep_some();
+    }
+
+    /// How often the disk was flushed.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
+    }
+}
+
+impl State {
+    /// Of the unsynced writes, any part reaches the disk.
+    fn keep_some(&mut self) {
+        for write in std::mem::take(&mut self.unsynced) {
+            match write {
+                Write::SetLen(len) => {
+                    if self.random.random_bool(0.5) {
+                        self.durable.resize(len, 0);
+                    }
+                }
+                Write::Bytes { offset, data } => {
+                    // Whole, not at all, or torn.
+                    let chance = [0.0, 0.5, 1.0][self.random.random_range(0..3)];
+                    for (index, sector) in data.chunks(SECTOR).enumerate() {
+                        if self.random.random_bool(chance) {
+                            put(&mut self.durable, offset + index * SECTOR, sector);
+                        }
+                    }
+                }
+            }
+        }
+        self.cached = self.durable.clone();
+    }
+
+    fn use_power(&mut self, opening: u64) -> io::Result<()> {
+        self.alive(opening)?;
+        if let Some(left) = &mut self.power {
+            *left = left.saturating_sub(1);
+        }
+        self.alive(opening)
+    }
+
+    fn alive(&self, opening: u64) -> io::Result<()> {
+        if self.opening != opening || self.power == Some(0) {
+            return Err(io::Error::other("the simulated power is lost"));
+        }
+        Ok(())
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if bytes.len() < offset + data.len() {
+        bytes.resize(offset + data.len(), 0);
+    }
+    bytes[offset..offset + data.len()].copy_from_slice(data);
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::Broken => io::Error::other("simulated input/output error"),
+        }
+    }
+}
+
+impl Medium for Simulated {
+    fn path(&self) -> &Path {
+        Path::new("simulated")
+    }
+
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let mut state = self.0.lock();
+        if state.in_use {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is open already"));
+        }
+        let opening = state.opening + 1;
+        state.alive(state.opening)?;
+        (state.opening, state.in_use) = (opening, true);
+        Ok(Box::new(Opening { disk: self.clone(), opening }))
+    }
+
+    fn recover(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.alive(state.opening)?;
+        if let Some(failure) = state.fail_writes.or(state.fail_syncs) {
+            return Err(failure.error());
+        }
+        state.keep_some();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Opening {
+    disk: Simulated,
+    opening: u64,
+}
+
+impl StorageBackend for Opening {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.0.lock();
+        state.alive(self.opening)?;
+        Ok(state.cached.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.disk.0.lock();
+        state.alive(self.opening)?;
+        if state.fail_reads {
+            return Err(Failure::Broken.error());
+        }
+        let from = offset as usize;
+        let there = state.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(there);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.use_power(self.opening)?;
+        if let Some(failure) = state.fail_writes {
+            return Err(failure.error());
+        }
+        state.cached.resize(len as usize, 0);
+        state.unsynced.push(Write::SetLen(len as usize));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.use_power(self.opening)?;
+        if let Some(failure) = state.fail_syncs {
+            // As Linux does: what is cached now counts as written, and is not.
+            let cached = state.cached.clone();
+            state.keep_some();
+            state.cached = cached;
+            return Err(failure.error());
+        }
+        let state = &mut *state;
+        for write in state.unsynced.drain(..) {
+            match write {
+                Write::Bytes { offset, data } => put(&mut state.durable, offset, &data),
+                Write::SetLen(len) => state.durable.resize(len, 0),
+            }
+        }
+        state.syncs += 1;
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        if let Err(lost) = state.use_power(self.opening) {
+            if state.opening == self.opening {
+                // The power went in the middle of it.
+                state.unsynced.push(Write::Bytes { offset: offset as usize, data: data.to_vec() });
+            }
+            return Err(lost);
+        }
+        if let Some(failure) = state.fail_writes {
+            return Err(failure.error());
+        }
+        put(&mut state.cached, offset as usize, data);
+        state.unsynced.push(Write::Bytes { offset: offset as usize, data: data.to_vec() });
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        if state.opening == self.opening {
+            state.in_use = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! The tables of the file, and what is known of them without asking.
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
+
+/// The format that this version writes, and the newest that it reads.
+pub(crate) const FORMAT: u64 = 1;
+
+type Bytes = &'static [u8];
+
+pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+/// Id → [`JournalHead`](crate::row::JournalHead), [`ReadingRow`](crate::row::ReadingRow)
+pub(crate) const JOURNAL: TableDefinition<'_, u128, Bytes> = TableDefinition::new("journal");
+/// [`key::waiting`](crate::key::waiting) → [`WaitingRow`](crate::row::WaitingRow)
+pub(crate) const WAITING: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("waiting");
+/// [`key::queued`](crate::key::queued) → [`QueuedHead`](crate::row::QueuedHead), [`DeliveryRow`](crate::row::DeliveryRow)
+pub(crate) const OUTBOX: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("outbox");
+/// Id → [`DeadHead`](crate::row::DeadHead), then the row of the reading or delivery
+pub(crate) const DEAD: TableDefinition<'_, u128, Bytes> = TableDefinition::new("dead letters");
+/// [`key::state`](crate::key::state) → [`StateRow`](crate::row::StateRow)
+pub(crate) const STATE: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("state");
+/// [`key::expiry`](crate::key::expiry) → nothing
+pub(crate) const EXPIRY: TableDefinition<'_, Bytes, ()> = TableDefinition::new("state expiry");
+/// [`key::document`](crate::key::document) → the document
+pub(crate) const DOCUMENTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("documents");
+
+const FORMAT_ROW: &str = "format";
+const LEDGER_ROW: &str = "ledger";
+
+pub(crate) type BytesTable<'t> = Table<'t, Bytes, Bytes>;
+pub(crate) type IdTable<'t> = Table<'t, u128, Bytes>;
+
+/// The tables of one transaction, each opened when it is first needed.
+pub(crate) struct Tables<'t> {
+    transaction: &'t WriteTransaction,
+    journal: Option<IdTable<'t>>,
+    waiting: Option<BytesTable<'t>>,
+    outbox: Option<BytesTable<'t>>,
+    dead: Option<IdTable<'t>>,
+    state: Option<BytesTable<'t>>,
+    expiry: Option<Table<'t, Bytes, ()>>,
+    documents: Option<BytesTable<'t>>,
+}
+
+macro_rules! table {
+    ($name:ident, $definition:ident, $type:ty) => {
+        pub(crate) fn $name(&mut self) -> Result<&mut $type, redb::Error> {
+            match &mut self.$name {
+                Some(table) => Ok(table),
+                unopened => Ok(unopened.insert(self.transaction.open_table($definition)?)),
+            }
+        }
+    };
+}
+
+impl<'t> Tables<'t> {
+    pub(crate) fn of(transaction: &'t WriteTransaction) -> Self {
+        Self {
+            transaction,
+            journal: None,
+            waiting: None,
+            outbox: None,
+            dead: None,
+            state: None,
+            expiry: None,
+            documents: None,
+        }
+    }
+
+    table!(journal, JOURNAL, IdTable<'t>);
+    table!(waiting, WAITING, BytesTable<'t>);
+    table!(outbox, OUTBOX, BytesTable<'t>);
+    table!(dead, DEAD, IdTable<'t>);
+    table!(state, STATE, BytesTable<'t>);
+    table!(expiry, EXPIRY, Table<'t, Bytes, ()>);
+    table!(documents, DOCUMENTS, BytesTable<'t>);
+
+    pub(crate) fn write_ledger(&self, ledger: &Ledger) -> Result<(), redb::Error> {
+        let mut row = [0; 24];
+        row[..16].copy_from_slice(&ledger.last_id.to_be_bytes());
+        row[16..].copy_from_slice(&ledger.journal_bytes.to_be_bytes());
+        self.transaction.open_table(META)?.insert(LEDGER_ROW, &row[..])?;
+        Ok(())
+    }
+}
+
+/// What is counted as changes are made. The first two are on disk; the others are lengths of tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// The greatest id that was given out.
+    pub(crate) last_id: u128,
+    /// Of the payloads of journaled readings.
+    pub(crate) journal_bytes: u64,
+    pub(crate) journal: u64,
+    pub(crate) waiting: u64,
+    pub(crate) outbox: u64,
+    pub(crate) dead: u64,
+}
+
+/// What a file says that it is.
+pub(crate) enum Format {
+    /// Nothing was ever written to it.
+    Empty,
+    Known,
+    Newer(u64),
+    /// Another program's.
+    Foreign,
+}
+
+/// Reads the format of a file that redb could open.
+pub(crate) fn format(database: &Database) -> Result<Format, redb::Error> {
+    let transaction = database.begin_read()?;
+    if transaction.list_tables()?.next().is_none() {
+        return Ok(Format::Empty);
+    }
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Ok(Format::Foreign),
+    };
+    let row = meta.get(FORMAT_ROW)?;
+    let format = row.and_then(|row| row.value().try_into().ok()).map(u64::from_be_bytes);
+    Ok(match format {
+        Some(FORMAT) => Format::Known,
+        Some(found) if found > FORMAT => Format::Newer(found),
+        _ => Format::Foreign,
+    })
+}
+
+/// Makes all tables.
+pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = Tables::of(&transaction);
+        tables.journal()?;
+        tables.waiting()?;
+        tables.outbox()?;
+        tables.dead()?;
+        tables.state()?;
+        tables.expiry()?;
+        tables.documents()?;
+        tables.write_ledger(&Ledger::default())?;
+        transaction.open_table(META)?.insert(FORMAT_ROW, &FORMAT.to_be_bytes()[..])?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// What the counts are, without a walk over any table.
+pub(crate) fn ledger(transaction: &ReadTransaction) -> Result<Ledger, redb::Error> {
+    let meta = transaction.open_table(META)?;
+    let damaged = || redb::Error::Corrupted("the ledger is missing".to_owned());
+    let row = meta.get(LEDGER_ROW)?.ok_or_else(damaged)?;
+    let (last_id, bytes) = row.value().split_first_chunk::<16>().ok_or_else(damaged)?;
+    Ok(Ledger {
+        last_id: u128::from_be_bytes(*last_id),
+        journal_bytes: u64::from_be_bytes(bytes.try_into().map_err(|_| damaged())?),
+        journal: transaction.open_table(JOURNAL)?.len()?,
+        waiting: transaction.open_table(WAITING)?.len()?,
+        outbox: transaction.open_table(OUTBOX)?.len()?,
+        dead: transaction.open_table(DEAD)?.len()?,
+    })
+}
