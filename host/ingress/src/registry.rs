@@ -6,7 +6,7 @@ use sandbar_reading::{ConfigError, settings};
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::drivers::simulator;
+use crate::drivers::{simulator, webhook};
 use crate::{Driver, LinkError, Session};
 
 macro_rules! drivers {
@@ -15,7 +15,7 @@ macro_rules! drivers {
     };
 }
 
-drivers! { simulator::Simulator }
+drivers! { webhook::Webhook, simulator::Simulator }
 
 /// One of the drivers that this host was built with.
 #[derive(Clone, Copy)]

@@ -1,3 +1,4 @@
 //! One module a driver.
 
 pub(crate) mod simulator;
+pub(crate) mod webhook;

@@ -1,0 +1,253 @@
+//! A stand-in for the host: it keeps what it takes in memory, and does as the test says.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use sandbar_reading::{
+    Clock, Command, DeliveryId, IdGenerator, Inbound, Name, ReadingId, Receipt, Refused, StateWrite,
+    SystemClock, Timestamp,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{Accepted, Answer, Attachment, CommandError, CommandOffer, Intake, Replies};
+
+/// How many commands may wait for a device.
+const COMMANDS_MAX: usize = 16;
+
+/// An [`Intake`] without a store.
+pub struct StandIn {
+    reading_max: usize,
+    memory: Arc<Mutex<Memory>>,
+    /// Whether readings are committed, or wait.
+    open: watch::Sender<bool>,
+    /// How many readings were offered, and how many taken.
+    counts: watch::Sender<Counts>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    offered: usize,
+    taken: usize,
+}
+
+struct Memory {
+    ids: IdGenerator,
+    taken: Vec<Taken>,
+    refusals: VecDeque<Refused>,
+    kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
+    devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
+    attachments: u64,
+    /// What the handlers answer to the readings to come, and whether that is all they say.
+    script: Option<(Vec<Answer>, Ending)>,
+    /// Of the replies that have not ended.
+    unanswered: Vec<mpsc::Sender<Answer>>,
+    /// What a simulated clock shows, instead of the system's.
+    now: Option<Timestamp>,
+}
+
+/// Whether more answers could come after those of the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Ended,
+    Open,
+}
+
+/// A reading that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub id: ReadingId,
+    pub inbound: Inbound,
+    pub keep: Vec<StateWrite>,
+}
+
+impl StandIn {
+    pub fn new() -> Arc<Self> {
+        Self::with_reading_max(256 << 10)
+    }
+
+    pub fn with_reading_max(reading_max: usize) -> Arc<Self> {
+        let memory = Memory {
+            ids: IdGenerator::after(0),
+            taken: Vec::new(),
+            refusals: VecDeque::new(),
+            kept: BTreeMap::new(),
+            devices: HashMap::new(),
+            attachments: 0,
+            script: None,
+            unanswered: Vec::new(),
+            now: None,
+        };
+        Arc::new(Self {
+            reading_max,
+            memory: Arc::new(Mutex::new(memory)),
+            open: watch::Sender::new(true),
+            counts: watch::Sender::default(),
+        })
+    }
+
+    /// From now on readings wait for [`Self::release`].
+    pub fn hold(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Commits what waits, and what comes.
+    pub fn release(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Refuses the next reading so.
+    pub fn refuse(&self, refused: Refused) {
+        self.memory.lock().refusals.push_back(refused);
+    }
+
+    /// The handlers answer every reading to come with `answers`.
+    pub fn answer(&self, answers: Vec<Answer>, ending: Ending) {
+        self.memory.lock().script = Some((answers, ending));
+    }
+
+    /// The clock stops, and shows `now`.
+    pub fn set_now(&self, now: Timestamp) {
+        self.memory.lock().now = Some(now);
+    }
+
+    /// What was taken so far, in order.
+    pub fn taken(&self) -> Vec<Taken> {
+        self.memory.lock().taken.clone()
+    }
+
+    /// Resolves once `count` readings were taken.
+    pub async fn wait_taken(&self, count: usize) -> Vec<Taken> {
+        self.wait(|counts| counts.taken >= count).await;
+        self.taken()
+    }
+
+    /// Resolves once `count` readings were offered, taken or not.
+    pub async fn wait_offered(&self, count: usize) {
+        self.wait(|counts| counts.offered >= count).await;
+    }
+
+    async fn wait(&self, enough: impl Fn(&Counts) -> bool) {
+        let mut counts = self.counts.subscribe();
+        counts.wait_for(|counts| enough(counts)).await.expect("the sender is in self");
+    }
+
+    /// The devices that are attached, sorted.
+    pub fn devices(&self) -> Vec<Box<str>> {
+        let mut devices: Vec<_> = self.memory.lock().devices.keys().cloned().collect();
+        devices.sort();
+        devices
+    }
+
+    /// Offers a command to its device, and resolves with what became of it: `None` if it was dropped, or
+    /// the device is not attached.
+    pub async fn command(&self, command: Command) -> Option<Result<(), CommandError>> {
+        let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
+        let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
+        device.send(offer).await.ok()?;
+        done.await.ok()
+    }
+
+    async fn take(&self, inbound: Inbound, keep: Vec<StateWrite>) -> Result<Accepted, Refused> {
+        let mut open = self.open.subscribe();
+        self.counts.send_modify(|counts| counts.offered += 1);
+        if let Some(refused) = self.memory.lock().refusals.pop_front() {
+            return Err(refused);
+        }
+        open.wait_for(|open| *open).await.expect("the sender is in self");
+        let now = self.now();
+        let accepted = {
+            let mut memory = self.memory.lock();
+            let id = ReadingId::from_u128(memory.ids.next(now, || 0));
+            memory.write(&keep);
+            memory.taken.push(Taken { id, inbound, keep });
+            Accepted { receipt: Receipt::issue(id), replies: memory.replies() }
+        };
+        self.counts.send_modify(|counts| counts.taken += 1);
+        Ok(accepted)
+    }
+}
+
+impl Memory {
+    fn write(&mut self, keep: &[StateWrite]) {
+        for StateWrite { name, value, expires } in keep {
+            match value {
+                Some(value) => self.kept.insert(name.clone(), (value.clone(), *expires)),
+                None => self.kept.remove(name),
+            };
+        }
+    }
+
+    fn replies(&mut self) -> Option<Replies> {
+        let (script, ending) = self.script.clone()?;
+        let (answers, replies) = Replies::channel();
+        for answer in script {
+            answers.try_send(answer).expect("a script is shorter than what may wait");
+        }
+        if ending == Ending::Open {
+            self.unanswered.push(answers);
+        }
+        Some(replies)
+    }
+}
+
+impl Intake for StandIn {
+    fn accept(
+        &self,
+        _ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> BoxFuture<'_, Result<Accepted, Refused>> {
+        self.take(inbound, keep).boxed()
+    }
+
+    fn keep(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
+        async move {
+            self.memory.lock().write(&keep);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn kept(&self, _ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {
+        let now = self.now();
+        let memory = self.memory.lock();
+        let kept = memory.kept.get(name).filter(|(_, expires)| expires.is_none_or(|expires| now < expires));
+        Ok(kept.map(|(value, _)| value.clone()))
+    }
+
+    fn kept_names(&self, _ingress: &Name, prefix: &str) -> Result<Vec<Box<str>>, Refused> {
+        let memory = self.memory.lock();
+        Ok(memory.kept.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
+    fn attach(&self, _ingress: &Name, device: &str) -> Attachment {
+        let (offers, commands) = mpsc::channel(COMMANDS_MAX);
+        let number = {
+            let mut memory = self.memory.lock();
+            memory.attachments += 1;
+            let number = memory.attachments;
+            memory.devices.insert(device.into(), (number, offers));
+            number
+        };
+        let (memory, device) = (Arc::clone(&self.memory), Box::<str>::from(device));
+        Attachment::new(commands, move || {
+            let mut memory = memory.lock();
+            // Not another session's.
+            if memory.devices.get(&device).is_some_and(|(current, _)| *current == number) {
+                memory.devices.remove(&device);
+            }
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.memory.lock().now.unwrap_or_else(|| SystemClock.now())
+    }
+
+    fn reading_max(&self) -> usize {
+        self.reading_max
+    }
+}

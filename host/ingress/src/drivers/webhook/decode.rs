@@ -1,0 +1,201 @@
+//! A request to an inbound. Pure.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+use sandbar_reading::{Attributes, ContentType, Inbound, Topic};
+
+use super::paths::Path;
+use super::pattern::{Values, decode as decode_path, percent_decode};
+use super::problem::Problem;
+
+/// What the request says its body is; without a word, octets.
+pub(super) fn content_type(headers: &HeaderMap, path: &Path) -> Result<ContentType, Problem> {
+    let content_type = match headers.get(CONTENT_TYPE) {
+        None => ContentType::OCTETS,
+        Some(value) => value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Problem::content_type(&path.content_types))?,
+    };
+    let taken = &path.content_types;
+    match taken.is_empty() || taken.iter().any(|range| content_type.is_in(range)) {
+        true => Ok(content_type),
+        false => Err(Problem::content_type(taken)),
+    }
+}
+
+/// `peer` is the sender's address.
+pub(super) fn decode(
+    path: &Path,
+    values: &Values<'_>,
+    parts: &Parts,
+    peer: &str,
+    content_type: ContentType,
+    payload: Bytes,
+) -> Result<Inbound, Problem> {
+    let topic: Topic = match &path.topic {
+        Some(template) => template.fill(values).parse(),
+        None => decode_path(parts.uri.path().strip_prefix('/').unwrap_or_default())
+            .map_err(|_| Problem::bad_path())?
+            .parse(),
+    }
+    .map_err(|error| Problem::bad_topic(&error))?;
+    let device = path.device.as_ref().map(|template| template.fill(values).into());
+    let attributes = attributes(path, values, parts, peer)?;
+    Ok(Inbound { device, attributes, ..Inbound::new(topic, content_type, payload) })
+}
+
+fn attributes(path: &Path, values: &Values<'_>, parts: &Parts, peer: &str) -> Result<Attributes, Problem> {
+    let mut attributes = Attributes::new();
+    attributes.add("http.method", parts.method.as_str());
+    attributes.add("http.path", parts.uri.path());
+    attributes.add("peer", peer);
+    for (name, value) in path.segments.iter().zip(values) {
+        attributes.add(name.clone(), &**value);
+    }
+    for (header, name) in &path.headers {
+        for value in parts.headers.get_all(header) {
+            attributes.add(name.clone(), text(value));
+        }
+    }
+    if !path.query.is_empty() {
+        for pair in parts.uri.query().unwrap_or_default().split('&') {
+            let (parameter, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(parameter) = percent_decode(parameter, true) else { continue };
+            if let Some((_, name)) = path.query.iter().find(|(wanted, _)| **wanted == *parameter) {
+                let value = percent_decode(value, true).ok_or_else(|| Problem::bad_query(&parameter))?;
+                attributes.add(name.clone(), value);
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+/// Headers may hold any bytes (RFC 9110, section 5.5); those that are not UTF-8 are replaced.
+fn text(value: &HeaderValue) -> Box<str> {
+    String::from_utf8_lossy(value.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use http::{Method, Request};
+    use proptest::prelude::*;
+
+    use super::super::paths::find;
+    use super::*;
+
+    fn path(settings: serde_json::Value) -> Path {
+        Path::new(&sandbar_reading::settings(settings).unwrap()).unwrap()
+    }
+
+    fn decoded(paths: &[Path], request: Request<&'static [u8]>) -> Result<Inbound, Problem> {
+        let (parts, body) = request.into_parts();
+        let (path, values) = find(paths, &parts.method, parts.uri.path())?;
+        let content_type = content_type(&parts.headers, path)?;
+        decode(path, &values, &parts, "127.0.0.1:5000", content_type, Bytes::from_static(body))
+    }
+
+    fn check(settings: serde_json::Value, request: http::request::Builder, expected: &Expect) {
+        let request = request.body(&b"{ \"t\" : 1 }"[..]).unwrap();
+        let text = match decoded(&[path(settings)], request) {
+            Ok(inbound) => {
+                let attributes: Vec<_> = inbound.attributes.iter().collect();
+                format!("{} {:?} {} {attributes:?}", inbound.topic, inbound.device, inbound.content_type)
+            }
+            Err(problem) => format!("{problem:?}"),
+        };
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_path_alone_is_the_topic() {
+        check(
+            serde_json::json!({ "path": "/hooks/{device}" }),
+            Request::post("/hooks/boiler%201?x=1"),
+            &expect![[
+                r#"hooks/boiler 1 Some("boiler 1") application/octet-stream [("http.method", "POST"), ("http.path", "/hooks/boiler%201"), ("peer", "127.0.0.1:5000"), ("http.path.device", "boiler 1")]"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn headers_and_parameters_are_attributes_where_asked_for() {
+        check(
+            serde_json::json!({
+                "path": "/in/{*rest}", "topic": "sensors/{rest}", "device": "fixed",
+                "headers": ["X-Shop"], "query": ["unit", "n"],
+            }),
+            Request::put("/in/a/b?unit=%C2%B0C+x&other=%FF&n&n=2")
+                .header("x-shop", "s1")
+                .header("x-shop", "s2")
+                .header("x-other", "no")
+                .header("content-type", "application/json; charset=utf-8"),
+            &expect![[
+                r#"sensors/a/b Some("fixed") application/json; charset=utf-8 [("http.method", "PUT"), ("http.path", "/in/a/b"), ("peer", "127.0.0.1:5000"), ("http.path.rest", "a/b"), ("http.header.x-shop", "s1"), ("http.header.x-shop", "s2"), ("http.query.unit", "°C x"), ("http.query.n", ""), ("http.query.n", "2")]"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn refuses_what_gives_no_reading() {
+        let code = |settings, request: http::request::Builder| {
+            let problem = decoded(&[path(settings)], request.body(&b""[..]).unwrap()).unwrap_err();
+            let response = problem.into_response();
+            (response.status().as_u16(), response.headers().get("allow").cloned())
+        };
+        let hook =
+            || serde_json::json!({ "path": "/{device}", "query": ["q"], "content_types": ["image/*"] });
+        let image = |request: http::request::Builder| request.header("content-type", "image/png");
+        assert_eq!(code(hook(), image(Request::post("/a%2Bb"))).0, 400);
+        assert_eq!(code(hook(), image(Request::post("/a%2Fb"))).0, 400);
+        assert_eq!(code(hook(), image(Request::post("/a?q=%FF"))).0, 400);
+        assert_eq!(code(hook(), Request::post("/a")).0, 415);
+        assert_eq!(code(hook(), Request::post("/a").header("content-type", "image")).0, 415);
+        assert_eq!(code(hook(), image(Request::post("/a/b"))), (404, None));
+        let (status, allow) = code(hook(), image(Request::get("/a")));
+        assert_eq!((status, allow.unwrap().to_str().unwrap()), (405, "POST, PUT"));
+    }
+
+    #[test]
+    fn the_first_path_that_takes_the_method_gets_the_request() {
+        let paths = [
+            path(serde_json::json!({ "path": "/a", "methods": ["PUT"], "topic": "put" })),
+            path(serde_json::json!({ "path": "/{x}", "methods": ["POST"], "topic": "post" })),
+        ];
+        let topic = |method: Method| {
+            let request = Request::builder().method(method).uri("/a").body(&b""[..]).unwrap();
+            decoded(&paths, request).unwrap().topic.to_string()
+        };
+        assert_eq!((topic(Method::PUT), topic(Method::POST)), ("put".to_owned(), "post".to_owned()));
+        let problem = find(&paths, &Method::GET, "/a").err().unwrap().into_response();
+        assert_eq!(problem.headers()["allow"], "PUT, POST");
+    }
+
+    proptest! {
+        /// Whatever hyper lets through gives an inbound or a problem, and the payload is untouched.
+        #[test]
+        fn garbage_is_decoded_or_refused(target in "/[!-~&&[^#]]{0,40}", value: Vec<u8>, body: Vec<u8>) {
+            let paths = [path(serde_json::json!({
+                "path": "/{device}", "headers": ["x-any"], "query": ["q"],
+            })), path(serde_json::json!({ "path": "/{device}/{*rest}", "topic": "t/{rest}" }))];
+            let mut request = Request::post(target);
+            for name in ["x-any", "content-type"] {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    request = request.header(name, value);
+                }
+            }
+            let Ok(request) = request.body(()) else { return Ok(()) };
+            let (parts, ()) = request.into_parts();
+            let Ok((path, values)) = find(&paths, &parts.method, parts.uri.path()) else { return Ok(()) };
+            let Ok(content_type) = content_type(&parts.headers, path) else { return Ok(()) };
+            let payload = Bytes::from(body);
+            if let Ok(inbound) = decode(path, &values, &parts, "peer", content_type, payload.clone()) {
+                prop_assert_eq!(inbound.payload, payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The way of one request: from its head to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use sandbar_reading::ReadingId;
+
+use super::body::{self, Limits};
+use super::decode::{content_type, decode};
+use super::once::{self, Once, Taken};
+use super::paths::{Path, find};
+use super::problem::Problem;
+use super::reply;
+use super::verify::Guard;
+use crate::{Answer, Replies, Session};
+
+/// What every request of a session needs.
+pub(super) struct Requests {
+    pub(super) site: Arc<Site>,
+    pub(super) limits: Limits,
+    pub(super) session: Session,
+}
+
+/// What was made of the settings once.
+pub(super) struct Site {
+    pub(super) paths: Vec<Path>,
+    pub(super) guard: Guard,
+    pub(super) idempotency_header: Option<HeaderName>,
+    pub(super) reply_timeout: Duration,
+    /// Outlives the sessions, as a request of the last one may still be in flight.
+    pub(super) once: Arc<Once>,
+}
+
+impl Requests {
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: &str) -> Response<Full<Bytes>> {
+        match self.take(request, peer).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    async fn take(&self, request: Request<Incoming>, peer: &str) -> Result<Response<Full<Bytes>>, Problem> {
+        let Site { paths, guard, idempotency_header, .. } = &*self.site;
+        let (parts, body) = request.into_parts();
+        let (path, values) = find(paths, &parts.method, parts.uri.path())?;
+        guard.check_head(&parts.headers)?;
+        let content_type = content_type(&parts.headers, path)?;
+        let key = match idempotency_header {
+            Some(header) => once::key(header, &parts.headers, parts.uri.path())?,
+            None => None,
+        };
+        let (payload, _share) = body::take(body, &self.limits, &self.session).await?;
+        guard.check_body(&parts.headers, &payload)?;
+        let inbound = decode(path, &values, &parts, peer, content_type, payload)?;
+        let taken = match key {
+            Some(key) => self.site.once.accept(self.session.clone(), key, inbound).await,
+            None => self.session.accept(inbound).await.map(Taken::New),
+        };
+        match taken.map_err(|refused| Problem::refused(&refused))? {
+            Taken::Before(id) => Ok(reply::accepted(id)),
+            Taken::New(accepted) => {
+                let id = accepted.receipt.id();
+                match accepted.replies {
+                    Some(replies) => self.reply(id, replies).await,
+                    None => Ok(reply::accepted(Some(id))),
+                }
+            }
+        }
+    }
+
+    /// What the handler says in time. The reading is taken: when the session stops, the sender learns that.
+    async fn reply(&self, id: ReadingId, mut replies: Replies) -> Result<Response<Full<Bytes>>, Problem> {
+        let answer = async {
+            loop {
+                match replies.next().await {
+                    Some(Answer::Retrying(_)) => {}
+                    answer => return answer,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Some(Answer::Reply(message)) => reply::of_handler(id, message),
+                Some(Answer::Rejected(why)) => Err(Problem::rejected(id, why)),
+                Some(Answer::Retrying(_)) | None => Ok(reply::accepted(Some(id))),
+            },
+            () = tokio::time::sleep(self.site.reply_timeout) => Err(Problem::no_reply(id)),
+            () = self.session.stopped() => Ok(reply::accepted(Some(id))),
+        }
+    }
+}
