@@ -57,13 +57,14 @@ impl Requests {
             Some(header) => once::key(header, &parts.headers, parts.uri.path())?,
             None => None,
         };
-        let (payload, _share) = body::take(body, &self.limits, &self.session).await?;
+        let (payload, share) = body::take(body, &self.limits, &self.session).await?;
         guard.check_body(&parts.headers, &payload)?;
         let inbound = decode(path, &values, &parts, peer, content_type, payload)?;
         let taken = match key {
             Some(key) => self.site.once.accept(self.session.clone(), key, inbound).await,
             None => self.session.accept(inbound).await.map(Taken::New),
         };
+        drop(share);
         match taken.map_err(|refused| Problem::refused(&refused))? {
             Taken::Before(id) => Ok(reply::accepted(id)),
             Taken::New(accepted) => {
