@@ -1,1 +1,61 @@
+//! What may be asked of a running host: modules, routes, ingresses, sinks, readings, the outbox, dead letters.
+//!
+//! Everything that changes what runs goes one way: what is wanted is compared with what runs (`plan.rs`), what
+//! has to be is built (`change.rs`, everything that can fail fails there), and then it is swapped in
+//! (`swap.rs`). The API and the command line can do nothing that is not here.
 
+mod blobs;
+mod broken;
+mod build;
+mod change;
+mod control;
+mod declared;
+mod documents;
+mod error;
+mod files;
+mod lines;
+mod mend;
+mod modules;
+mod nearest;
+mod plan;
+mod problem;
+mod queries;
+mod resources;
+mod running;
+mod secrets;
+mod start;
+mod status;
+mod swap;
+pub mod tables;
+mod token;
+mod trial;
+mod views;
+mod wanted;
+mod what;
+
+pub use control::{Control, Start};
+pub use declared::{ConfigFile, Declared, config_schema};
+pub use error::{ControlError, StartError};
+pub use modules::MODULE_MAX_BYTES;
+pub use problem::ConfigProblem;
+pub use queries::{DeadLetterFilter, Kinds, OutboxQuery, kinds};
+pub use secrets::HIDDEN;
+pub use token::TOKEN_FILE;
+pub use views::{
+    Applied, Info, IngressInfo, IngressState, Item, ModuleInfo, Page, RouteInfo, RouteStatus, SinkInfo,
+    SinkState, Status, Trial, TrialResult, Tried, Uploaded, Version,
+};
+pub use what::What;
+
+// What of the crates below is seen through this one.
+pub use sandbar_ingress::{Answer, LastError, Replies, State as LinkState, Status as IngressStatus};
+pub use sandbar_pipeline::{Circuit, Counts, OutletStatus, Seen};
+pub use sandbar_runtime::{Fault, HandlerStats, LogLevel, LogLine};
+pub use sandbar_store::{DeadLetter, DeadLetterQuery, Lane, Queued, ReadingQuery, Stats, Subject};
+
+/// The ingress of readings that come in through the host's own API.
+pub const API_INGRESS: &str = "api";
+
+pub(crate) fn api_ingress() -> sandbar_reading::Name {
+    API_INGRESS.parse().expect("it is a name")
+}

@@ -1,0 +1,104 @@
+//! From tables to what runs. Everything that can fail, fails here, before anything is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbar_ingress::AnyDriver;
+use sandbar_pipeline::{Attempts, Filter, Offering, Route};
+use sandbar_reading::{ConfigError, Name};
+use sandbar_runtime::{Component, Handler, InitError, Limits, Permissions, Runtime, Settings};
+use sandbar_sinks::AnySink;
+use serde_json::Value;
+
+use crate::broken::{self, BrokenHandler};
+use crate::tables::{AttemptsTable, IngressTable, LimitsTable, OfferingTable, RouteTable, SinkTable};
+
+pub(crate) fn sink(table: &SinkTable) -> Result<Arc<dyn AnySink>, ConfigError> {
+    table.offering.check()?;
+    sandbar_sinks::build(&table.kind, Value::Object(table.settings.clone())).map(Arc::from)
+}
+
+pub(crate) fn driver(table: &IngressTable) -> Result<Box<dyn AnyDriver>, ConfigError> {
+    sandbar_ingress::build(&table.driver, Value::Object(table.settings.clone()))
+}
+
+/// Calls `init` once: what it refuses is refused here.
+pub(crate) async fn handler(
+    runtime: &Runtime,
+    component: &Component,
+    settings: Settings,
+) -> Result<Handler, ConfigError> {
+    runtime.handler(component, settings).await.map_err(|error| match error {
+        InitError::Refused(problem) => ConfigError::at("config", format!("the module refuses it: {problem}")),
+        InitError::TooMuchMemory { .. } => ConfigError::at("limits.memory_mib", error.to_string()),
+        InitError::Fault(fault) => ConfigError::at("module", format!("it does not start: {fault}")),
+    })
+}
+
+pub(crate) fn settings(route: &Name, table: &RouteTable) -> Settings {
+    let limits = &table.limits;
+    Settings {
+        route: route.clone(),
+        config: table.config.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+        limits: Limits { instances: table.concurrency.into(), ..limits_of(limits) },
+        permissions: Permissions { clock: table.permissions.clock, random: table.permissions.random },
+    }
+}
+
+fn limits_of(table: &LimitsTable) -> Limits {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Limits {
+        memory: bytes(u64::from(table.memory_mib) << 20),
+        time: Duration::from_millis(table.time_ms),
+        outputs: bytes(table.outputs.into()),
+        output_bytes: bytes(table.output_bytes),
+        state_bytes: bytes(table.state_bytes),
+        value_bytes: bytes(table.value_bytes),
+        ..Limits::default()
+    }
+}
+
+/// `handler`: there if the route has a module; the text is why there is none.
+pub(crate) fn route(name: &Name, table: &RouteTable, handler: Result<Option<Handler>, &str>) -> Route {
+    let filter = Filter {
+        ingresses: table.ingress.0.iter().map(|ingress| ingress.0.clone()).collect(),
+        topics: table.topic.0.clone(),
+        devices: table.device.0.iter().map(|device| device.as_str().into()).collect(),
+        content_types: table.content_type.0.iter().map(|range| range.0.clone()).collect(),
+    };
+    let attempts = attempts(&table.attempts);
+    let (handler, attempts): (Option<Arc<dyn sandbar_pipeline::Handler>>, _) = match handler {
+        Ok(None) => (None, attempts),
+        Ok(Some(handler)) => (Some(Arc::new(handler)), attempts),
+        Err(cause) => (Some(Arc::new(BrokenHandler { cause: cause.to_owned() })), broken::attempts(attempts)),
+    };
+    Route {
+        name: name.clone(),
+        filter,
+        key: table.key.clone(),
+        handler,
+        sinks: table.sinks.0.clone(),
+        reply: table.reply,
+        attempts,
+        concurrency: table.concurrency.into(),
+    }
+}
+
+fn attempts(table: &AttemptsTable) -> Attempts {
+    Attempts {
+        max: table.max,
+        first_wait: Duration::from_millis(table.first_wait_ms),
+        longest_wait: Duration::from_millis(table.longest_wait_ms),
+    }
+}
+
+pub(crate) fn offering(table: &OfferingTable) -> Offering {
+    Offering {
+        batch_max: table.batch_max,
+        batch_bytes: table.batch_bytes,
+        first_wait: Duration::from_millis(table.first_wait_ms),
+        longest_wait: Duration::from_millis(table.longest_wait_ms),
+        timeout: Duration::from_millis(table.timeout_ms),
+        give_up_after: Duration::from_secs(table.give_up_after_hours.saturating_mul(3600)),
+    }
+}

@@ -1,0 +1,249 @@
+//! What `sandbar.toml` declares.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sandbar_reading::{ConfigError, Name, Secret, settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::lines::Lines;
+use crate::problem::ConfigProblem;
+use crate::tables::{ApiTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable};
+use crate::what::What;
+
+/// A configuration file, read and checked as far as that needs no running host.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    file: PathBuf,
+    lines: Lines,
+    host: HostTable,
+    api: ApiTable,
+    pub(crate) modules: BTreeMap<Name, ModuleFile>,
+    pub(crate) ingresses: BTreeMap<Name, IngressTable>,
+    pub(crate) sinks: BTreeMap<Name, SinkTable>,
+    pub(crate) routes: BTreeMap<Name, RouteTable>,
+}
+
+/// Where a declared module's component is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ModuleFile {
+    At(PathBuf),
+    /// Built into the binary.
+    Embedded(Bytes),
+}
+
+impl ModuleFile {
+    pub(crate) fn read(&self) -> io::Result<Bytes> {
+        match self {
+            Self::At(path) => std::fs::read(path).map(Bytes::from),
+            Self::Embedded(wasm) => Ok(wasm.clone()),
+        }
+    }
+}
+
+/// `sandbar.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigFile {
+    pub host: HostTable,
+    pub api: ApiTable,
+    /// Where readings come from, by name.
+    pub ingress: BTreeMap<String, IngressTable>,
+    /// Where messages go, by name.
+    pub sink: BTreeMap<String, SinkTable>,
+    /// Components, by name.
+    pub module: BTreeMap<String, ModuleTable>,
+    /// Which readings are handled how, by name.
+    pub route: BTreeMap<String, RouteTable>,
+}
+
+/// JSON schema of `sandbar.toml`, without what is a driver's or a sink's own.
+pub fn config_schema() -> Value {
+    schemars::schema_for!(ConfigFile).to_value()
+}
+
+impl Declared {
+    /// Reads the file at `file`.
+    pub fn load(file: &Path) -> Result<Self, ConfigProblem> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigProblem {
+            file: file.to_owned(),
+            line: 1,
+            setting: String::new(),
+            problem: format!("cannot be read: {error}"),
+        })?;
+        Self::parse(&text, file)
+    }
+
+    /// `file`: what problems name, and what paths are relative to.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigProblem> {
+        let problem =
+            |line, setting: String, problem| ConfigProblem { file: file.to_owned(), line, setting, problem };
+        let (value, lines) =
+            Lines::read(text).map_err(|not| problem(not.line, String::new(), not.problem))?;
+        Self::from_value(value, file, lines.clone())
+            .map_err(|error| problem(lines.line(&error.setting), error.setting, error.problem))
+    }
+
+    fn from_value(value: Value, file: &Path, lines: Lines) -> Result<Self, ConfigError> {
+        let written: ConfigFile = settings(value)?;
+        written.host.check().map_err(|error| error.within("host"))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let declared = Self {
+            file: file.to_owned(),
+            lines,
+            host: HostTable { data_dir: folder.join(&written.host.data_dir), ..written.host },
+            api: written.api,
+            modules: named(What::Module, written.module)?
+                .into_iter()
+                .map(|(name, table)| (name, ModuleFile::At(folder.join(table.file))))
+                .collect(),
+            ingresses: named(What::Ingress, written.ingress)?,
+            sinks: named(What::Sink, written.sink)?,
+            routes: named(What::Route, written.route)?,
+        };
+        declared.check()?;
+        Ok(declared)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (name, sink) in &self.sinks {
+            sink.offering.check().map_err(|error| error.within(&What::Sink.table(name)))?;
+        }
+        for (name, route) in &self.routes {
+            route.check().map_err(|error| error.within(&What::Route.table(name)))?;
+        }
+        Ok(())
+    }
+
+    /// A configuration without a file: the defaults, with everything under `data_dir`.
+    pub fn nothing(data_dir: PathBuf) -> Self {
+        Self {
+            file: PathBuf::new(),
+            lines: Lines::default(),
+            host: HostTable { data_dir, ..HostTable::default() },
+            api: ApiTable::default(),
+            modules: BTreeMap::new(),
+            ingresses: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            routes: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a module that is built into the binary.
+    #[must_use]
+    pub fn with_module(mut self, name: Name, component: Bytes) -> Self {
+        self.modules.insert(name, ModuleFile::Embedded(component));
+        self
+    }
+
+    /// The API's token, whatever the file says of it.
+    #[must_use]
+    pub fn with_token(mut self, token: Secret) -> Self {
+        self.api.token = Some(token);
+        self
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// With `data_dir` relative to the working directory, not to the file.
+    pub fn host(&self) -> &HostTable {
+        &self.host
+    }
+
+    pub fn api(&self) -> &ApiTable {
+        &self.api
+    }
+
+    /// The files whose change may be a reason to reload: the file itself and its modules'.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let modules = self.modules.values().filter_map(|module| match module {
+            ModuleFile::At(path) => Some(path.clone()),
+            ModuleFile::Embedded(_) => None,
+        });
+        std::iter::once(self.file.clone())
+            .filter(|file| !file.as_os_str().is_empty())
+            .chain(modules)
+            .collect()
+    }
+
+    /// Where in the file an error is that was found later. `error.setting` is the whole path.
+    pub(crate) fn problem(&self, error: ConfigError) -> ConfigProblem {
+        ConfigProblem {
+            file: self.file.clone(),
+            line: self.lines.line(&error.setting),
+            setting: error.setting,
+            problem: error.problem,
+        }
+    }
+}
+
+fn named<T>(what: What, tables: BTreeMap<String, T>) -> Result<BTreeMap<Name, T>, ConfigError> {
+    let name = |(text, table): (String, T)| match text.parse::<Name>() {
+        Ok(name) if what == What::Ingress && name.as_str() == crate::API_INGRESS => Err(ConfigError::at(
+            what.table(&text),
+            format!("`{text}` is the ingress of the host's own API: choose another name"),
+        )),
+        Ok(name) => Ok((name, table)),
+        Err(error) => Err(ConfigError::at(what.table(&text), error.to_string())),
+    };
+    tables.into_iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expected: &Expect) {
+        let problem = Declared::parse(text, Path::new("/etc/sandbar.toml")).unwrap_err();
+        expected.assert_eq(&problem.to_string());
+    }
+
+    #[test]
+    fn every_problem_names_its_line_and_setting() {
+        check("[host]\ndepth_max = 8\nreading_max = 1\n", &expect![[]]);
+        check("[host]\n\njournal_mib = 0\n", &expect![[]]);
+        check("[api]\nlisten = \"7420\"\n", &expect![[]]);
+        check("[ingress.Web]\ndriver = \"webhook\"\n", &expect![[]]);
+        check("[ingress.api]\ndriver = \"webhook\"\n", &expect![[]]);
+        check("[ingress.web]\nlisten = \"127.0.0.1:0\"\n", &expect![[]]);
+        check("[sink.out]\nkind = \"log\"\n[sink.out.offering]\nbatch_max = 0\n", &expect![[]]);
+        check("[route.a]\ntopic = [\"x\", \"a/#/b\"]\n", &expect![[]]);
+        check("[route.a]\nkey = \"devices\"\n", &expect![[]]);
+        check("[route.a]\nattempts = { max = 0 }\n", &expect![[]]);
+        check("[route.a]\nconcurrency = 0\n", &expect![[]]);
+        check("[route.a]\nconfig = { a = 1 }\n", &expect![[]]);
+        check("[route.a]\nmodule = \"m\"\nconfig = { a = [1] }\n", &expect![[]]);
+        check("[route.a]\nsinks = [\"A\"]\n", &expect![[]]);
+        check("[route.a]\ncontent_type = \"json\"\n", &expect![[]]);
+        check("[route.a]\ntopic = \"a\"\ntopic = \"b\"\n", &expect![[]]);
+        check("[route.a\n", &expect![[]]);
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let declared =
+            Declared::parse("[module.m]\nfile = \"m.wasm\"\n", Path::new("/etc/sandbar.toml")).unwrap();
+        assert_eq!(declared.host().data_dir, Path::new("/etc/sandbar-data"));
+        assert_eq!(declared.files(), [Path::new("/etc/sandbar.toml"), Path::new("/etc/m.wasm")]);
+    }
+
+    #[test]
+    fn one_value_is_a_list_and_numbers_are_text() {
+        let text = "[route.a]\ntopic = \"a/#\"\ningress = \"route/b\"\nmodule = \"m\"\nconfig = { a = 1.5, b = true }\n";
+        let declared = Declared::parse(text, Path::new("x")).unwrap();
+        let route = serde_json::to_value(&declared.routes["a"]).unwrap();
+        assert_eq!(route["topic"], serde_json::json!(["a/#"]));
+        assert_eq!(route["ingress"], serde_json::json!(["route/b"]));
+        assert_eq!(route["config"], serde_json::json!({ "a": "1.5", "b": "true" }));
+        let again: RouteTable = settings(route).unwrap();
+        assert_eq!(again, declared.routes["a"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Modules: upload, activation, roll-back, removal.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use sandbar_reading::Name;
+use sandbar_runtime::ComponentError;
+
+use crate::change::{Asked, By};
+use crate::control::Control;
+use crate::error::ControlError;
+use crate::files::version_of;
+use crate::resources::{gone, may_edit};
+use crate::views::{Blob, Item, ModuleInfo, Uploaded};
+use crate::wanted::{Module, Owned, Wanted};
+use crate::what::What;
+
+/// Bytes that a component may have.
+pub const MODULE_MAX_BYTES: usize = 64 << 20;
+
+impl Control {
+    /// Sorted by name.
+    pub fn modules(&self) -> Vec<ModuleInfo> {
+        let wanted = self.running().wanted;
+        wanted.modules.iter().map(|(name, module)| info(&wanted, name, module)).collect()
+    }
+
+    pub fn module(&self, name: &str) -> Result<ModuleInfo, ControlError> {
+        let wanted = self.running().wanted;
+        let found = wanted.modules.get_key_value(name);
+        let not_found = || ControlError::NotFound { what: What::Module, name: name.to_owned() };
+        found.map(|(name, module)| info(&wanted, name, module)).ok_or_else(not_found)
+    }
+
+    /// Checks, compiles and keeps a component as the module's next version. With `activate`, or if it is the
+    /// first, every route that uses the module has it from its next reading on; if one of them cannot work
+    /// with it, nothing is changed. The bytes of the active version are no new version.
+    pub async fn upload(&self, name: Name, wasm: Bytes, activate: bool) -> Result<Uploaded, ControlError> {
+        may_edit(&self.running().wanted, What::Module, &name)?;
+        if wasm.len() > MODULE_MAX_BYTES {
+            return Err(ControlError::TooLarge { size: wasm.len(), limit: MODULE_MAX_BYTES });
+        }
+        // Compiling takes long: other changes need not wait for it.
+        let (runtime, bytes) = (self.inner.runtime.clone(), wasm.clone());
+        let loaded = tokio::task::spawn_blocking(move || runtime.load(&bytes)).await;
+        let loaded = loaded.map_err(|error| ControlError::Component(error.to_string()))?;
+        let component = loaded.map_err(|error| match error {
+            ComponentError::TooLarge { size, limit } => ControlError::TooLarge { size, limit },
+            error => ControlError::Component(error.to_string()),
+        })?;
+        self.one_by_one(move |control| async move {
+            let digest = component.digest().to_owned();
+            let mut wanted = Wanted::clone(&control.running().wanted);
+            may_edit(&wanted, What::Module, &name)?;
+            let created = !wanted.modules.contains_key(&name);
+            let fresh = || Owned { declared: false, it: Module::new() };
+            let module = &mut wanted.modules.entry(name.clone()).or_insert_with(fresh).it;
+            let same = module.version(module.active).filter(|active| active.digest == digest).cloned();
+            let version = match same {
+                Some(active) => active,
+                None => module.add(version_of(&control.inner, &component)).clone(),
+            };
+            if activate || created {
+                module.active = version.version;
+            }
+            let active = module.active == version.version;
+            let asked = Asked {
+                wanted,
+                by: By::Api(Item { what: What::Module, name: name.clone() }),
+                // Also for the same bytes: the store's may be damaged.
+                blobs: vec![Blob { digest: digest.clone(), bytes: wasm }],
+                components: HashMap::from([(digest, component)]),
+            };
+            control.change(asked).await?;
+            Ok(Uploaded { name, version, active, created })
+        })
+        .await
+    }
+
+    /// Makes another version the one that handles readings, for every route that uses the module or none.
+    pub async fn activate(&self, name: Name, version: u32) -> Result<ModuleInfo, ControlError> {
+        let edited = name.clone();
+        self.edit(What::Module, edited, move |wanted, name| {
+            let module = wanted.modules.get_mut(&name);
+            let not_found = |name: String| ControlError::NotFound { what: What::Module, name };
+            let module = &mut module.ok_or_else(|| not_found(name.to_string()))?.it;
+            if module.version(version).is_none() {
+                return Err(not_found(format!("{name}, version {version}")));
+            }
+            module.active = version;
+            Ok(())
+        })
+        .await?;
+        self.module(name.as_str())
+    }
+
+    /// Refused while a route uses it.
+    pub async fn remove_module(&self, name: Name) -> Result<(), ControlError> {
+        self.edit(What::Module, name, |wanted, name| gone(wanted.modules.remove(&name), What::Module, &name))
+            .await
+    }
+}
+
+fn info(wanted: &Wanted, name: &Name, module: &Owned<Module>) -> ModuleInfo {
+    ModuleInfo {
+        name: name.clone(),
+        declared: module.declared,
+        active: module.it.active,
+        versions: module.it.versions.clone(),
+        routes: wanted.routes_with(name).cloned().collect(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sandbar_ingress::Supervised;
+use sandbar_pipeline::Route;
+use sandbar_reading::Name;
+use sandbar_runtime::{Component, Handler};
+use sandbar_sinks::AnySink;
+
+use crate::build;
+use crate::declared::Declared;
+use crate::wanted::Wanted;
+
+/// A snapshot: its parts are shared, cheap to clone, and never change.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) declared: Arc<Declared>,
+    pub(crate) wanted: Arc<Wanted>,
+    /// Why one is broken, where it is.
+    pub(crate) sinks: BTreeMap<Name, Result<Arc<dyn AnySink>, String>>,
+    pub(crate) ingresses: BTreeMap<Name, Result<Arc<Supervised>, String>>,
+    /// `None` for a route without a module.
+    pub(crate) handlers: BTreeMap<Name, Result<Option<Handler>, String>>,
+    /// Those that handlers are made of, by digest.
+    pub(crate) components: HashMap<String, Component>,
+}
+
+impl Running {
+    pub(crate) fn nothing(declared: Arc<Declared>) -> Self {
+        Self {
+            declared,
+            wanted: Arc::default(),
+            sinks: BTreeMap::new(),
+            ingresses: BTreeMap::new(),
+            handlers: BTreeMap::new(),
+            components: HashMap::new(),
+        }
+    }
+
+    /// The route as the pipeline has it.
+    pub(crate) fn route(&self, name: &Name) -> Option<Route> {
+        let handler = self.handlers.get(name)?.clone();
+        let table = &self.wanted.routes.get(name)?.it;
+        Some(build::route(name, table, handler.as_ref().map(Clone::clone).map_err(String::as_str)))
+    }
+
+    /// Drops the components that no active version is.
+    pub(crate) fn keep_active_components(&mut self) {
+        let wanted = &self.wanted;
+        let active = |digest: &str| wanted.modules.values().any(|module| module.it.digest() == Some(digest));
+        self.components.retain(|digest, _| active(digest));
+    }
+}

@@ -1,0 +1,140 @@
+//! Puts what was built in the place of what runs, and puts it back if the store fails on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use sandbar_ingress::{AnyDriver, Supervised, Supervisor, SupervisorOptions};
+use sandbar_reading::Name;
+use sandbar_store::StoreError;
+use tracing::{error, warn};
+
+use crate::build;
+use crate::change::{Asked, Built};
+use crate::control::Inner;
+use crate::documents::{self, Known};
+use crate::error::ControlError;
+use crate::plan::Plan;
+use crate::running::Running;
+use crate::wanted::Wanted;
+
+/// How long a driver that is replaced or removed may take to finish what is in flight.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// Writes everything down, in one transaction. Names that go are kept in mind until they are gone.
+    pub(crate) async fn keep(&self, old: &Wanted, asked: &Asked) -> Result<(), ControlError> {
+        for blob in &asked.blobs {
+            self.put_blob(blob.clone()).await?;
+        }
+        let mut changes = documents::changes(old, &asked.wanted);
+        let known = Known::of([old, &asked.wanted]);
+        if known != Known::of([old]) {
+            changes.push(known.change());
+        }
+        if !changes.is_empty() {
+            self.store.put_documents(changes).await?;
+        }
+        Ok(())
+    }
+
+    /// Sinks, routes, ingresses: what a reading meets last is there first.
+    pub(crate) async fn swap_in(&self, plan: &Plan, built: Built, after: &mut Running) {
+        let wanted = after.wanted.clone();
+        for (name, sink) in built.sinks {
+            let offering = build::offering(&wanted.sinks[&name].it.offering);
+            self.pipeline.set_sink(name.clone(), sink.clone(), offering).await;
+            after.sinks.insert(name, Ok(sink));
+        }
+        after.handlers.extend(built.handlers.into_iter().map(|(name, handler)| (name, Ok(handler))));
+        let routes: Vec<_> = plan.routes.set().filter_map(|name| after.route(name)).collect();
+        if !routes.is_empty() {
+            self.pipeline.set_routes(routes);
+        }
+        self.stop_ingresses(plan.ingresses.removed.iter().chain(&plan.ingresses.changed), after).await;
+        for (name, driver) in built.drivers {
+            after.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
+        }
+    }
+
+    async fn stop_ingresses<'a>(&self, names: impl Iterator<Item = &'a Name>, running: &mut Running) {
+        let supervised: Vec<_> = names.filter_map(|name| running.ingresses.remove(name)?.ok()).collect();
+        join_all(supervised.iter().map(|ingress| ingress.stop(GRACE))).await;
+    }
+
+    pub(crate) fn start_ingress(&self, name: Name, driver: Box<dyn AnyDriver>) -> Arc<Supervised> {
+        Arc::new(Supervisor::start(name, driver, self.intake.clone(), SupervisorOptions::default()))
+    }
+
+    /// What waits for a removed route or sink becomes dead letters.
+    pub(crate) async fn take_out(&self, plan: &Plan, after: &mut Running) -> Result<(), StoreError> {
+        for name in &plan.routes.removed {
+            self.pipeline.remove_route(name).await?;
+            after.handlers.remove(name);
+        }
+        for name in &plan.sinks.removed {
+            self.pipeline.remove_sink(name).await?;
+            after.sinks.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The store failed half-way: back to how it was `before`.
+    pub(crate) async fn put_back(
+        &self,
+        plan: &Plan,
+        before: Running,
+        mut after: Running,
+        failure: &StoreError,
+    ) -> ControlError {
+        for name in plan.sinks.changed.iter().chain(&plan.sinks.removed) {
+            if let Some(Ok(sink)) = before.sinks.get(name) {
+                let offering = build::offering(&before.wanted.sinks[name].it.offering);
+                self.pipeline.set_sink(name.clone(), sink.clone(), offering).await;
+            }
+        }
+        let old_routes = plan.routes.changed.iter().chain(&plan.routes.removed);
+        self.pipeline.set_routes(old_routes.filter_map(|name| before.route(name)).collect());
+        self.stop_ingresses(plan.ingresses.set(), &mut after).await;
+        let mut back = before.clone();
+        for name in plan.ingresses.changed.iter().chain(&plan.ingresses.removed) {
+            if matches!(before.ingresses.get(name), Some(Ok(_))) {
+                let driver = build::driver(&before.wanted.ingresses[name].it);
+                let ingress = driver.map(|driver| self.start_ingress(name.clone(), driver));
+                back.ingresses.insert(name.clone(), ingress.map_err(|error| error.to_string()));
+            }
+        }
+        let mut undone = self.store.put_documents(documents::changes(&after.wanted, &before.wanted)).await;
+        for name in &plan.routes.added {
+            undone = undone.and(self.pipeline.remove_route(name).await);
+        }
+        for name in &plan.sinks.added {
+            undone = undone.and(self.pipeline.remove_sink(name).await);
+        }
+        *self.running.write() = back;
+        error!(error = %failure, "a change failed half-way and was put back");
+        ControlError::Storage(match undone {
+            Ok(()) => format!("{failure}; everything is as it was before"),
+            Err(_) => format!(
+                "{failure}; what runs is as it was before, but the store may have the new configuration: \
+                 repeat the change, or undo it, once the storage works again"
+            ),
+        })
+    }
+
+    /// Nothing depends on this: what is left over is found at the next start.
+    pub(crate) async fn tidy_up(&self, old: &Wanted, new: &Wanted) {
+        if Known::of([old, new]) != Known::of([new]) {
+            if let Err(error) = self.store.put_documents(vec![Known::of([new]).change()]).await {
+                warn!(%error, "names of removed routes could not be forgotten");
+            }
+        }
+        let gone: Vec<_> =
+            old.digests().filter(|digest| !new.digests().any(|kept| kept == *digest)).collect();
+        for digest in gone {
+            if let Err(error) = self.remove_blob(digest).await {
+                warn!(digest, %error, "a component that no version is any more could not be removed");
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is configured: by the file, and through the API.
+
+use std::collections::BTreeMap;
+
+use sandbar_reading::Name;
+
+use crate::declared::Declared;
+use crate::tables::{IngressTable, RouteTable, SinkTable};
+use crate::views::Version;
+use crate::what::What;
+
+/// Everything that should run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) sinks: BTreeMap<Name, Owned<SinkTable>>,
+    pub(crate) ingresses: BTreeMap<Name, Owned<IngressTable>>,
+    pub(crate) modules: BTreeMap<Name, Owned<Module>>,
+    pub(crate) routes: BTreeMap<Name, Owned<RouteTable>>,
+}
+
+/// Something configured, and who may change it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Owned<T> {
+    /// By the configuration file; else through the API.
+    pub(crate) declared: bool,
+    pub(crate) it: T,
+}
+
+/// A module: its versions, oldest first, and the one that is active.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Module {
+    pub(crate) active: u32,
+    pub(crate) versions: Vec<Version>,
+}
+
+impl Module {
+    /// Beside the active one, as many old versions are kept.
+    const VERSIONS_MAX: usize = 10;
+
+    pub(crate) fn new() -> Self {
+        Self { active: 0, versions: Vec::new() }
+    }
+
+    pub(crate) fn version(&self, version: u32) -> Option<&Version> {
+        self.versions.iter().find(|known| known.version == version)
+    }
+
+    /// Of the active version.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        self.version(self.active).map(|version| version.digest.as_str())
+    }
+
+    /// Adds what was uploaded, under the next number; old versions make room.
+    pub(crate) fn add(&mut self, uploaded: Version) -> &Version {
+        let number = self.versions.last().map_or(1, |last| last.version + 1);
+        self.versions.push(Version { version: number, ..uploaded });
+        while self.versions.len() > Self::VERSIONS_MAX {
+            let oldest = self.versions.iter().position(|version| version.version != self.active);
+            self.versions.remove(oldest.unwrap_or(0));
+        }
+        self.versions.last().expect("one was just added")
+    }
+}
+
+impl Wanted {
+    /// Replaces everything that the file declares by what `declared` says; `modules` are its modules.
+    /// What was made through the API under a declared name is the file's from now on.
+    #[must_use]
+    pub(crate) fn with_declared(mut self, declared: &Declared, modules: BTreeMap<Name, Module>) -> Self {
+        replace(&mut self.sinks, &declared.sinks);
+        replace(&mut self.ingresses, &declared.ingresses);
+        replace(&mut self.routes, &declared.routes);
+        replace(&mut self.modules, &modules);
+        self
+    }
+
+    /// Whether there is such a thing, and if so whether the file declares it.
+    pub(crate) fn declared(&self, what: What, name: &str) -> Option<bool> {
+        match what {
+            What::Sink => self.sinks.get(name).map(|owned| owned.declared),
+            What::Ingress => self.ingresses.get(name).map(|owned| owned.declared),
+            What::Module => self.modules.get(name).map(|owned| owned.declared),
+            What::Route => self.routes.get(name).map(|owned| owned.declared),
+            What::Reading | What::DeadLetter => None,
+        }
+    }
+
+    /// The digest of the component that handles the route's readings; `None` without a module.
+    pub(crate) fn digest_of(&self, route: &RouteTable) -> Option<&str> {
+        self.modules.get(&route.module.as_ref()?.0)?.it.digest()
+    }
+
+    /// Every component that some version is.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
+        let versions = self.modules.values().flat_map(|module| &module.it.versions);
+        versions.map(|version| version.digest.as_str())
+    }
+
+    /// The routes that use a module.
+    pub(crate) fn routes_with<'a>(&'a self, module: &'a Name) -> impl Iterator<Item = &'a Name> {
+        let uses = move |route: &RouteTable| route.module.as_ref().is_some_and(|used| used.0 == *module);
+        self.routes.iter().filter(move |(_, route)| uses(&route.it)).map(|(name, _)| name)
+    }
+}
+
+fn replace<T: Clone>(all: &mut BTreeMap<Name, Owned<T>>, declared: &BTreeMap<Name, T>) {
+    all.retain(|name, owned| !owned.declared && !declared.contains_key(name));
+    let owned = |(name, it): (&Name, &T)| (name.clone(), Owned { declared: true, it: it.clone() });
+    all.extend(declared.iter().map(owned));
+}
