@@ -8,12 +8,10 @@ pub mod contract;
 mod driver;
 mod drivers;
 mod registry;
-mod secret;
 mod session;
 mod supervisor;
 
 pub use driver::{Driver, LinkError};
 pub use registry::{AnyDriver, DriverKind, build, kinds};
-pub use secret::{Secret, SecretEnv, SecretFile};
 pub use session::{Accepted, Answer, Attachment, CommandError, CommandOffer, Intake, Link, Replies, Session};
 pub use supervisor::{LastError, State, Status, Supervised, Supervisor, SupervisorOptions};

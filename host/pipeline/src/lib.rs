@@ -1,1 +1,27 @@
+//! The way of a reading: intake → journal → router → dispatch → outbox → delivery.
+//!
+//! The store is told everything first; what is here in memory is a window on it that may be lost at any time.
 
+mod backoff;
+mod delivery;
+mod devices;
+mod dispatch;
+mod handlers;
+mod intake;
+mod key;
+mod lane_state;
+mod pipeline;
+mod replies;
+mod route;
+mod router;
+mod tail;
+
+pub use delivery::{Circuit, Offering, OutletStatus};
+pub use devices::Devices;
+pub use dispatch::Counts;
+pub use handlers::{Handler, Sandbox};
+pub use key::{Key, KeyError};
+pub use pipeline::{Options, Pipeline};
+pub use route::{Attempts, Filter, Route};
+pub use router::Router;
+pub use tail::Seen;

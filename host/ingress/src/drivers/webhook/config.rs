@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::secret::Secret;
+use sandbar_reading::Secret;
 
 /// Takes readings over HTTP (HTTP/1.1, and HTTP/2 without TLS).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -28,7 +28,7 @@ struct Signature {
 
 impl Guard {
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let token = config.token.as_ref().map(|token| token.read("token")).transpose()?;
+        let token = config.token.as_ref().map(|token| token.resolve("token", |path| std::fs::read_to_string(path))).transpose()?;
         let signature = config.signature.as_ref().map(Signature::new).transpose();
         Ok(Self {
             token: token.map(|token| of_token(token.as_bytes()).finalize().into_bytes().to_vec()),
@@ -72,7 +72,7 @@ impl Signature {
     fn new(config: &SignatureConfig) -> Result<Self, ConfigError> {
         let header =
             config.header.parse().map_err(|_| ConfigError::at("header", "is not a header's name"))?;
-        let secret = config.secret.read("secret")?;
+        let secret = config.secret.resolve("secret", |path| std::fs::read_to_string(path))?;
         let keyed = match config.algorithm {
             Algorithm::HmacSha256 => keyed(secret.as_bytes()),
         };

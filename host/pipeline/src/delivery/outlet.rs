@@ -1,0 +1,328 @@
+//! One target: offers the front of its queue, and commits what came of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sandbar_ingress::CommandError;
+use sandbar_reading::{Clock, Delivery, Target, Timestamp};
+use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_store::{FailedDelivery, Next, Queued, Store};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::outcome::{Offered, Offering, after_offer};
+use super::queue::OutletQueue;
+use crate::devices::{Devices, NotCarriedOut};
+
+/// How deliveries get to a target.
+pub(crate) enum Way {
+    Sink(Arc<dyn AnySink>),
+    Device(Devices),
+}
+
+pub(crate) struct Outlet {
+    target: Target,
+    queue: Mutex<OutletQueue>,
+    /// There is something to look at: the queue, or the time to try again.
+    wake: Notify,
+    stop: CancellationToken,
+    health: Mutex<Health>,
+    accepted: AtomicU64,
+    given_up: AtomicU64,
+    ended: watch::Receiver<bool>,
+}
+
+/// Whether a target takes what is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    Closed,
+    /// It failed, and is not tried before `until`.
+    Open {
+        since: Timestamp,
+        until: Timestamp,
+        failures: u32,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct OutletStatus {
+    pub target: Target,
+    pub circuit: Circuit,
+    /// Since the start.
+    pub accepted: u64,
+    /// Dead letters since the start.
+    pub given_up: u64,
+    pub last_error: Option<(Timestamp, String)>,
+}
+
+/// A target that fails says so once, and once when it is well again.
+#[derive(Default)]
+struct Health {
+    failures: u32,
+    last_error: Option<(Timestamp, String)>,
+    open_since: Option<(Timestamp, Timestamp)>,
+}
+
+impl Outlet {
+    /// The outlet, and its work, which is to be spawned.
+    pub(crate) fn new(
+        target: Target,
+        way: Way,
+        offering: Offering,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (running, ended) = watch::channel(false);
+        let outlet = Arc::new(Self {
+            target,
+            queue: Mutex::new(OutletQueue::new()),
+            wake: Notify::new(),
+            stop,
+            health: Mutex::default(),
+            accepted: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            ended,
+        });
+        let work = Work { outlet: outlet.clone(), way, offering, store, clock };
+        let work = async move {
+            work.run().await;
+            running.send_replace(true);
+        };
+        (outlet, work)
+    }
+
+    /// False if the outlet has ended.
+    pub(crate) fn push(&self, queued: Queued) -> bool {
+        let taken = self.queue.lock().push(queued);
+        self.wake.notify_one();
+        taken
+    }
+
+    pub(crate) fn look_again(&self) {
+        self.queue.lock().look_again();
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn try_now(&self) {
+        self.health.lock().open_since = None;
+        self.queue.lock().head_is_due();
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Returns once nothing is being offered any more.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error means that the task is gone, which is an end too.
+        drop(ended.wait_for(|ended| *ended).await);
+    }
+
+    pub(crate) fn status(&self) -> OutletStatus {
+        let health = self.health.lock();
+        let circuit = match health.open_since {
+            None => Circuit::Closed,
+            Some((since, until)) => Circuit::Open { since, until, failures: health.failures },
+        };
+        OutletStatus {
+            target: self.target.clone(),
+            circuit,
+            accepted: self.accepted.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
+            last_error: health.last_error.clone(),
+        }
+    }
+
+    fn note(&self, offered: &Offered, now: Timestamp) {
+        let given_up =
+            offered.delivered.failed.iter().filter(|failed| failed.next == Next::DeadLetter).count();
+        self.accepted.fetch_add(offered.delivered.accepted.len() as u64, Ordering::Relaxed);
+        self.given_up.fetch_add(given_up as u64, Ordering::Relaxed);
+        let mut health = self.health.lock();
+        if let Some(cause) = &offered.cause {
+            health.last_error = Some((now, cause.clone()));
+        }
+        match offered.closed_until {
+            Some(until) => {
+                health.failures = health.failures.saturating_add(1);
+                let since = health.open_since.map_or(now, |(since, _)| since);
+                if health.failures == 1 {
+                    let cause = offered.cause.as_deref().unwrap_or_default();
+                    warn!(target = %Shown(&self.target), cause, "deliveries fail; they wait in the outbox");
+                }
+                health.open_since = Some((since, until));
+            }
+            None => {
+                if health.failures > 0 {
+                    info!(target = %Shown(&self.target), failures = health.failures, "deliveries work again");
+                }
+                (health.failures, health.open_since) = (0, None);
+            }
+        }
+    }
+}
+
+/// A target as people read it.
+struct Shown<'a>(&'a Target);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Target::Sink(name) => write!(f, "sink {name}"),
+            Target::Device(device) => write!(f, "device {device}"),
+        }
+    }
+}
+
+struct Work {
+    outlet: Arc<Outlet>,
+    way: Way,
+    offering: Offering,
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Work {
+    /// How long to wait when the store cannot be asked; it says so itself, and mends itself.
+    const STORE_WAIT: Duration = Duration::from_millis(500);
+
+    async fn run(self) {
+        while !self.outlet.stop.is_cancelled() {
+            if !self.load() {
+                self.pause(Self::STORE_WAIT).await;
+                continue;
+            }
+            let now = self.clock.now();
+            let due = self.outlet.queue.lock().head_due();
+            match due {
+                None if matches!(self.way, Way::Device(_)) && self.outlet.queue.lock().close_if_empty() => {
+                    return;
+                }
+                None => self.woken().await,
+                Some(due) if due > now => self.pause(due.since(now)).await,
+                Some(_) => self.offer(now).await,
+            }
+        }
+    }
+
+    /// False if the store cannot be asked.
+    fn load(&self) -> bool {
+        let Some(count) = self.outlet.queue.lock().wanted() else { return true };
+        let answer = self.store.queued(&self.outlet.target, &|_| false, count);
+        let mut queue = self.outlet.queue.lock();
+        match answer {
+            Ok(queued) => {
+                let all = queued.len() < count;
+                queue.loaded(queued, all);
+                true
+            }
+            Err(_) => {
+                queue.not_loaded();
+                false
+            }
+        }
+    }
+
+    async fn woken(&self) {
+        tokio::select! {
+            () = self.outlet.wake.notified() => {}
+            () = self.outlet.stop.cancelled() => {}
+        }
+    }
+
+    async fn pause(&self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.woken() => {}
+        }
+    }
+
+    async fn offer(&self, now: Timestamp) {
+        let batch = self.outlet.queue.lock().batch(self.offering.batch_max, self.offering.batch_bytes);
+        let deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
+        let Some(result) = self.deliver(&deliveries).await else {
+            // Only the device's arrival changes that; but its commands grow old meanwhile.
+            return self.pause(Duration::from_secs(60)).await;
+        };
+        let failures = self.outlet.health.lock().failures;
+        let target = &self.outlet.target;
+        let offered =
+            after_offer(target, &batch, result, &self.offering, failures, self.clock.now(), rand::random());
+        self.outlet.note(&offered, now);
+        self.settle(offered).await;
+    }
+
+    /// `None` if the target cannot be reached at all for now, and this is no failure.
+    async fn deliver(&self, batch: &[Delivery]) -> Option<Result<(), DeliveryError>> {
+        match &self.way {
+            Way::Sink(sink) => {
+                let offered = tokio::time::timeout(self.offering.timeout, sink.deliver(batch));
+                let late = |_| {
+                    let cause =
+                        Cause::new(format!("not delivered within {} s", self.offering.timeout.as_secs()));
+                    Err(DeliveryError::Retry { delivered: 0, after: None, cause })
+                };
+                Some(offered.await.unwrap_or_else(late))
+            }
+            Way::Device(devices) => self.carry_out(devices, batch).await,
+        }
+    }
+
+    async fn carry_out(&self, devices: &Devices, batch: &[Delivery]) -> Option<Result<(), DeliveryError>> {
+        let Target::Device(device) = &self.outlet.target else { return None };
+        for (at, delivery) in batch.iter().enumerate() {
+            let cause = |text: String| Cause::new(text);
+            match devices.carry_out(device, delivery).await {
+                Ok(()) => {}
+                Err(NotCarriedOut::Failed(CommandError::Reject(text))) => {
+                    return Some(Err(DeliveryError::Reject { rejected: at, cause: cause(text) }));
+                }
+                Err(NotCarriedOut::Failed(CommandError::Retry(text))) => {
+                    return Some(Err(DeliveryError::Retry {
+                        delivered: at,
+                        after: None,
+                        cause: cause(text),
+                    }));
+                }
+                Err(NotCarriedOut::Unreachable)
+                    if at > 0 || self.clock.now().since(delivery.time) >= self.offering.give_up_after =>
+                {
+                    let text = "no ingress reaches the device".to_owned();
+                    return Some(Err(DeliveryError::Retry {
+                        delivered: at,
+                        after: None,
+                        cause: cause(text),
+                    }));
+                }
+                Err(NotCarriedOut::Unreachable) => return None,
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Commits what came of an offer, however long the store takes to be well again: what was accepted must
+    /// not be offered again for want of patience.
+    async fn settle(&self, offered: Offered) {
+        while self.store.delivered(offered.delivered.clone()).await.is_err() {
+            tokio::select! {
+                () = tokio::time::sleep(Self::STORE_WAIT) => {}
+                () = self.outlet.stop.cancelled() => return,
+            }
+        }
+        let mut gone = offered.delivered.accepted;
+        let mut head = None;
+        for FailedDelivery { id, attempts, next, .. } in offered.delivered.failed {
+            match next {
+                Next::DeadLetter => gone.push(id),
+                Next::RetryAt(due) => head = Some((id, attempts, due)),
+            }
+        }
+        self.outlet.queue.lock().settle(&gone, head);
+    }
+}

@@ -1,0 +1,199 @@
+//! The lanes against a store in a few lines: whatever the order of commits, loads and turns, every reading
+//! is handled once and each lane in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sandbar_reading::{Attributes, ContentType, Lineage, Reading, ReadingId};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+fn lane(key: &str) -> Lane {
+    Lane { route: "r".parse().unwrap(), key: key.into() }
+}
+
+fn waiting(key: &str, id: u128) -> Waiting {
+    let reading = Reading {
+        id: ReadingId::from_u128(id),
+        ingress: "i".parse().unwrap(),
+        topic: "t".parse().unwrap(),
+        device: None,
+        time: NOW,
+        content_type: ContentType::TEXT,
+        attributes: Attributes::new(),
+        payload: "x".into(),
+        lineage: Lineage::default(),
+    };
+    Waiting { lane: lane(key), reading: Arc::new(reading), attempts: 0, due: Timestamp::default() }
+}
+
+fn small() -> Window {
+    Window { readings: 6, bytes: 1 << 20, lanes: 3, per_lane: 4 }
+}
+
+/// What the store would say.
+#[derive(Default)]
+struct Rows {
+    by_lane: BTreeMap<String, Vec<u128>>,
+    last: u128,
+}
+
+impl Rows {
+    fn commit(&mut self, key: &str) -> Waiting {
+        self.last += 1;
+        self.by_lane.entry(key.to_owned()).or_default().push(self.last);
+        waiting(key, self.last)
+    }
+
+    fn answer(&self, lanes: &mut Lanes, wanted: Wanted) {
+        match wanted {
+            Wanted::Readings { lane, count, .. } => {
+                let ids = self.by_lane.get(&*lane.key).cloned().unwrap_or_default();
+                let all = ids.len() <= count;
+                let readings = ids.into_iter().take(count).map(|id| waiting(&lane.key, id)).collect();
+                let _ = lanes.loaded(lane.id(), readings, all, NOW);
+            }
+            Wanted::Lanes { count } => {
+                let unknown: Vec<_> = self
+                    .by_lane
+                    .iter()
+                    .filter(|(_, ids)| !ids.is_empty())
+                    .map(|(key, _)| lane(key))
+                    .filter(|lane| !lanes.knows(lane.id()))
+                    .collect();
+                let all = unknown.len() <= count;
+                lanes.found(unknown.into_iter().take(count).collect(), all);
+            }
+        }
+    }
+
+    fn settle(&mut self, key: &str, handled: usize) -> Vec<u128> {
+        self.by_lane.get_mut(key).map(|ids| ids.drain(..handled).collect()).unwrap_or_default()
+    }
+}
+
+fn handled(count: usize) -> Ended {
+    Ended::Settled { handled: count, attempts: 0, retry_at: None }
+}
+
+fn caught_up(window: Window) -> Lanes {
+    let mut lanes = Lanes::new(window);
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: window.lanes }));
+    lanes.found(Vec::new(), true);
+    lanes
+}
+
+#[test]
+fn one_key_waits_for_its_turn_and_others_do_not() {
+    let mut lanes = caught_up(Window::default());
+    assert_eq!(lanes.push(waiting("a", 1), NOW), Need::Runner);
+    assert_eq!(lanes.push(waiting("a", 2), NOW), Need::Nothing);
+    assert_eq!(lanes.push(waiting("b", 3), NOW), Need::Runner);
+    let first = lanes.take(1, 1 << 20).unwrap();
+    let second = lanes.take(1, 1 << 20).unwrap();
+    assert_eq!((&*first.lane.key, &*second.lane.key), ("a", "b"));
+    assert!(lanes.take(1, 1 << 20).is_none(), "both lanes are running");
+    assert_eq!(lanes.ended(first.lane.id(), handled(1), NOW), Need::Runner);
+    assert_eq!(lanes.take(1, 1 << 20).unwrap().readings[0].reading.id.as_u128(), 2);
+}
+
+#[test]
+fn a_failing_key_waits_alone_and_only_its_head_stays_in_memory() {
+    let mut lanes = caught_up(Window::default());
+    for id in 1..=3 {
+        let _ = lanes.push(waiting("a", id), NOW);
+    }
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    let due = NOW.after(std::time::Duration::from_secs(5));
+    let failed = Ended::Settled { handled: 0, attempts: 1, retry_at: Some(due) };
+    assert_eq!(lanes.ended(turn.lane.id(), failed, NOW), Need::WakeAt(due));
+    assert_eq!(lanes.loaded, 1);
+    assert!(lanes.take(9, 1 << 20).is_none());
+    assert_eq!(lanes.wake(turn.lane.id(), due), Need::Runner);
+    let again = lanes.take(9, 1 << 20).unwrap();
+    assert_eq!((again.readings.len(), again.readings[0].attempts), (1, 1));
+    // The rest comes back from the store.
+    assert_eq!(lanes.ended(turn.lane.id(), handled(1), due), Need::Runner);
+    assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
+}
+
+#[test]
+fn a_reading_pushed_while_its_lane_is_loaded_is_not_forgotten() {
+    let mut lanes = caught_up(small());
+    let mut rows = Rows::default();
+    for _ in 0..6 {
+        let _ = lanes.push(rows.commit("a"), NOW);
+    }
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    let count = turn.readings.len();
+    rows.settle("a", count);
+    let _ = lanes.ended(turn.lane.id(), handled(count), NOW);
+    let Some(Wanted::Readings { lane, .. }) = lanes.wanted() else { panic!("nothing wanted") };
+    let before: Vec<_> = rows.by_lane["a"].iter().map(|id| waiting("a", *id)).collect();
+    // Committed after the store was asked.
+    let _ = lanes.push(rows.commit("a"), NOW);
+    let _ = lanes.loaded(lane.id(), before, true, NOW);
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    rows.settle("a", turn.readings.len());
+    assert_eq!(lanes.ended(lane.id(), handled(turn.readings.len()), NOW), Need::Runner);
+    assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
+}
+
+#[test]
+fn what_the_store_knows_better_is_read_anew() {
+    let mut lanes = caught_up(Window::default());
+    let _ = lanes.push(waiting("a", 1), NOW);
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    assert_eq!(lanes.ended(turn.lane.id(), Ended::Stale, NOW), Need::Runner);
+    assert_eq!(lanes.loaded, 0);
+    assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
+}
+
+proptest! {
+    /// Steps: commit a reading of one of five keys, take a turn, end the oldest turn, answer what is wanted,
+    /// or be told by a late commit of what has already been loaded.
+    #[test]
+    fn every_reading_is_handled_once_and_each_key_in_order(steps in prop::collection::vec((0..5u8, 0..6u8), 1..200)) {
+        let (mut lanes, mut rows) = (Lanes::new(small()), Rows::default());
+        let mut running: VecDeque<Turn> = VecDeque::new();
+        let mut seen: BTreeMap<String, Vec<u128>> = BTreeMap::new();
+        let mut late: Vec<Waiting> = Vec::new();
+        let mut end = |lanes: &mut Lanes, rows: &mut Rows, turn: Turn| {
+            let key = turn.lane.key.to_string();
+            let ids: Vec<_> = turn.readings.iter().map(|waiting| waiting.reading.id.as_u128()).collect();
+            prop_assert_eq!(&rows.settle(&key, ids.len()), &ids, "out of order or twice");
+            seen.entry(key).or_default().extend(&ids);
+            let _ = lanes.ended(turn.lane.id(), handled(ids.len()), NOW);
+            Ok(())
+        };
+        for (step, key) in steps {
+            match step {
+                0 => { let _ = lanes.push(rows.commit(&key.to_string()), NOW); }
+                1 => running.extend(lanes.take(3, 1 << 20)),
+                2 => if let Some(turn) = running.pop_front() { end(&mut lanes, &mut rows, turn)? },
+                3 => if let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) },
+                _ => {
+                    // Committed and perhaps loaded before the news of it arrives; news keep their order.
+                    late.push(rows.commit(&key.to_string()));
+                    if let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) }
+                    for waiting in late.drain(..) { let _ = lanes.push(waiting, NOW); }
+                }
+            }
+            prop_assert!(lanes.loaded <= small().readings + small().per_lane);
+        }
+        for _ in 0..10_000 {
+            while let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) }
+            running.extend(lanes.take(3, 1 << 20));
+            match running.pop_front() {
+                Some(turn) => end(&mut lanes, &mut rows, turn)?,
+                None if !lanes.has_work() => break,
+                None => {}
+            }
+        }
+        let handled: usize = seen.values().map(Vec::len).sum();
+        prop_assert_eq!(handled as u128, rows.last, "readings were forgotten");
+    }
+}

@@ -1,0 +1,362 @@
+//! Calls handlers: for every route its readings, in order for each key, as often as an attempt is worth it.
+//! The only place that retries a handler.
+
+mod lanes;
+mod stats;
+mod turn;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use parking_lot::{Mutex, RwLock};
+use sandbar_reading::{Clock, Name, ReadingId};
+use sandbar_store::{LaneId, Store, StoreError, Waiting};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use self::lanes::{Ended, Lanes, Need, Turn, Wanted, Window};
+pub use self::stats::Counts;
+use self::stats::RouteStats;
+use self::turn::{Context, Done};
+use crate::handlers::Sandbox;
+use crate::replies::{Awaited, Said};
+use crate::route::Route;
+use crate::router::Router;
+
+/// How many readings, and bytes of them, one turn may hold.
+const TURN_READINGS: usize = 64;
+const TURN_BYTES: usize = 1 << 20;
+/// A turn that has taken longer lets other lanes have theirs.
+const TURN_TIME: Duration = Duration::from_millis(5);
+/// How many turns of one runner may wait for their commit.
+const SETTLING_MAX: usize = 64;
+/// How long to wait when the store cannot be asked; it says so itself, and mends itself.
+const STORE_WAIT: Duration = Duration::from_millis(500);
+/// How long a lane waits whose turn could not be committed: its handler is called again for nothing if the
+/// storage still fails then.
+const UNSETTLED_WAIT: Duration = Duration::from_secs(2);
+
+/// What all routes share.
+pub(crate) struct Dispatch {
+    shared: Arc<Shared>,
+    routes: RwLock<HashMap<Name, Arc<RouteDispatch>>>,
+}
+
+struct Shared {
+    store: Store,
+    router: Arc<ArcSwap<Router>>,
+    awaited: Arc<Awaited>,
+    clock: Arc<dyn Clock>,
+    depth_max: u8,
+    stop: CancellationToken,
+    /// The store tells its news on a thread of its own.
+    runtime: Handle,
+}
+
+impl Dispatch {
+    pub(crate) fn new(
+        store: Store,
+        router: Arc<ArcSwap<Router>>,
+        awaited: Arc<Awaited>,
+        clock: Arc<dyn Clock>,
+        depth_max: u8,
+        stop: CancellationToken,
+    ) -> Self {
+        let shared =
+            Arc::new(Shared { store, router, awaited, clock, depth_max, stop, runtime: Handle::current() });
+        Self { shared, routes: RwLock::default() }
+    }
+
+    /// Sets or replaces a route: turns that have begun end with the old handler, all others take the new one.
+    pub(crate) fn set(&self, route: Arc<Route>) {
+        let mut routes = self.routes.write();
+        if let Some(known) = routes.get(&route.name) {
+            known.route.store(route);
+            return;
+        }
+        let name = route.name.clone();
+        let dispatch = Arc::new(RouteDispatch {
+            route: ArcSwap::new(route),
+            shared: self.shared.clone(),
+            work: Mutex::new(RouteWork { lanes: Lanes::new(Window::default()), runners: 0 }),
+            stats: RouteStats::default(),
+            stop: self.shared.stop.child_token(),
+        });
+        dispatch.need(None, Need::Runner);
+        routes.insert(name, dispatch);
+    }
+
+    /// No new turn begins; returns once none is under way.
+    pub(crate) async fn remove(&self, name: &Name) {
+        let removed = self.routes.write().remove(name);
+        if let Some(route) = removed {
+            route.stop.cancel();
+            route.idle().await;
+        }
+    }
+
+    pub(crate) fn push(&self, waiting: Waiting) {
+        let route = self.routes.read().get(&waiting.lane.route).cloned();
+        if let Some(route) = route {
+            let id = waiting.lane.id();
+            let need = route.work.lock().lanes.push(waiting, self.shared.clock.now());
+            route.need(Some(id), need);
+        }
+    }
+
+    /// The store may have what nobody told of.
+    pub(crate) fn look_again(&self) {
+        for route in self.routes.read().values() {
+            route.work.lock().lanes.look_again();
+            route.need(None, Need::Runner);
+        }
+    }
+
+    pub(crate) fn stats(&self, route: &Name) -> Option<Counts> {
+        self.routes.read().get(route).map(|route| route.stats.counts())
+    }
+
+    /// Returns once no turn is under way.
+    pub(crate) async fn stop(&self) {
+        self.shared.stop.cancel();
+        let routes: Vec<_> = self.routes.read().values().cloned().collect();
+        for route in routes {
+            route.idle().await;
+        }
+    }
+}
+
+struct RouteDispatch {
+    route: ArcSwap<Route>,
+    shared: Arc<Shared>,
+    work: Mutex<RouteWork>,
+    stats: RouteStats,
+    stop: CancellationToken,
+}
+
+struct RouteWork {
+    lanes: Lanes,
+    runners: usize,
+}
+
+/// A turn on its way through the store.
+struct Settling {
+    lane: LaneId,
+    ended: Ended,
+    said: Vec<(ReadingId, Said)>,
+}
+
+impl RouteDispatch {
+    /// Does for a lane what it needs.
+    fn need(self: &Arc<Self>, lane: Option<LaneId>, need: Need) {
+        match (need, lane) {
+            (Need::Nothing, _) | (Need::WakeAt(_), None) => {}
+            (Need::Runner, _) => self.start_runner(),
+            (Need::WakeAt(due), Some(lane)) => {
+                let wait = due.since(self.shared.clock.now());
+                let route = self.clone();
+                route.shared.runtime.clone().spawn(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = route.stop.cancelled() => return,
+                    }
+                    let need = route.work.lock().lanes.wake(lane, route.shared.clock.now());
+                    route.need(Some(lane), need);
+                });
+            }
+        }
+    }
+
+    /// Another runner, unless there are as many as the route may have.
+    fn start_runner(self: &Arc<Self>) {
+        let mut work = self.work.lock();
+        if work.runners < self.route.load().concurrency.max(1) && !self.stop.is_cancelled() {
+            work.runners += 1;
+            self.shared.runtime.spawn(self.clone().run());
+        }
+    }
+
+    /// One runner: takes turns while there are any, with one sandbox.
+    async fn run(self: Arc<Self>) {
+        let mut sandbox = Sandboxed::default();
+        let mut settling = FuturesUnordered::new();
+        loop {
+            if !self.stop.is_cancelled() && !self.load() {
+                tokio::time::sleep(STORE_WAIT).await;
+            }
+            let turn = if self.stop.is_cancelled() || settling.len() >= SETTLING_MAX {
+                None
+            } else {
+                self.work.lock().lanes.take(TURN_READINGS, TURN_BYTES)
+            };
+            match turn {
+                Some(turn) => {
+                    let handled = self.handle(&turn, &mut sandbox);
+                    tokio::pin!(handled);
+                    let settles = loop {
+                        // Earlier turns must not wait for a slow handler to be told that they are committed.
+                        tokio::select! {
+                            settles = &mut handled => break settles,
+                            Some((settled, result)) = settling.next() => self.settled(settled, result),
+                        }
+                    };
+                    settling.push(settles);
+                }
+                None => match settling.next().await {
+                    Some((settled, result)) => self.settled(settled, result),
+                    None if self.end_runner() => return,
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// False if somebody found more to do in the meantime.
+    fn end_runner(&self) -> bool {
+        let mut work = self.work.lock();
+        if work.lanes.has_work() && !self.stop.is_cancelled() {
+            return false;
+        }
+        work.runners -= 1;
+        true
+    }
+
+    /// Loads what is wanted from the store. False if the store cannot be asked.
+    fn load(self: &Arc<Self>) -> bool {
+        loop {
+            let Some(wanted) = self.work.lock().lanes.wanted() else { return true };
+            let lane = match &wanted {
+                Wanted::Readings { lane, .. } => Some(lane.id()),
+                Wanted::Lanes { .. } => None,
+            };
+            if let Err(_unavailable) = self.answer(wanted) {
+                self.work.lock().lanes.not_answered(lane);
+                return false;
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, wanted: Wanted) -> Result<(), StoreError> {
+        let store = &self.shared.store;
+        match wanted {
+            Wanted::Readings { lane, count, bytes } => {
+                let id = lane.id();
+                let readings = store.waiting(&lane.route, id, &|_| false, count, bytes)?;
+                let all = readings.complete;
+                let now = self.shared.clock.now();
+                let need = self.work.lock().lanes.loaded(id, readings.items, all, now);
+                self.need(Some(id), need);
+            }
+            Wanted::Lanes { count } => {
+                let name = self.route.load().name.clone();
+                let (mut unknown, mut after) = (Vec::new(), None);
+                let all = loop {
+                    let some = store.lanes(&name, after, count)?;
+                    after = some.last().map(|lane| lane.id());
+                    let complete = some.len() < count;
+                    let work = self.work.lock();
+                    unknown.extend(some.into_iter().filter(|lane| !work.lanes.knows(lane.id())));
+                    if complete || unknown.len() >= count {
+                        break complete;
+                    }
+                };
+                self.work.lock().lanes.found(unknown, all);
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles a turn, and gives what it came to the store.
+    async fn handle<'a>(
+        &'a self,
+        turn: &Turn,
+        sandbox: &mut Sandboxed,
+    ) -> BoxFuture<'a, (Settling, Result<(), StoreError>)> {
+        let route = self.route.load_full();
+        let router = self.shared.router.load_full();
+        let context = Context {
+            route: &route,
+            router: &router,
+            store: &self.shared.store,
+            depth_max: self.shared.depth_max,
+            now: self.shared.clock.now(),
+            random: rand::random(),
+        };
+        let began = Instant::now();
+        let done = match sandbox.ready(&route).await {
+            Ok(sandbox) => turn::run(&context, sandbox, turn, || began.elapsed() > TURN_TIME).await,
+            Err(fault) => Done::without_sandbox(&context, turn, fault),
+        };
+        if !done.sandbox_usable {
+            sandbox.discard();
+        }
+        self.stats.count(&done, began.elapsed());
+        let nothing = done.is_nothing();
+        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said: done.said };
+        if nothing {
+            return Box::pin(std::future::ready((settling, Ok(()))));
+        }
+        let settled = self.shared.store.settle(done.outcome);
+        Box::pin(async move { (settling, settled.await) })
+    }
+
+    fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {
+        let now = self.shared.clock.now();
+        let ended = match result {
+            Ok(()) => {
+                for (reading, said) in settling.said {
+                    self.shared.awaited.say(reading, said);
+                }
+                settling.ended
+            }
+            Err(StoreError::Stale) => Ended::Stale,
+            Err(_unavailable) => Ended::Unsettled { again_at: now.after(UNSETTLED_WAIT) },
+        };
+        let need = self.work.lock().lanes.ended(settling.lane, ended, now);
+        self.need(Some(settling.lane), need);
+    }
+
+    /// Returns once no runner is left.
+    async fn idle(&self) {
+        while self.work.lock().runners > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A runner's sandbox, kept from turn to turn as long as it is the route's handler's.
+#[derive(Default)]
+struct Sandboxed {
+    sandbox: Option<Box<dyn Sandbox>>,
+    of: Option<Arc<Route>>,
+}
+
+impl Sandboxed {
+    /// `None` for a route without a handler.
+    async fn ready(
+        &mut self,
+        route: &Arc<Route>,
+    ) -> Result<Option<&mut dyn Sandbox>, sandbar_runtime::Fault> {
+        let Some(handler) = &route.handler else {
+            self.discard();
+            return Ok(None);
+        };
+        if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, route)) {
+            self.discard();
+        }
+        if self.sandbox.is_none() {
+            self.sandbox = Some(handler.checkout().await?);
+            self.of = Some(route.clone());
+        }
+        Ok(self.sandbox.as_deref_mut().map(|sandbox| sandbox as &mut dyn Sandbox))
+    }
+
+    fn discard(&mut self) {
+        (self.sandbox, self.of) = (None, None);
+    }
+}

@@ -1,0 +1,103 @@
+//! Takes what drivers decoded: finds the lanes it waits in, and hands it to the store.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use sandbar_ingress::{Accepted, Attachment, Intake, Replies};
+use sandbar_reading::{Clock, Inbound, Lineage, Name, Refused, Scope, StateWrite, Timestamp};
+use sandbar_store::{Accept, Lane, Store, StoreError};
+
+use crate::delivery::Deliveries;
+use crate::devices::Devices;
+use crate::replies::Awaited;
+use crate::router::Router;
+
+/// The pipeline's front door.
+pub(crate) struct Door {
+    pub(crate) store: Store,
+    pub(crate) router: Arc<ArcSwap<Router>>,
+    pub(crate) awaited: Arc<Awaited>,
+    pub(crate) devices: Devices,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) reading_max: usize,
+}
+
+/// One lane for every route that takes `inbound`.
+pub(crate) fn lanes_of(router: &Router, ingress: &Name, inbound: &Inbound) -> Vec<Lane> {
+    let lane = |route: &&Arc<crate::Route>| Lane { route: route.name.clone(), key: route.key.of(inbound) };
+    router.matches(ingress, inbound).iter().map(lane).collect()
+}
+
+impl Door {
+    async fn take(
+        &self,
+        ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> Result<Accepted, Refused> {
+        let router = self.router.load_full();
+        let lanes = lanes_of(&router, &ingress, &inbound);
+        let replying = |lane: &&Lane| router.route(lane.route.as_str()).is_some_and(|route| route.reply);
+        let routes = lanes.iter().filter(replying).count();
+        let accept = Accept { ingress, inbound, lineage: Lineage::default(), lanes, keep };
+        if routes == 0 {
+            let receipt = self.store.accept(accept)?.committed.await?;
+            return Ok(Accepted { receipt, replies: None });
+        }
+        let (answers, replies) = Replies::channel();
+        let journaling = self.store.accept(accept)?;
+        // Before the commit: its handler may be faster than this task.
+        self.awaited.expect(journaling.id, answers, routes);
+        match journaling.committed.await {
+            Ok(receipt) => Ok(Accepted { receipt, replies: Some(replies) }),
+            Err(refused) => {
+                self.awaited.forget(journaling.id);
+                Err(refused)
+            }
+        }
+    }
+}
+
+impl Intake for Door {
+    fn accept(
+        &self,
+        ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> BoxFuture<'_, Result<Accepted, Refused>> {
+        Box::pin(self.take(ingress, inbound, keep))
+    }
+
+    fn keep(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
+        Box::pin(self.store.keep(Scope::Ingress(ingress), keep))
+    }
+
+    fn kept(&self, ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {
+        self.store.state(&Scope::Ingress(ingress.clone()), name).map_err(refused)
+    }
+
+    fn kept_names(&self, ingress: &Name, prefix: &str) -> Result<Vec<Box<str>>, Refused> {
+        self.store.state_names(&Scope::Ingress(ingress.clone()), prefix).map_err(refused)
+    }
+
+    fn attach(&self, ingress: &Name, device: &str) -> Attachment {
+        let attachment = self.devices.attach(ingress, device);
+        self.deliveries.reachable(device);
+        attachment
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn reading_max(&self) -> usize {
+        self.reading_max
+    }
+}
+
+fn refused(error: StoreError) -> Refused {
+    Refused::Storage { cause: error.to_string() }
+}

@@ -1,0 +1,182 @@
+//! The parts put together.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sandbar_ingress::Intake;
+use sandbar_reading::{Clock, Name, Target};
+use sandbar_sinks::AnySink;
+use sandbar_store::{News, Observer, Store, StoreError};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::{Deliveries, Offering, OutletStatus};
+use crate::devices::Devices;
+use crate::dispatch::{Counts, Dispatch};
+use crate::intake::Door;
+use crate::replies::Awaited;
+use crate::route::Route;
+use crate::router::Router;
+use crate::tail::{Seen, Tail};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The most bytes of payload that a reading may have.
+    pub reading_max: usize,
+    /// How many routes a message may go through before it is taken for a loop.
+    pub depth_max: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { reading_max: 16 << 20, depth_max: 8 }
+    }
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    store: Store,
+    router: Arc<ArcSwap<Router>>,
+    dispatch: Arc<Dispatch>,
+    deliveries: Arc<Deliveries>,
+    devices: Devices,
+    tail: Arc<Tail>,
+    door: Arc<Door>,
+    /// Route changes are made one after the other.
+    changing: Mutex<()>,
+}
+
+/// What the store tells goes on to whom it concerns.
+struct Told {
+    dispatch: Arc<Dispatch>,
+    deliveries: Arc<Deliveries>,
+    tail: Arc<Tail>,
+}
+
+impl Observer for Told {
+    fn committed(&self, news: News) {
+        self.tail.show(&news);
+        for waiting in news.waiting {
+            self.dispatch.push(waiting);
+        }
+        for queued in news.queued {
+            self.deliveries.push(queued);
+        }
+    }
+
+    fn recovered(&self) {
+        self.dispatch.look_again();
+        self.deliveries.look_again();
+    }
+}
+
+impl Pipeline {
+    /// Without routes and sinks: they are set, then drivers are started. Needs a tokio runtime.
+    pub fn start(store: Store, clock: Arc<dyn Clock>, options: Options) -> Result<Self, StoreError> {
+        let router = Arc::new(ArcSwap::from_pointee(Router::default()));
+        let awaited = Arc::new(Awaited::default());
+        let devices = Devices::default();
+        let tail = Arc::new(Tail::default());
+        let stop = CancellationToken::new();
+        let deliveries =
+            Arc::new(Deliveries::new(store.clone(), clock.clone(), devices.clone(), stop.child_token()));
+        let dispatch = Arc::new(Dispatch::new(
+            store.clone(),
+            router.clone(),
+            awaited.clone(),
+            clock.clone(),
+            options.depth_max,
+            stop,
+        ));
+        store.observe(Arc::new(Told {
+            dispatch: dispatch.clone(),
+            deliveries: deliveries.clone(),
+            tail: tail.clone(),
+        }));
+        deliveries.resume()?;
+        let door = Arc::new(Door {
+            store: store.clone(),
+            router: router.clone(),
+            awaited,
+            devices: devices.clone(),
+            deliveries: deliveries.clone(),
+            clock,
+            reading_max: options.reading_max,
+        });
+        Ok(Self { store, router, dispatch, deliveries, devices, tail, door, changing: Mutex::default() })
+    }
+
+    /// Where drivers hand readings over.
+    pub fn intake(&self) -> Arc<dyn Intake> {
+        self.door.clone()
+    }
+
+    pub fn router(&self) -> Arc<Router> {
+        self.router.load_full()
+    }
+
+    /// Sets or replaces routes, all at once: a reading is routed by the old ones or by the new ones.
+    pub fn set_routes(&self, routes: Vec<Route>) {
+        let _changing = self.changing.lock();
+        let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        // Handlers first: what the new router routes must find its handler.
+        for route in &routes {
+            self.dispatch.set(route.clone());
+        }
+        let old = self.router.load_full();
+        let kept = old.routes().filter(|old| !routes.iter().any(|new| new.name == old.name)).cloned();
+        self.router.store(Arc::new(Router::new(kept.chain(routes.iter().cloned()))));
+    }
+
+    /// The route takes no more readings; what waits for it becomes dead letters, its state is dropped.
+    pub async fn remove_route(&self, name: &Name) -> Result<(), StoreError> {
+        {
+            let _changing = self.changing.lock();
+            let old = self.router.load_full();
+            self.router
+                .store(Arc::new(Router::new(old.routes().filter(|route| route.name != *name).cloned())));
+        }
+        self.dispatch.remove(name).await;
+        self.store.discard_route(name.clone()).await
+    }
+
+    pub async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
+        self.deliveries.set_sink(name, sink, offering).await;
+    }
+
+    /// What is queued for the sink becomes dead letters.
+    pub async fn remove_sink(&self, name: &Name) -> Result<(), StoreError> {
+        self.deliveries.remove_sink(name).await;
+        self.store.discard_target(Target::Sink(name.clone())).await
+    }
+
+    /// Does not wait for a failing target's time-out.
+    pub fn try_now(&self, target: &Target) {
+        self.deliveries.try_now(target);
+    }
+
+    /// Everything that is journaled, put out or given up on from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Seen> {
+        self.tail.watch()
+    }
+
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// Since the start of the host.
+    pub fn route_counts(&self, route: &Name) -> Option<Counts> {
+        self.dispatch.stats(route)
+    }
+
+    pub fn outlets(&self) -> Vec<OutletStatus> {
+        self.deliveries.status()
+    }
+
+    /// Ends turns and offers that are under way, and begins no more. Drivers are stopped before.
+    pub async fn stop(&self) {
+        self.dispatch.stop().await;
+        self.deliveries.stop().await;
+    }
+}

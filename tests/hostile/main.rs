@@ -1,0 +1,182 @@
+//! Components that misbehave cost their own route and nothing else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Method, StatusCode};
+use sandbar_tests::eventually;
+use sandbar_tests::host::{Host, guest};
+use serde_json::{Value, json};
+
+/// Every way to misbehave, and the code of what becomes of it (`None`: it is handled all the same).
+const MODES: [(&str, Option<&str>); 14] = [
+    ("loop", Some("time")),
+    ("grow", Some("memory")),
+    ("recurse", Some("trap")),
+    ("huge", Some("output")),
+    ("many", Some("output")),
+    ("trap", Some("trap")),
+    ("log-flood 20000", None),
+    ("state-flood", Some("state")),
+    ("state-huge 8", Some("state")),
+    ("bad-topic", Some("topic")),
+    ("reserved-attribute", None),
+    ("reject", Some("rejected")),
+    ("retry", Some("not yet")),
+    ("spin 20", None),
+];
+
+async fn host(folder: &std::path::Path) -> Result<Host> {
+    let text = format!(
+        r#"
+[api]
+listen = "127.0.0.1:0"
+[ingress.web]
+driver = "webhook"
+listen = "127.0.0.1:0"
+paths = [{{ path = "/{{*topic}}", topic = "{{topic}}" }}]
+[module.hostile]
+file = "{hostile}"
+[module.counter]
+file = "{counter}"
+[sink.out]
+kind = "file"
+path = "out.jsonl"
+[route.good]
+topic = "good/#"
+module = "counter"
+sinks = ["out"]
+[route.hostile]
+topic = "hostile/#"
+module = "hostile"
+sinks = ["out"]
+attempts = {{ max = 2, first_wait_ms = 10, longest_wait_ms = 20 }}
+limits = {{ time_ms = 200, memory_mib = 16 }}
+"#,
+        hostile = guest("hostile").display(),
+        counter = guest("counter").display(),
+    );
+    std::fs::write(folder.join("sandbar.toml"), text)?;
+    Host::start(folder).await
+}
+
+async fn post(host: &Host, web: &str, path: &str, body: &str) -> Result<String> {
+    let answer = host.http.post(format!("{web}/{path}")).body(body.to_owned()).send().await?;
+    ensure!(answer.status() == StatusCode::ACCEPTED, "POST {path}: {}", answer.status());
+    let body: Value = serde_json::from_str(&answer.text().await?)?;
+    Ok(body["id"].as_str().context("no id")?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_costs_its_own_route_only() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = host(folder.path()).await?;
+    let web = host.ingress("web").await?;
+    let mut expected = Vec::new();
+    for (round, (mode, code)) in MODES.iter().enumerate() {
+        // Each on a topic, and so a key, of its own; good readings in between.
+        let id = post(&host, &web, &format!("hostile/{round}"), mode).await?;
+        expected.push((id, *mode, *code));
+        post(&host, &web, "good/1", "{}").await?;
+    }
+    eventually("all is handled or given up on", 120, || async {
+        host.get("/v1/status").await.is_ok_and(|status| status["store"]["waiting"] == 0)
+    })
+    .await;
+    ensure!(host.is_running(), "the host is gone:\n{}", host.stderr());
+
+    let dead = host.all("/v1/dead-letters").await?;
+    for (id, mode, code) in expected {
+        let cause = dead.iter().find(|dead| dead["reading"]["id"] == *id).map(|dead| dead["cause"].to_string());
+        match (code, cause) {
+            (None, None) => {}
+            (Some(code), Some(cause)) => {
+                ensure!(cause.to_lowercase().contains(code), "{mode}: the cause does not name `{code}`: {cause}");
+            }
+            (None, Some(cause)) => anyhow::bail!("{mode} became a dead letter: {cause}"),
+            (Some(_), None) => anyhow::bail!("{mode} was handled as if nothing were wrong"),
+        }
+    }
+    let good = host.get("/v1/routes/good").await?;
+    ensure!(good["status"]["handled"] == MODES.len(), "the good route: {good}");
+    Ok(())
+}
+
+/// While one route's handler loops for ever, another's readings are handled at a good part of its own speed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_looping_handler_does_not_stop_the_others() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path()).await?;
+    let web = host.ingress("web").await?;
+    for loops in 0..8 {
+        post(&host, &web, &format!("hostile/{loops}"), "loop").await?;
+    }
+    for n in 0..50 {
+        post(&host, &web, &format!("good/{}", n % 5), "{}").await?;
+    }
+    eventually("the good readings are handled", 20, || async {
+        host.get("/v1/routes/good").await.is_ok_and(|route| route["status"]["handled"] == 50)
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_handler_is_refused_with_the_reason() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = host(folder.path()).await?;
+    let good = std::fs::read(guest("counter"))?;
+    let half = good[..good.len() / 2].to_vec();
+    let mut bent = good.clone();
+    let middle = bent.len() / 2;
+    bent[middle..middle + 64].fill(0xff);
+    let uploads: [(&str, Vec<u8>, &str); 5] = [
+        ("empty", Vec::new(), "empty"),
+        ("garbage", b"this is no wasm".to_vec(), "not"),
+        ("core-module", b"\0asm\x01\0\0\0".to_vec(), "component"),
+        ("cut-in-half", half, ""),
+        ("bent", bent, ""),
+    ];
+    for (name, bytes, said) in uploads {
+        let answer = host.request(Method::PUT, &format!("/v1/modules/{name}")).body(bytes).send().await?;
+        let status = answer.status();
+        let problem: Value = serde_json::from_str(&answer.text().await?)?;
+        ensure!(status.is_client_error(), "{name}: {status}");
+        ensure!(problem["code"] == "invalid-component", "{name}: {problem}");
+        ensure!(problem["detail"].as_str().unwrap_or_default().contains(said), "{name}: {problem}");
+        ensure!(host.request(Method::GET, &format!("/v1/modules/{name}")).send().await?.status() == 404, "{name}");
+    }
+    ensure!(host.is_running());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_of_200_megabytes_is_refused_without_being_kept() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = host(folder.path()).await?;
+    let answer = host.request(Method::PUT, "/v1/modules/huge").body(vec![0; 200 << 20]).send().await;
+    // The connection may be closed while the client still sends.
+    if let Ok(answer) = answer {
+        ensure!(answer.status() == StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.status());
+    }
+    ensure!(host.is_running());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.id()))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+    ensure!(peak < 300 << 10, "the host has held {peak} KiB");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_whose_init_misbehaves_is_not_deployed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = host(folder.path()).await?;
+    for mode in ["init-refuse", "init-trap", "init-loop"] {
+        let table = json!({ "topic": "x", "module": "hostile", "config": { "mode": mode }, "limits": { "time_ms": 100 } });
+        let answer = host.request(Method::PUT, "/v1/routes/bad").json(&table).send().await?;
+        ensure!(answer.status().is_client_error(), "{mode}: {}", answer.status());
+    }
+    ensure!(host.is_running());
+    tokio::time::timeout(Duration::from_secs(5), host.get("/v1/status")).await??;
+    Ok(())
+}
