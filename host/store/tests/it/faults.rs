@@ -1,0 +1,112 @@
+//! A disk that is full or fails, and is well again.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sandbar_reading::Refused;
+use sandbar_store::simulated::Failure;
+use sandbar_store::{Kind, StoreError};
+
+use crate::rig::{Rig, accept, handled, lane, options};
+
+impl Rig {
+    /// Longer than the store waits before it opens its file again.
+    async fn a_while(&self) {
+        tokio::time::sleep(Duration::from_secs(11)).await;
+    }
+
+    fn recoveries(&self) -> u64 {
+        self.told.recovered.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_by_name_keeps_what_it_has_and_recovers_by_itself() {
+    let rig = Rig::new(options());
+    let lane = lane("r", "k");
+    let before = rig.put(&[&lane], "before").await;
+    rig.disk.fail_writes(Some(Failure::Full));
+    assert_eq!(rig.accept(&[&lane], "lost").await, Err(Refused::DiskFull));
+    // At once now, without the disk being asked.
+    assert_eq!(rig.store.accept(accept(&[&lane], "lost")).map(|_| ()), Err(Refused::DiskFull));
+    assert!(rig.store.stats().fault.is_some_and(|fault| fault.contains("full")));
+    assert!(matches!(rig.store.settle(handled(&lane, &[before])).await, Err(StoreError::Unavailable(_))));
+    rig.a_while().await;
+    assert_eq!((rig.accept(&[&lane], "lost").await, rig.recoveries()), (Err(Refused::DiskFull), 0));
+
+    rig.disk.fail_writes(None);
+    rig.a_while().await;
+    assert_eq!((rig.recoveries(), rig.store.stats().fault), (1, None));
+    let after = rig.put(&[&lane], "after").await;
+    assert_eq!(rig.waiting_ids(&lane), [before, after]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_sync_is_not_believed() {
+    for seed in 0..200 {
+        let mut rig = Rig::new(sandbar_store::Options { seed: Some(seed), ..options() });
+        let lane = lane("r", "k");
+        // So large that what follows does not write the same pages again.
+        let payload = "x".repeat(3000);
+        let before = rig.put(&[&lane], &payload).await;
+        rig.disk.fail_syncs(Some(Failure::Broken));
+        let journaling = rig.store.accept(accept(&[&lane], &payload)).unwrap();
+        let unknown = journaling.id;
+        assert!(matches!(journaling.committed.await, Err(Refused::Storage { .. })));
+        rig.disk.fail_syncs(None);
+        rig.a_while().await;
+        let after = rig.put(&[&lane], &payload).await;
+        // What was refused may be there, whole, or not.
+        let waiting = rig.waiting_ids(&lane);
+        let journaled = rig.store.reading(unknown).unwrap().is_some();
+        let expected = if journaled { vec![before, unknown, after] } else { vec![before, after] };
+        assert_eq!(waiting, expected, "seed {seed}");
+        assert_eq!(rig.store.stats().journal_count, expected.len() as u64, "seed {seed}");
+        // And the device has it, not only the system's memory.
+        rig.disk.restore_power();
+        rig.open();
+        assert_eq!(rig.waiting_ids(&lane), expected, "seed {seed} after a power loss");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_finds_the_disk_failing_has_the_store_mend_itself() {
+    // Too small a cache to answer from memory.
+    let mut rig = Rig::new(sandbar_store::Options { cache_bytes: 0, ..options() });
+    let lane = lane("r", "k");
+    let id = rig.put(&[&lane], "1").await;
+    rig.restart().await;
+    rig.disk.fail_reads(true);
+    assert!(matches!(rig.store.reading(id), Err(StoreError::Unavailable(_))));
+    rig.a_while().await;
+    assert!(matches!(rig.store.reading(id), Err(StoreError::Unavailable(_))));
+    rig.disk.fail_reads(false);
+    rig.a_while().await;
+    assert!(rig.store.reading(id).unwrap().is_some());
+    assert!(rig.recoveries() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_shared_the_failed_commit_or_waited_is_told() {
+    let rig = Rig::new(sandbar_store::Options { commit_max: 2, ..options() });
+    let lane = lane("r", "k");
+    rig.disk.fail_writes(Some(Failure::Broken));
+    let accepts: Vec<_> = (0..5).map(|_| rig.store.accept(accept(&[&lane], "x")).unwrap()).collect();
+    let document = rig.store.put_documents(vec![(Kind::Route, "r".into(), Some(vec![1]))]);
+    for journaling in accepts {
+        assert!(matches!(journaling.committed.await, Err(Refused::Storage { .. })));
+    }
+    assert!(matches!(document.await, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_store_can_be_closed() {
+    let mut rig = Rig::new(options());
+    let id = rig.put(&[], "1").await;
+    rig.disk.fail_writes(Some(Failure::Full));
+    assert_eq!(rig.accept(&[], "2").await, Err(Refused::DiskFull));
+    rig.store.clone().close().await;
+    rig.disk.fail_writes(None);
+    rig.open();
+    assert!(rig.store.reading(id).unwrap().is_some());
+}

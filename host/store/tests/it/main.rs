@@ -1,0 +1,12 @@
+//! The store as its users see it, on a simulated disk unless the disk itself is what is tested.
+
+#![allow(clippy::unwrap_used, reason = "also what tests share is a test")]
+
+mod damage;
+mod faults;
+mod listing;
+mod load;
+mod operations;
+mod power;
+mod retention;
+mod rig;
