@@ -46,6 +46,7 @@ impl Control {
         let options = sandbar_pipeline::Options {
             reading_max: declared.host().reading_max_bytes,
             depth_max: declared.host().depth_max,
+            ..sandbar_pipeline::Options::default()
         };
         let pipeline = Pipeline::start(store.clone(), clock.clone(), options).map_err(storage)?;
         let declared = Arc::new(declared);

@@ -8,6 +8,7 @@ mod devices;
 mod dispatch;
 mod handlers;
 mod intake;
+mod jitter;
 mod key;
 mod lane_state;
 mod pipeline;
@@ -18,7 +19,7 @@ mod tail;
 
 pub use delivery::{Circuit, Offering, OutletStatus};
 pub use devices::Devices;
-pub use dispatch::Counts;
+pub use dispatch::{Counts, Window};
 pub use handlers::{Handler, Sandbox};
 pub use key::{Key, KeyError};
 pub use pipeline::{Options, Pipeline};

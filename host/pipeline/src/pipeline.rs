@@ -11,10 +11,11 @@ use sandbar_store::{News, Observer, Store, StoreError};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Deliveries, Offering, OutletStatus};
+use crate::delivery::{Deliveries, Means, Offering, OutletStatus};
 use crate::devices::Devices;
-use crate::dispatch::{Counts, Dispatch};
+use crate::dispatch::{Counts, Dispatch, Window};
 use crate::intake::Door;
+use crate::jitter::Jitter;
 use crate::replies::Awaited;
 use crate::route::Route;
 use crate::router::Router;
@@ -26,11 +27,23 @@ pub struct Options {
     pub reading_max: usize,
     /// How many routes a message may go through before it is taken for a loop.
     pub depth_max: u8,
+    /// How much of what waits each route holds in memory.
+    pub window: Window,
+    /// How many deliveries each target holds in memory.
+    pub deliveries_held: usize,
+    /// Fixes the random part of waits, for simulations.
+    pub seed: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reading_max: 16 << 20, depth_max: 8 }
+        Self {
+            reading_max: 16 << 20,
+            depth_max: 8,
+            window: Window::default(),
+            deliveries_held: 512,
+            seed: None,
+        }
     }
 }
 
@@ -79,14 +92,24 @@ impl Pipeline {
         let devices = Devices::default();
         let tail = Arc::new(Tail::default());
         let stop = CancellationToken::new();
-        let deliveries =
-            Arc::new(Deliveries::new(store.clone(), clock.clone(), devices.clone(), stop.child_token()));
+        let jitter = Jitter::new(options.seed);
+        let deliveries = Arc::new(Deliveries::new(
+            Means {
+                store: store.clone(),
+                clock: clock.clone(),
+                jitter: jitter.clone(),
+                held: options.deliveries_held,
+            },
+            devices.clone(),
+            stop.child_token(),
+        ));
         let dispatch = Arc::new(Dispatch::new(
             store.clone(),
             router.clone(),
             awaited.clone(),
             clock.clone(),
-            options.depth_max,
+            jitter,
+            options,
             stop,
         ));
         store.observe(Arc::new(Told {
@@ -168,6 +191,11 @@ impl Pipeline {
     /// Since the start of the host.
     pub fn route_counts(&self, route: &Name) -> Option<Counts> {
         self.dispatch.stats(route)
+    }
+
+    /// Readings and deliveries in memory: parts of what waits.
+    pub fn held(&self) -> usize {
+        self.dispatch.held() + self.deliveries.held()
     }
 
     pub fn outlets(&self) -> Vec<OutletStatus> {

@@ -149,6 +149,7 @@ impl Committing {
         self.fail(&fault, waiters);
         while !self.shared.queue.is_closed() {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.shared.queue.wake.notified() => continue,
             }

@@ -9,21 +9,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sandbar_reading::{Clock, Name, Target};
+use sandbar_reading::{Name, Target};
 use sandbar_sinks::AnySink;
-use sandbar_store::{Queued, Store, StoreError};
+use sandbar_store::{Queued, StoreError};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::outcome::Offering;
+pub(crate) use self::outlet::Means;
 pub use self::outlet::{Circuit, OutletStatus};
 use self::outlet::{Outlet, Way};
 use crate::devices::Devices;
 
 /// All targets that something is, or was, on its way to.
 pub(crate) struct Deliveries {
-    store: Store,
-    clock: Arc<dyn Clock>,
+    means: Means,
     devices: Devices,
     stop: CancellationToken,
     outlets: Mutex<HashMap<Target, Arc<Outlet>>>,
@@ -32,13 +32,8 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(crate) fn new(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        devices: Devices,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { store, clock, devices, stop, outlets: Mutex::default(), runtime: Handle::current() }
+    pub(crate) fn new(means: Means, devices: Devices, stop: CancellationToken) -> Self {
+        Self { means, devices, stop, outlets: Mutex::default(), runtime: Handle::current() }
     }
 
     /// Sets or replaces a sink. What is being offered to the old one is finished first.
@@ -55,7 +50,7 @@ impl Deliveries {
 
     /// Starts the outlets of devices that something waits for since before the start.
     pub(crate) fn resume(&self) -> Result<(), StoreError> {
-        for target in self.store.targets()? {
+        for target in self.means.store.targets()? {
             if let Target::Device(_) = target {
                 self.outlet_of_device(&target);
             }
@@ -79,9 +74,16 @@ impl Deliveries {
     }
 
     pub(crate) fn look_again(&self) {
-        for outlet in self.outlets.lock().values() {
+        let mut outlets: Vec<_> = self.outlets.lock().values().cloned().collect();
+        // Always in one order: runs of one seed are to be alike.
+        outlets.sort_unstable_by(|a, b| a.target().cmp(b.target()));
+        for outlet in outlets {
             outlet.look_again();
         }
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.outlets.lock().values().map(|outlet| outlet.held()).sum()
     }
 
     /// A session reaches the device now.
@@ -131,14 +133,8 @@ impl Deliveries {
     fn start(&self, target: Target, way: Way, offering: Offering) -> Arc<Outlet> {
         let mut outlets = self.outlets.lock();
         let outlet = outlets.entry(target.clone()).or_insert_with(|| {
-            let (outlet, work) = Outlet::new(
-                target,
-                way,
-                offering,
-                self.store.clone(),
-                self.clock.clone(),
-                self.stop.child_token(),
-            );
+            let (outlet, work) =
+                Outlet::new(target, way, offering, self.means.clone(), self.stop.child_token());
             self.runtime.spawn(work);
             outlet
         });

@@ -16,11 +16,22 @@ use tracing::{info, warn};
 use super::outcome::{Offered, Offering, after_offer};
 use super::queue::OutletQueue;
 use crate::devices::{Devices, NotCarriedOut};
+use crate::jitter::Jitter;
 
 /// How deliveries get to a target.
 pub(crate) enum Way {
     Sink(Arc<dyn AnySink>),
     Device(Devices),
+}
+
+/// What every outlet works with.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) jitter: Jitter,
+    /// How many deliveries an outlet holds in memory.
+    pub(crate) held: usize,
 }
 
 pub(crate) struct Outlet {
@@ -72,14 +83,13 @@ impl Outlet {
         target: Target,
         way: Way,
         offering: Offering,
-        store: Store,
-        clock: Arc<dyn Clock>,
+        means: Means,
         stop: CancellationToken,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let (running, ended) = watch::channel(false);
         let outlet = Arc::new(Self {
             target,
-            queue: Mutex::new(OutletQueue::new()),
+            queue: Mutex::new(OutletQueue::new(means.held)),
             wake: Notify::new(),
             stop,
             health: Mutex::default(),
@@ -87,7 +97,7 @@ impl Outlet {
             given_up: AtomicU64::new(0),
             ended,
         });
-        let work = Work { outlet: outlet.clone(), way, offering, store, clock };
+        let work = Work { outlet: outlet.clone(), way, offering, means };
         let work = async move {
             work.run().await;
             running.send_replace(true);
@@ -111,6 +121,14 @@ impl Outlet {
         self.health.lock().open_since = None;
         self.queue.lock().head_is_due();
         self.wake.notify_one();
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.queue.lock().held()
     }
 
     pub(crate) fn stop(&self) {
@@ -184,8 +202,7 @@ struct Work {
     outlet: Arc<Outlet>,
     way: Way,
     offering: Offering,
-    store: Store,
-    clock: Arc<dyn Clock>,
+    means: Means,
 }
 
 impl Work {
@@ -198,7 +215,7 @@ impl Work {
                 self.pause(Self::STORE_WAIT).await;
                 continue;
             }
-            let now = self.clock.now();
+            let now = self.means.clock.now();
             let due = self.outlet.queue.lock().head_due();
             match due {
                 None if matches!(self.way, Way::Device(_)) && self.outlet.queue.lock().close_if_empty() => {
@@ -214,7 +231,7 @@ impl Work {
     /// False if the store cannot be asked.
     fn load(&self) -> bool {
         let Some(count) = self.outlet.queue.lock().wanted() else { return true };
-        let answer = self.store.queued(&self.outlet.target, &|_| false, count);
+        let answer = self.means.store.queued(&self.outlet.target, &|_| false, count);
         let mut queue = self.outlet.queue.lock();
         match answer {
             Ok(queued) => {
@@ -231,6 +248,7 @@ impl Work {
 
     async fn woken(&self) {
         tokio::select! {
+            biased;
             () = self.outlet.wake.notified() => {}
             () = self.outlet.stop.cancelled() => {}
         }
@@ -238,6 +256,7 @@ impl Work {
 
     async fn pause(&self, wait: Duration) {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             () = self.woken() => {}
         }
@@ -252,8 +271,15 @@ impl Work {
         };
         let failures = self.outlet.health.lock().failures;
         let target = &self.outlet.target;
-        let offered =
-            after_offer(target, &batch, result, &self.offering, failures, self.clock.now(), rand::random());
+        let offered = after_offer(
+            target,
+            &batch,
+            result,
+            &self.offering,
+            failures,
+            self.means.clock.now(),
+            self.means.jitter.next(),
+        );
         self.outlet.note(&offered, now);
         self.settle(offered).await;
     }
@@ -291,7 +317,8 @@ impl Work {
                     }));
                 }
                 Err(NotCarriedOut::Unreachable)
-                    if at > 0 || self.clock.now().since(delivery.time) >= self.offering.give_up_after =>
+                    if at > 0
+                        || self.means.clock.now().since(delivery.time) >= self.offering.give_up_after =>
                 {
                     let text = "no ingress reaches the device".to_owned();
                     return Some(Err(DeliveryError::Retry {
@@ -309,8 +336,9 @@ impl Work {
     /// Commits what came of an offer, however long the store takes to be well again: what was accepted must
     /// not be offered again for want of patience.
     async fn settle(&self, offered: Offered) {
-        while self.store.delivered(offered.delivered.clone()).await.is_err() {
+        while self.means.store.delivered(offered.delivered.clone()).await.is_err() {
             tokio::select! {
+            biased;
                 () = tokio::time::sleep(Self::STORE_WAIT) => {}
                 () = self.outlet.stop.cancelled() => return,
             }

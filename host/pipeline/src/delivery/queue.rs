@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use sandbar_reading::{DeliveryId, Timestamp};
 use sandbar_store::Queued;
 
-/// How much of what is queued for a target is held.
-const COUNT_MAX: usize = 512;
+/// How many bytes of what is queued for a target are held.
 const BYTES_MAX: usize = 8 << 20;
 
 pub(crate) struct OutletQueue {
     front: VecDeque<Queued>,
     bytes: usize,
+    count_max: usize,
     /// The store has deliveries beyond `front`.
     more: bool,
     /// `front` may no longer be what the store has.
@@ -22,8 +22,8 @@ pub(crate) struct OutletQueue {
 
 impl OutletQueue {
     /// What was queued before the start is in the store only.
-    pub(crate) fn new() -> Self {
-        Self { front: VecDeque::new(), bytes: 0, more: true, stale: false, closed: false }
+    pub(crate) fn new(count_max: usize) -> Self {
+        Self { front: VecDeque::new(), bytes: 0, count_max, more: true, stale: false, closed: false }
     }
 
     /// False if the queue is closed: the store has it, and a new queue will find it there.
@@ -44,7 +44,7 @@ impl OutletQueue {
     }
 
     fn is_full(&self) -> bool {
-        self.front.len() >= COUNT_MAX || self.bytes >= BYTES_MAX
+        self.front.len() >= self.count_max || self.bytes >= BYTES_MAX
     }
 
     fn load(&mut self, queued: Queued) {
@@ -62,7 +62,7 @@ impl OutletQueue {
         }
         (self.more && self.front.is_empty()).then(|| {
             self.more = false;
-            COUNT_MAX
+            self.count_max
         })
     }
 
@@ -87,6 +87,10 @@ impl OutletQueue {
     /// The store may have what nobody told of.
     pub(crate) fn look_again(&mut self) {
         self.stale = true;
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.front.len()
     }
 
     pub(crate) fn batch(&self, count_max: usize, bytes_max: usize) -> Vec<Queued> {
@@ -146,6 +150,8 @@ mod tests {
 
     use super::*;
 
+    const COUNT_MAX: usize = 512;
+
     fn queued(id: u128) -> Queued {
         let message = Message {
             topic: "t".parse().unwrap(),
@@ -175,7 +181,7 @@ mod tests {
     }
 
     fn caught_up() -> OutletQueue {
-        let mut queue = OutletQueue::new();
+        let mut queue = OutletQueue::new(COUNT_MAX);
         assert_eq!(queue.wanted(), Some(COUNT_MAX));
         queue.loaded(Vec::new(), true);
         queue
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_the_store_has_comes_before_what_was_pushed_while_it_was_asked() {
-        let mut queue = OutletQueue::new();
+        let mut queue = OutletQueue::new(COUNT_MAX);
         queue.push(queued(9));
         assert_eq!(queue.wanted(), Some(COUNT_MAX));
         queue.push(queued(3));

@@ -11,11 +11,11 @@ use sandbar_store::{Lane, LaneId, Waiting};
 
 /// How much of what waits a route holds in memory. One reading may always be loaded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) readings: usize,
-    pub(crate) bytes: usize,
-    pub(crate) lanes: usize,
-    pub(crate) per_lane: usize,
+pub struct Window {
+    pub readings: usize,
+    pub bytes: usize,
+    pub lanes: usize,
+    pub per_lane: usize,
 }
 
 impl Default for Window {
@@ -266,6 +266,10 @@ impl Lanes {
         for lane in self.lanes.values_mut() {
             lane.more = true;
         }
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.loaded
     }
 
     pub(crate) fn knows(&self, id: LaneId) -> bool {

@@ -7,7 +7,7 @@ mod turn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt;
@@ -17,13 +17,17 @@ use parking_lot::{Mutex, RwLock};
 use sandbar_reading::{Clock, Name, ReadingId};
 use sandbar_store::{LaneId, Store, StoreError, Waiting};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::lanes::{Ended, Lanes, Need, Turn, Wanted, Window};
+pub use self::lanes::Window;
+use self::lanes::{Ended, Lanes, Need, Turn, Wanted};
 pub use self::stats::Counts;
 use self::stats::RouteStats;
 use self::turn::{Context, Done};
 use crate::handlers::Sandbox;
+use crate::jitter::Jitter;
+use crate::pipeline::Options;
 use crate::replies::{Awaited, Said};
 use crate::route::Route;
 use crate::router::Router;
@@ -52,7 +56,8 @@ struct Shared {
     router: Arc<ArcSwap<Router>>,
     awaited: Arc<Awaited>,
     clock: Arc<dyn Clock>,
-    depth_max: u8,
+    jitter: Jitter,
+    options: Options,
     stop: CancellationToken,
     /// The store tells its news on a thread of its own.
     runtime: Handle,
@@ -64,11 +69,12 @@ impl Dispatch {
         router: Arc<ArcSwap<Router>>,
         awaited: Arc<Awaited>,
         clock: Arc<dyn Clock>,
-        depth_max: u8,
+        jitter: Jitter,
+        options: Options,
         stop: CancellationToken,
     ) -> Self {
-        let shared =
-            Arc::new(Shared { store, router, awaited, clock, depth_max, stop, runtime: Handle::current() });
+        let runtime = Handle::current();
+        let shared = Arc::new(Shared { store, router, awaited, clock, jitter, options, stop, runtime });
         Self { shared, routes: RwLock::default() }
     }
 
@@ -83,7 +89,7 @@ impl Dispatch {
         let dispatch = Arc::new(RouteDispatch {
             route: ArcSwap::new(route),
             shared: self.shared.clone(),
-            work: Mutex::new(RouteWork { lanes: Lanes::new(Window::default()), runners: 0 }),
+            work: Mutex::new(RouteWork { lanes: Lanes::new(self.shared.options.window), runners: 0 }),
             stats: RouteStats::default(),
             stop: self.shared.stop.child_token(),
         });
@@ -111,10 +117,18 @@ impl Dispatch {
 
     /// The store may have what nobody told of.
     pub(crate) fn look_again(&self) {
-        for route in self.routes.read().values() {
+        let mut routes: Vec<_> =
+            self.routes.read().iter().map(|(name, route)| (name.clone(), route.clone())).collect();
+        // Always in one order: runs of one seed are to be alike.
+        routes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (_, route) in routes {
             route.work.lock().lanes.look_again();
             route.need(None, Need::Runner);
         }
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.routes.read().values().map(|route| route.work.lock().lanes.held()).sum()
     }
 
     pub(crate) fn stats(&self, route: &Name) -> Option<Counts> {
@@ -162,6 +176,7 @@ impl RouteDispatch {
                 let route = self.clone();
                 route.shared.runtime.clone().spawn(async move {
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(wait) => {}
                         () = route.stop.cancelled() => return,
                     }
@@ -201,7 +216,8 @@ impl RouteDispatch {
                     let settles = loop {
                         // Earlier turns must not wait for a slow handler to be told that they are committed.
                         tokio::select! {
-                            settles = &mut handled => break settles,
+                        biased;
+                        settles = &mut handled => break settles,
                             Some((settled, result)) = settling.next() => self.settled(settled, result),
                         }
                     };
@@ -283,9 +299,9 @@ impl RouteDispatch {
             route: &route,
             router: &router,
             store: &self.shared.store,
-            depth_max: self.shared.depth_max,
+            depth_max: self.shared.options.depth_max,
             now: self.shared.clock.now(),
-            random: rand::random(),
+            random: self.shared.jitter.next(),
         };
         let began = Instant::now();
         let done = match sandbox.ready(&route).await {
