@@ -1,0 +1,137 @@
+//! What a call costs: prints a table of times, of ratios, and of memory. Run it in release mode.
+//!
+//! Rounds of all measurements take turns, so that a busy machine hits them alike; each figure is the median round.
+
+#![allow(clippy::print_stdout, reason = "that is what it is for")]
+#![allow(clippy::unwrap_used, reason = "a tool for developers")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sandbar_reading::{Attributes, ContentType, Lineage, Reading, ReadingId, Timestamp};
+use sandbar_runtime::{
+    Handler, Instance, Limits, Options, Permissions, Runtime, Settings, StateUnavailable, StateView,
+    test_components,
+};
+
+const ROUNDS: usize = 31;
+const CALLS: u32 = 2000;
+const INSTANCES: usize = 100;
+
+struct Nothing;
+
+impl StateView for Nothing {
+    fn get(&self, _: &str, _: Timestamp) -> Result<Option<Bytes>, StateUnavailable> {
+        Ok(None)
+    }
+
+    fn names(&self, _: &str, _: Timestamp) -> Result<Vec<Box<str>>, StateUnavailable> {
+        Ok(Vec::new())
+    }
+
+    fn used(&self, _: Timestamp) -> Result<usize, StateUnavailable> {
+        Ok(0)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = resident();
+    let runtime = Runtime::new(Options::new(dir.path())).unwrap();
+    let engine = resident();
+    println!("instances: {:?}", runtime.instance_memory());
+
+    let nothing = handler(&runtime, &test_components::nothing(), Limits::default()).await;
+    let echo = handler(&runtime, &test_components::echo(), Limits::default()).await;
+    // Never kept: every checkout makes an instance, as after a trap.
+    let fresh = Limits { recycle_percent: 0, ..Limits::default() };
+    let fresh = handler(&runtime, &test_components::echo(), fresh).await;
+    let (empty, reading) = (reading(0, 0), reading(200, 4));
+    let mut warm_nothing = nothing.checkout().await.unwrap();
+    let mut warm_echo = echo.checkout().await.unwrap();
+
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        times[0].push(calls(&mut warm_nothing, &empty).await);
+        times[1].push(calls(&mut warm_echo, &reading).await);
+        times[2].push(checkouts(&echo, &reading, CALLS).await);
+        times[3].push(checkouts(&fresh, &reading, CALLS / 10).await);
+    }
+    let [no_op, warm, pooled, fresh] = times.map(median);
+    println!("no-op call                          {no_op:8.0} ns");
+    println!("warm handle, 200 B, 4 attributes    {warm:8.0} ns   {:5.2} x no-op", warm / no_op);
+    println!("the same with checkout, warm        {pooled:8.0} ns   {:5.2} x warm", pooled / warm);
+    println!("the same with checkout, fresh       {fresh:8.0} ns   {:5.2} x warm", fresh / warm);
+
+    let before = resident();
+    let many = Limits { instances: INSTANCES, ..Limits::default() };
+    let many = handler(&runtime, &test_components::echo(), many).await;
+    let mut instances = Vec::new();
+    for _ in 0..INSTANCES {
+        let mut instance = many.checkout().await.unwrap();
+        instance.handle(&reading, Arc::new(Nothing), Timestamp::default()).await.result.unwrap();
+        instances.push(instance);
+    }
+    let each = (resident().saturating_sub(before)) / INSTANCES as u64;
+    println!("memory: engine {} KiB, a warm instance {} KiB", (engine - started) >> 10, each >> 10);
+}
+
+async fn handler(runtime: &Runtime, wasm: &[u8], limits: Limits) -> Handler {
+    let settings = Settings {
+        route: "cost".parse().unwrap(),
+        config: Default::default(),
+        limits,
+        permissions: Permissions::default(),
+    };
+    runtime.handler(&runtime.load(wasm).unwrap(), settings).await.unwrap()
+}
+
+fn reading(payload: usize, attributes: usize) -> Reading {
+    Reading {
+        id: ReadingId::from_u128(1 << 100),
+        ingress: "webhook".parse().unwrap(),
+        topic: "sensors/kitchen/temperature".parse().unwrap(),
+        device: Some("kitchen".into()),
+        time: Timestamp::from_millis(1_700_000_000_000),
+        content_type: ContentType::JSON,
+        attributes: (0..attributes)
+            .map(|n| (format!("http.header.{n}"), "a short value"))
+            .collect::<Attributes>(),
+        payload: vec![b'x'; payload].into(),
+        lineage: Lineage::default(),
+    }
+}
+
+/// Nanoseconds of one call.
+async fn calls(instance: &mut Instance, reading: &Reading) -> f64 {
+    let state: Arc<dyn StateView> = Arc::new(Nothing);
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        instance.handle(reading, Arc::clone(&state), Timestamp::default()).await.result.unwrap();
+    }
+    started.elapsed().as_nanos() as f64 / f64::from(CALLS)
+}
+
+async fn checkouts(handler: &Handler, reading: &Reading, count: u32) -> f64 {
+    let state: Arc<dyn StateView> = Arc::new(Nothing);
+    let started = Instant::now();
+    for _ in 0..count {
+        let mut instance = handler.checkout().await.unwrap();
+        instance.handle(reading, Arc::clone(&state), Timestamp::default()).await.result.unwrap();
+    }
+    started.elapsed().as_nanos() as f64 / f64::from(count)
+}
+
+fn median(mut rounds: Vec<f64>) -> f64 {
+    rounds.sort_unstable_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}

@@ -1,0 +1,27 @@
+  (import "sandbar:handler/state@0.1.0" "get" (func $get (param i32 i32 i32)))
+  (import "sandbar:handler/state@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i64 i32)))
+  (data (i32.const 1024) "count")
+  (func (export "handle")
+    (param $id i32) (param $id_len i32) (param $ingress i32) (param $ingress_len i32)
+    (param $topic i32) (param $topic_len i32) (param $has_device i32) (param $device i32) (param $device_len i32)
+    (param $time i64) (param $type i32) (param $type_len i32)
+    (param $attributes i32) (param $attributes_len i32) (param $payload i32) (param $payload_len i32) (result i32)
+    (local $count i64)
+    ;; option<list<u8>> at 16
+    (call $get (i32.const 1024) (i32.const 5) (i32.const 16))
+    (if (i32.load8_u (i32.const 16)) (then (local.set $count (i64.load (i32.load (i32.const 20))))))
+    (i64.store (i32.const 1032) (i64.add (local.get $count) (i64.const 1)))
+    ;; no time to live; result<_, state-error> at 32
+    (call $set (i32.const 1024) (i32.const 5) (i32.const 1032) (i32.const 8) (i32.const 0) (i64.const 0) (i32.const 32))
+    (if (i32.load8_u (i32.const 32)) (then unreachable))
+    ;; output.message at 64: topic, no device, content type, attributes, payload
+    (i32.store8 (i32.const 64) (i32.const 0))
+    (i32.store (i32.const 68) (local.get $topic)) (i32.store (i32.const 72) (local.get $topic_len))
+    (i32.store8 (i32.const 76) (i32.const 0))
+    (i32.store (i32.const 88) (local.get $type)) (i32.store (i32.const 92) (local.get $type_len))
+    (i32.store (i32.const 96) (local.get $attributes)) (i32.store (i32.const 100) (local.get $attributes_len))
+    (i32.store (i32.const 104) (i32.const 1032)) (i32.store (i32.const 108) (i32.const 8))
+    ;; result<list<output>, failure> at 0: ok, one output
+    (i32.store8 (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (i32.const 64)) (i32.store (i32.const 8) (i32.const 1))
+    (i32.const 0))

@@ -1,0 +1,16 @@
+  (func (export "handle")
+    (param $id i32) (param $id_len i32) (param $ingress i32) (param $ingress_len i32)
+    (param $topic i32) (param $topic_len i32) (param $has_device i32) (param $device i32) (param $device_len i32)
+    (param $time i64) (param $type i32) (param $type_len i32)
+    (param $attributes i32) (param $attributes_len i32) (param $payload i32) (param $payload_len i32) (result i32)
+    ;; output.message at 64: topic, no device, content type, attributes, payload
+    (i32.store8 (i32.const 64) (i32.const 0))
+    (i32.store (i32.const 68) (local.get $topic)) (i32.store (i32.const 72) (local.get $topic_len))
+    (i32.store8 (i32.const 76) (i32.const 0))
+    (i32.store (i32.const 88) (local.get $type)) (i32.store (i32.const 92) (local.get $type_len))
+    (i32.store (i32.const 96) (local.get $attributes)) (i32.store (i32.const 100) (local.get $attributes_len))
+    (i32.store (i32.const 104) (local.get $payload)) (i32.store (i32.const 108) (local.get $payload_len))
+    ;; result<list<output>, failure> at 0: ok, one output
+    (i32.store8 (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (i32.const 64)) (i32.store (i32.const 8) (i32.const 1))
+    (i32.const 0))

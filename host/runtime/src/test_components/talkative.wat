@@ -1,0 +1,13 @@
+  (import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))
+  (data (i32.const 1024) "partover and over")
+  (func (export "handle")
+    (param $id i32) (param $id_len i32) (param $ingress i32) (param $ingress_len i32)
+    (param $topic i32) (param $topic_len i32) (param $has_device i32) (param $device i32) (param $device_len i32)
+    (param $time i64) (param $type i32) (param $type_len i32)
+    (param $attributes i32) (param $attributes_len i32) (param $payload i32) (param $payload_len i32) (result i32)
+    (local $left i32)
+    (local.set $left (i32.const 1000))
+    (loop $again
+      (call $log (i32.const 3) (i32.const 1024) (i32.const 4) (i32.const 1028) (i32.const 13))
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+    unreachable)
