@@ -4,28 +4,47 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::table::{IngressView, RouteView, SinkView};
+use super::module::ModuleView;
+use super::table::{IngressStatus, RouteStatus, SinkStatus};
 
 /// How the host is doing.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     pub version: String,
+    /// RFC 3339.
+    pub started: String,
     pub uptime_seconds: u64,
     /// False while the storage fails; `problems` says why.
     pub ready: bool,
     pub problems: Vec<String>,
     pub store: StoreStatus,
-    pub routes: Vec<RouteView>,
-    pub ingresses: Vec<IngressView>,
-    pub sinks: Vec<SinkView>,
+    pub modules: Vec<ModuleView>,
+    pub routes: Vec<Named<RouteStatus>>,
+    pub ingresses: Vec<Named<IngressStatus>>,
+    pub sinks: Vec<Named<SinkStatus>>,
+    /// Devices that commands were, or are, on their way to.
+    pub commands: Vec<Named<SinkStatus>>,
+    /// How many devices can be reached now.
+    pub devices: u64,
+}
+
+/// How something of this name is doing.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Named<S> {
+    pub name: String,
+    #[serde(flatten)]
+    pub status: S,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreStatus {
     /// Readings in the journal.
     pub journal_readings: u64,
-    /// Their bytes.
+    /// Bytes of their payloads.
     pub journal_bytes: u64,
+    /// About when the oldest of them was accepted. RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_since: Option<String>,
     /// Readings that wait for a route.
     pub waiting: u64,
     /// Deliveries that wait for a sink or device.
@@ -35,8 +54,10 @@ pub struct StoreStatus {
     pub file_bytes: u64,
     /// Transactions since the start.
     pub commits: u64,
-    /// Microseconds spent committing since the start.
-    pub commit_us: u64,
+    /// Readings journaled since the start.
+    pub readings: u64,
+    /// Microseconds that the last transaction took.
+    pub last_commit_us: u64,
 }
 
 /// Whether the host can take readings.
@@ -54,6 +75,8 @@ pub struct AppliedView {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
+    /// Settings that changed and take effect at the next start: `host.depth_max`.
+    pub at_next_start: Vec<String>,
 }
 
 /// A configuration to look at without using it.

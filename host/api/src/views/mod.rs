@@ -13,6 +13,7 @@ pub use host::*;
 pub use module::*;
 pub use outbox::*;
 pub use page::Page;
+pub(crate) use payload::attributes_view;
 pub use payload::{AttributesView, Json, PayloadView, Values};
 pub use problem::{Code, Problem};
 pub use reading::{AcceptedView, NewReading, ReadingView};

@@ -12,11 +12,13 @@ use super::reading::NewReading;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     /// Counts from 1.
-    pub version: u64,
+    pub version: u32,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
     /// Bytes.
     pub size: u64,
+    /// The interfaces that it asks of the host.
+    pub imports: Vec<String>,
     /// RFC 3339.
     pub uploaded: String,
 }
@@ -25,7 +27,7 @@ pub struct VersionView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UploadedView {
     pub name: String,
-    pub version: u64,
+    pub version: u32,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
     /// The interfaces that it asks of the host.
@@ -42,9 +44,9 @@ pub struct ModuleView {
     pub name: String,
     /// Declared in the configuration file, and so read-only here.
     pub declared: bool,
-    /// The version that routes use, if there is one.
-    pub active: Option<u64>,
-    /// Newest first.
+    /// The version that routes use.
+    pub active: u32,
+    /// Oldest first.
     pub versions: Vec<VersionView>,
     /// The routes that use it.
     pub routes: Vec<String>,
@@ -55,7 +57,7 @@ pub struct ModuleView {
 #[serde(deny_unknown_fields)]
 pub struct Activate {
     #[schemars(range(min = 1))]
-    pub version: u64,
+    pub version: u32,
 }
 
 /// A call of a module with nothing kept of it.
@@ -65,14 +67,23 @@ pub struct NewTrial {
     /// By default the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub version: Option<u64>,
+    pub version: Option<u32>,
     /// With this route's configuration, limits, permissions and state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
     /// Instead of the route's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<BTreeMap<String, serde_json::Value>>,
+    pub config: Option<BTreeMap<String, ConfigValue>>,
     pub reading: NewReading,
+}
+
+/// A text, a number or a boolean; the handler sees it as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "must be a text, a number or a boolean")]
+pub enum ConfigValue {
+    Text(String),
+    Number(serde_json::Number),
+    Boolean(bool),
 }
 
 /// What came of a trial: outputs, or a fault.
@@ -131,14 +142,14 @@ pub struct StateWriteView {
     /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// `payload_json`, `payload` or `payload_base64`: the value.
+    /// The value; absent when it would have been deleted.
     #[serde(flatten)]
     pub value: PayloadView,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FaultView {
-    /// `rejected`, `retry`, `trapped`, `time`, `memory` …: what kind of end the call came to.
+    /// `rejected`, `retry`, `trap`, `timed_out`, `out_of_memory` …: what kind of end the call came to.
     pub code: String,
     pub cause: String,
 }

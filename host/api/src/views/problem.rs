@@ -79,6 +79,4 @@ codes! {
     Storage = 503,
     /// The host is shutting down.
     Stopping = 503,
-    /// A bug of the host's.
-    Internal = 500,
 }

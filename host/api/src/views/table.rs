@@ -1,5 +1,7 @@
 //! Routes, ingresses and sinks: the tables of the configuration, and how each is doing.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,7 +27,10 @@ pub type SinkView = TableView<SinkStatus>;
 pub struct RouteStatus {
     /// The module's version that it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
+    pub version: Option<u32>,
+    /// Why nothing is handled: readings wait until it is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
     /// Readings.
     pub handled: u64,
     pub failed_attempts: u64,
@@ -34,15 +39,34 @@ pub struct RouteStatus {
     pub outputs: u64,
     /// Milliseconds spent handling.
     pub busy_ms: u64,
-    /// Readings that wait now.
-    pub waiting: u64,
+    /// Of the module's instances; absent without a module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<HandlerStatus>,
+}
+
+/// Since the module or the route last changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HandlerStatus {
+    /// Instances that exist.
+    pub instances: u64,
+    /// Instances that wait for a call.
+    pub warm: u64,
+    pub calls: u64,
+    /// Calls that came to nothing, by the fault's code.
+    pub faults: BTreeMap<String, u64>,
+    /// The most bytes that an instance held after a call.
+    pub memory_peak_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IngressStatus {
     pub state: IngressState,
-    /// Since when. RFC 3339.
-    pub since: String,
+    /// Since when. RFC 3339. Absent when broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Why it could not be made when the host started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
     /// When the next session begins, while backing off. RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
@@ -64,12 +88,15 @@ pub enum IngressState {
     Running,
     BackingOff,
     Stopped,
+    Broken,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SinkStatus {
-    /// Closed: it takes what is offered. Open: it failed, and is left alone for a while.
     pub circuit: CircuitState,
+    /// Why it could not be made when the host started: deliveries wait until it is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
     /// Since when the circuit is open. RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -89,8 +116,11 @@ pub struct SinkStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CircuitState {
+    /// It takes what is offered.
     Closed,
+    /// It failed, and is left alone for a while.
     Open,
+    Broken,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,191 @@
+//! All of the API.
+
+use sandbar_control::tables::{IngressTable, RouteTable, SinkTable};
+
+use crate::endpoint::{Endpoint, delete, get, post, put};
+use crate::metrics::OPENMETRICS;
+use crate::resources::{dead_letters, host, modules, outbox, readings, tables, tail};
+use crate::views::{
+    AcceptedView, Activate, AppliedView, Check, Code, ConfigView, DeadLetterView, IngressView, KindsView,
+    ModuleView, NewReading, NewTrial, Page, PutView, QueuedView, ReadingView, ReadyView, RedriveFilter,
+    Redriven, Retry, RouteView, SinkView, StatusView, TrialView, UploadedView,
+};
+
+pub(crate) fn all() -> Vec<Endpoint> {
+    [of_modules(), of_routes(), of_ingresses(), of_sinks(), of_readings(), of_leftovers(), of_the_host()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What the file declares can only be changed there.
+const CHANGES: &[Code] = &[Code::DeclaredInFile, Code::InUse, Code::Conflict, Code::InvalidConfig];
+
+fn of_modules() -> Vec<Endpoint> {
+    vec![
+        get("/v1/modules", modules::list).does("List the modules").gives::<Page<ModuleView>>(200),
+        get("/v1/modules/{name}", modules::show)
+            .does("Show a module and its versions")
+            .gives::<ModuleView>(200),
+        put("/v1/modules/{name}", modules::upload)
+            .does("Upload a component as the next version of a module; the bytes of the active one are none")
+            .header("Sandbar-Activate", "`false` keeps the new version without using it.")
+            .takes_wasm()
+            .gives::<UploadedView>(200)
+            .gives::<UploadedView>(201)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
+        delete("/v1/modules/{name}", modules::remove)
+            .does("Remove a module that no route uses")
+            .gives_nothing()
+            .fails(CHANGES),
+        post("/v1/modules/{name}/activate", modules::activate)
+            .does("Make a version the one that routes use")
+            .takes::<Activate>()
+            .gives::<ModuleView>(200)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
+        post("/v1/modules/{name}/invoke", modules::invoke)
+            .does("Try a module on a reading; nothing of it is kept")
+            .takes::<NewTrial>()
+            .gives::<TrialView>(200)
+            .fails(&[Code::InvalidConfig, Code::InvalidComponent]),
+    ]
+}
+
+fn of_routes() -> Vec<Endpoint> {
+    vec![
+        get("/v1/routes", tables::routes::list).does("List the routes").gives::<Page<RouteView>>(200),
+        get("/v1/routes/{name}", tables::routes::show).does("Show a route").gives::<RouteView>(200),
+        put("/v1/routes/{name}", tables::routes::put)
+            .does("Make or replace a route")
+            .takes::<RouteTable>()
+            .gives::<PutView>(200)
+            .gives::<PutView>(201)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
+        delete("/v1/routes/{name}", tables::routes::remove)
+            .does("Remove a route; what waits for it becomes dead letters, its state is gone")
+            .gives_nothing()
+            .fails(CHANGES),
+    ]
+}
+
+fn of_ingresses() -> Vec<Endpoint> {
+    vec![
+        get("/v1/ingresses", tables::ingresses::list)
+            .does("List the ingresses")
+            .gives::<Page<IngressView>>(200),
+        get("/v1/ingresses/{name}", tables::ingresses::show)
+            .does("Show an ingress")
+            .gives::<IngressView>(200),
+        put("/v1/ingresses/{name}", tables::ingresses::put)
+            .does("Make or replace an ingress; GET /v1/kinds has the settings of every driver")
+            .takes::<IngressTable>()
+            .gives::<PutView>(200)
+            .gives::<PutView>(201)
+            .fails(CHANGES),
+        delete("/v1/ingresses/{name}", tables::ingresses::remove)
+            .does("Remove an ingress; what it accepted stays")
+            .gives_nothing()
+            .fails(CHANGES),
+    ]
+}
+
+fn of_sinks() -> Vec<Endpoint> {
+    vec![
+        get("/v1/sinks", tables::sinks::list).does("List the sinks").gives::<Page<SinkView>>(200),
+        get("/v1/sinks/{name}", tables::sinks::show).does("Show a sink").gives::<SinkView>(200),
+        put("/v1/sinks/{name}", tables::sinks::put)
+            .does("Make or replace a sink; GET /v1/kinds has the settings of every kind")
+            .takes::<SinkTable>()
+            .gives::<PutView>(200)
+            .gives::<PutView>(201)
+            .fails(CHANGES),
+        delete("/v1/sinks/{name}", tables::sinks::remove)
+            .does("Remove a sink that no route uses; what is queued for it becomes dead letters")
+            .gives_nothing()
+            .fails(CHANGES),
+    ]
+}
+
+fn of_readings() -> Vec<Endpoint> {
+    vec![
+        get("/v1/readings", readings::list)
+            .does("List the journal's readings, newest first")
+            .query::<readings::Wanted>()
+            .gives::<Page<ReadingView>>(200),
+        post("/v1/readings", readings::accept)
+            .does("Hand a reading over, as the ingress `api`; it is on disk when this answers")
+            .takes::<NewReading>()
+            .gives::<AcceptedView>(202),
+        get("/v1/readings/{id}", readings::show).does("Show a reading").gives::<ReadingView>(200),
+        get("/v1/tail", tail::tail)
+            .does(
+                "Watch readings (`event: reading`), outputs (`output`) and dead letters (`dead-letter`) as they \
+                 come; `missed` says how many a slow watcher did not see",
+            )
+            .query::<tail::Wanted>()
+            .gives_text("text/event-stream"),
+    ]
+}
+
+fn of_leftovers() -> Vec<Endpoint> {
+    vec![
+        get("/v1/outbox", outbox::list)
+            .does("List what waits for a sink or device, by target, oldest first")
+            .query::<outbox::Wanted>()
+            .gives::<Page<QueuedView>>(200),
+        post("/v1/outbox/retry", outbox::retry)
+            .does("Offer again now, without waiting for the back-off")
+            .may_take::<Retry>()
+            .gives_nothing(),
+        get("/v1/dead-letters", dead_letters::list)
+            .does("List what was given up on, newest first")
+            .query::<dead_letters::Wanted>()
+            .gives::<Page<DeadLetterView>>(200),
+        post("/v1/dead-letters/redrive", dead_letters::redrive_all)
+            .does("Try dead letters again: of a route, of a sink, or all")
+            .may_take::<RedriveFilter>()
+            .gives::<Redriven>(200)
+            .fails(&[Code::Conflict]),
+        get("/v1/dead-letters/{id}", dead_letters::show)
+            .does("Show a dead letter")
+            .gives::<DeadLetterView>(200),
+        delete("/v1/dead-letters/{id}", dead_letters::discard).does("Discard a dead letter").gives_nothing(),
+        post("/v1/dead-letters/{id}/redrive", dead_letters::redrive)
+            .does("Try a dead letter again")
+            .gives::<Redriven>(200)
+            .fails(&[Code::Conflict]),
+    ]
+}
+
+fn of_the_host() -> Vec<Endpoint> {
+    vec![
+        get("/v1/status", host::status).does("How everything is doing").gives::<StatusView>(200),
+        get("/v1/config", host::config)
+            .does("What is in effect, as the configuration file would say it, without secrets")
+            .gives::<ConfigView>(200),
+        post("/v1/config/reload", host::reload)
+            .does("Read the configuration file again, and do what it says, all of it or nothing")
+            .gives::<AppliedView>(200)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent, Code::TooLarge]),
+        post("/v1/config/check", host::check)
+            .does("Say what a configuration file would change, or what is wrong with it")
+            .takes::<Check>()
+            .gives::<AppliedView>(200)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
+        get("/v1/kinds", host::built_with)
+            .does("The drivers and kinds of sinks that there are, with examples and settings")
+            .gives::<KindsView>(200),
+        get("/healthz", host::healthz).does("Whether the process answers").gives::<ReadyView>(200),
+        get("/readyz", host::readyz)
+            .does("Whether readings should be sent here")
+            .gives::<ReadyView>(200)
+            .gives::<ReadyView>(503),
+        get("/metrics", host::metrics).does("Figures for Prometheus").gives_text(OPENMETRICS),
+        get("/openapi.json", host::openapi).does("This document").gives::<serde_json::Value>(200),
+    ]
+}

@@ -1,0 +1,109 @@
+//! Modules: upload, versions, trials.
+
+use axum::Json as Respond;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use sandbar_control::tables::Scalar;
+use sandbar_control::{MODULE_MAX_BYTES, Trial};
+use sandbar_reading::{ConfigError, Name};
+
+use super::{Answer, Named};
+use crate::app::App;
+use crate::body;
+use crate::extract::{self, Json, Path};
+use crate::views::{
+    Activate, Code, ConfigValue, ModuleView, NewTrial, Page, Problem, TrialView, UploadedView,
+};
+
+/// `false` keeps a new version without using it.
+pub(crate) const ACTIVATE: &str = "sandbar-activate";
+
+pub(crate) async fn upload(
+    State(app): State<App>,
+    Path(Named { name }): Path<Named>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Respond<UploadedView>), Problem> {
+    let activate = activates(&headers)?;
+    must_be_wasm(&headers)?;
+    let _one_of_few = app
+        .uploads
+        .try_acquire()
+        .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
+    let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
+    let uploaded = app.control.upload(name.0, wasm, activate).await?;
+    let status = if uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Respond(uploaded.into())))
+}
+
+fn activates(headers: &HeaderMap) -> Result<bool, Problem> {
+    match headers.get(ACTIVATE).map(|value| value.as_bytes()) {
+        None | Some(b"true") => Ok(true),
+        Some(b"false") => Ok(false),
+        Some(_) => Err(Problem::at(
+            Code::InvalidParameter,
+            ConfigError::at("Sandbar-Activate", "must be true or false"),
+        )),
+    }
+}
+
+fn must_be_wasm(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()) {
+        None | Some(b"application/wasm" | b"application/octet-stream") => Ok(()),
+        Some(_) => Err(Problem::new(Code::UnsupportedMediaType, "the body must be application/wasm")),
+    }
+}
+
+pub(crate) async fn list(State(app): State<App>) -> Respond<Page<ModuleView>> {
+    Respond(Page::all(app.control.modules().into_iter().map(Into::into).collect()))
+}
+
+pub(crate) async fn show(State(app): State<App>, Path(Named { name }): Path<Named>) -> Answer<ModuleView> {
+    Ok(Respond(app.control.module(name.0.as_str())?.into()))
+}
+
+pub(crate) async fn activate(
+    State(app): State<App>,
+    Path(Named { name }): Path<Named>,
+    Json(Activate { version }): Json<Activate>,
+) -> Answer<ModuleView> {
+    Ok(Respond(app.control.activate(name.0, version).await?.into()))
+}
+
+pub(crate) async fn remove(
+    State(app): State<App>,
+    Path(Named { name }): Path<Named>,
+) -> Result<StatusCode, Problem> {
+    app.control.remove_module(name.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn invoke(
+    State(app): State<App>,
+    Path(Named { name }): Path<Named>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<TrialView> {
+    let trial: NewTrial = extract::large_json(&app, &headers, body).await?;
+    let route = trial.route.map(|route| route.parse::<Name>()).transpose();
+    let wrong = |error: ConfigError| Problem::at(Code::InvalidJson, error);
+    let trial = Trial {
+        module: name.0,
+        version: trial.version,
+        route: route.map_err(|error| wrong(ConfigError::at("route", error.to_string())))?,
+        config: trial
+            .config
+            .map(|config| config.into_iter().map(|(key, value)| (key, scalar(value))).collect()),
+        reading: trial.reading.inbound().map_err(|error| wrong(error.within("reading")))?,
+    };
+    Ok(Respond(app.control.invoke(trial).await?.into()))
+}
+
+fn scalar(value: ConfigValue) -> Scalar {
+    Scalar(match value {
+        ConfigValue::Text(text) => text,
+        ConfigValue::Number(number) => number.to_string(),
+        ConfigValue::Boolean(boolean) => boolean.to_string(),
+    })
+}

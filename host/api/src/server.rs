@@ -1,0 +1,127 @@
+//! Listens, and lets no client hold what others need: connections, time, memory.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use sandbar_control::Control;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::router;
+use crate::token::Token;
+
+const CONNECTIONS_MAX: usize = 512;
+/// HTTP/2 requests of one connection at once.
+const STREAMS_MAX: u32 = 32;
+/// A request's head must be there after this, also the first one of a connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for so long is gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// After a stop, requests under way may take so long.
+const GRACE: Duration = Duration::from_secs(5);
+/// When the system gives no more sockets.
+const NO_SOCKET_WAIT: Duration = Duration::from_millis(100);
+
+/// Answers requests until `stop`; then those under way are finished.
+pub async fn serve(
+    listener: TcpListener,
+    control: Control,
+    token: Token,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    // What is watched ends with `stop` too.
+    let router = router(control, token, stop.clone());
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let tasks = TaskTracker::new();
+    loop {
+        // Who comes when there are too many waits to be accepted.
+        let permit = tokio::select! {
+            () = stop.cancelled() => break,
+            permit = connections.clone().acquire_owned() => permit.map_err(io::Error::other)?,
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "the API cannot accept connections");
+                sleep(NO_SOCKET_WAIT).await;
+            }
+        }
+    }
+    tasks.close();
+    if timeout(GRACE, tasks.wait()).await.is_err() {
+        debug!(connections = tasks.len(), "the API leaves requests unfinished");
+    }
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    // An error means that the connection is gone, which the first read will tell.
+    drop(stream.set_nodelay(true));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_WITHIN));
+    let begun = Arc::new(AtomicBool::new(false));
+    let has_begun = begun.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        begun.store(true, Ordering::Relaxed);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(HEAD_WITHIN))
+        .keep_alive_timeout(HEAD_WITHIN);
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let mut connection = std::pin::pin!(connection);
+    // Until the version of HTTP is known nobody else counts the time.
+    let mut first_head = std::pin::pin!(sleep(HEAD_WITHIN));
+    let mut counting = true;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    debug!(error, "a connection to the API failed");
+                }
+                return;
+            }
+            () = &mut first_head, if counting => {
+                counting = false;
+                if !has_begun.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
