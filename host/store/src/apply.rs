@@ -20,13 +20,13 @@ use crate::change::{
 use crate::documents::Kind;
 use crate::error::StoreError;
 use crate::key;
-use crate::queue::{DISCARD_CHUNK, Done, Work};
+use crate::queue::{Done, Work};
 use crate::row::{
     self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
 };
 use crate::tables::{Ledger, Tables};
 
-type Ids = Range<u128>;
+pub(crate) type Ids = Range<u128>;
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
 
 /// One transaction in the making.
@@ -108,7 +108,7 @@ impl<'t> Batch<'t> {
         Reading { id, ingress, topic, device, time, content_type, attributes, payload, lineage }
     }
 
-    fn journal(&mut self, reading: &Reading, lanes: Vec<(Cow<'_, str>, u64)>) -> Result<()> {
+    pub(crate) fn journal(&mut self, reading: &Reading, lanes: Vec<(Cow<'_, str>, u64)>) -> Result<()> {
         let payload_bytes = reading.payload.len() as u64;
         self.row.clear();
         row::append(&mut self.row, &JournalHead { payload_bytes, lanes });
@@ -123,7 +123,7 @@ impl<'t> Batch<'t> {
     }
 
     /// From now on the reading waits in the lane.
-    fn wait(&mut self, lane: Lane, reading: Arc<Reading>) -> Result<()> {
+    pub(crate) fn wait(&mut self, lane: Lane, reading: Arc<Reading>) -> Result<()> {
         // It is due at once, also should the clock jump back.
         let waiting = Waiting { lane, reading, attempts: 0, due: Timestamp::from_nanos(0) };
         self.write_waiting(&waiting.lane, waiting.reading.id, 0, waiting.due)?;
@@ -197,7 +197,7 @@ impl<'t> Batch<'t> {
         self.bury_reading(lane, reading.as_u128(), attempts, cause, next(ids))
     }
 
-    fn bury_reading(
+    pub(crate) fn bury_reading(
         &mut self,
         lane: Lane,
         reading: u128,
@@ -243,7 +243,7 @@ impl<'t> Batch<'t> {
     }
 
     /// From now on the delivery waits in the outbox.
-    fn queue(&mut self, target: Target, delivery: Arc<Delivery>) -> Result<()> {
+    pub(crate) fn queue(&mut self, target: Target, delivery: Arc<Delivery>) -> Result<()> {
         let due = Timestamp::from_nanos(0);
         key::queued(&mut self.key, &target, delivery.id.as_u128());
         self.row.clear();
@@ -303,7 +303,7 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    fn bury_delivery(
+    pub(crate) fn bury_delivery(
         &mut self,
         target: &Target,
         delivery: u128,
@@ -346,7 +346,7 @@ impl<'t> Batch<'t> {
     }
 
     /// The state under `self.key` no longer expires at `old`, but at `new`.
-    fn expire_anew(&mut self, old: u64, new: u64) -> Result<()> {
+    pub(crate) fn expire_anew(&mut self, old: u64, new: u64) -> Result<()> {
         if old == new {
             return Ok(());
         }
@@ -374,107 +374,6 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    /// True while there is more.
-    fn discard_route(&mut self, route: &Name, ids: &mut Ids) -> Result<bool> {
-        key::route(&mut self.key, route);
-        let (begin, end) = (self.key.clone(), key::behind(&self.key));
-        let mut rows = Vec::new();
-        for row in self.tables.waiting()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
-            let (key, row) = row?;
-            let (_, _, reading) = key::split_waiting(key.value()).ok_or(row::Damaged { table: "waiting" })?;
-            let WaitingRow { attempts, key: lane_key, .. } = WaitingRow::read(row.value())?;
-            let lane = Lane { route: route.clone(), key: lane_key.into() };
-            rows.push((key.value().to_vec(), lane, reading, attempts));
-        }
-        let mut more = rows.len() == DISCARD_CHUNK;
-        for (key, lane, reading, attempts) in rows {
-            self.tables.waiting()?.remove(&key[..])?;
-            self.ledger.waiting -= 1;
-            self.bury_reading(lane, reading, attempts, format!("route `{route}` was deleted"), next(ids))?;
-        }
-        if !more {
-            more = self.drop_state(route)?;
-        }
-        Ok(more)
-    }
-
-    /// Of all keys of the route, a chunk of it. True while there is more.
-    fn drop_state(&mut self, route: &Name) -> Result<bool> {
-        key::scopes_of_route(&mut self.key, route);
-        let (begin, end) = (self.key.clone(), key::behind(&self.key));
-        let mut rows = Vec::new();
-        for row in self.tables.state()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
-            let (key, row) = row?;
-            rows.push((key.value().to_vec(), StateRow::read(row.value())?.expires));
-        }
-        let more = rows.len() == DISCARD_CHUNK;
-        for (key, expires) in rows {
-            self.tables.state()?.remove(&key[..])?;
-            self.key = key;
-            self.expire_anew(expires, StateRow::NEVER)?;
-        }
-        Ok(more)
-    }
-
-    /// True while there is more.
-    fn discard_target(&mut self, target: &Target, ids: &mut Ids) -> Result<bool> {
-        key::target(&mut self.key, target);
-        let (begin, end) = (self.key.clone(), key::behind(&self.key));
-        let mut rows = Vec::new();
-        for row in self.tables.outbox()?.range(&begin[..]..&end[..])?.take(DISCARD_CHUNK) {
-            let (key, row) = row?;
-            let (_, delivery) = key::split_queued(key.value()).ok_or(row::Damaged { table: "outbox" })?;
-            rows.push((key.value().to_vec(), delivery, row.value().to_vec()));
-        }
-        let more = rows.len() == DISCARD_CHUNK;
-        let name = match target {
-            Target::Sink(name) => format!("sink `{name}`"),
-            Target::Device(device) => format!("device `{device}`"),
-        };
-        for (key, delivery, old) in rows {
-            self.tables.outbox()?.remove(&key[..])?;
-            self.ledger.outbox -= 1;
-            let attempts = row::read_head::<QueuedHead<'_>>(&old, "outbox")?.0.attempts;
-            self.bury_delivery(target, delivery, &old, attempts, format!("{name} was deleted"), next(ids))?;
-        }
-        Ok(more)
-    }
-
-    fn redrive(&mut self, id: u128) -> Result<Done> {
-        let Some(row) = self.tables.dead()?.remove(id)?.map(|row| row.value().to_vec()) else {
-            return Ok(Err(StoreError::NotFound));
-        };
-        self.ledger.dead -= 1;
-        match crate::read::subject(&row)? {
-            Subject::Reading { lane, reading } => {
-                self.journal_again(&lane, &reading)?;
-                self.wait(lane, reading)?;
-            }
-            Subject::Delivery { target, delivery } => self.queue(target, delivery)?,
-        }
-        Ok(Ok(false))
-    }
-
-    /// Puts the reading back if retention removed it, and says that it waits in `lane` again.
-    fn journal_again(&mut self, lane: &Lane, reading: &Reading) -> Result<()> {
-        let route = (Cow::Borrowed(lane.route.as_str()), lane.id().0);
-        let lanes = {
-            let Some(row) = self.tables.journal()?.remove(reading.id.as_u128())? else {
-                return self.journal(reading, vec![route]);
-            };
-            let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
-            let own = |(name, id): (Cow<'_, str>, u64)| (Cow::Owned(name.into_owned()), id);
-            self.ledger.journal_bytes -= head.payload_bytes;
-            head.lanes.into_iter().map(own).collect::<Vec<_>>()
-        };
-        self.ledger.journal -= 1;
-        let mut lanes = lanes;
-        if !lanes.contains(&route) {
-            lanes.push(route);
-        }
-        self.journal(reading, lanes)
-    }
-
     /// Whether a journaled reading waits in one of `lanes`.
     pub(crate) fn still_waits(&mut self, reading: u128, lanes: &[(Cow<'_, str>, u64)]) -> Result<bool> {
         for (route, lane) in lanes {
@@ -488,6 +387,6 @@ impl<'t> Batch<'t> {
 }
 
 /// Every change was given as many ids as it can need.
-fn next(ids: &mut Ids) -> u128 {
+pub(crate) fn next(ids: &mut Ids) -> u128 {
     ids.next().expect("the queue reserved an id for everything that a change makes")
 }

@@ -13,6 +13,7 @@ use crate::change::News;
 use crate::error::Fault;
 use crate::opened;
 use crate::queue::{Change, Done, Work};
+use crate::quick_repair::QuickRepair;
 use crate::retention::Sweep;
 use crate::shared::Shared;
 use crate::tables::{Ledger, Tables};
@@ -24,6 +25,7 @@ pub(crate) struct Committing {
     shared: Arc<Shared>,
     ledger: Ledger,
     sweep: Sweep,
+    quick_repair: QuickRepair,
     /// Dropped when the committer has ended.
     _ended: watch::Sender<()>,
 }
@@ -40,11 +42,14 @@ struct Committed {
     sweep: Sweep,
     results: Vec<Done>,
     news: News,
+    /// It also saved what a restart needs.
+    saving: bool,
 }
 
 impl Committing {
     pub(crate) fn new(shared: Arc<Shared>, begin: (Ledger, Sweep), ended: watch::Sender<()>) -> Self {
-        Self { shared, ledger: begin.0, sweep: begin.1, _ended: ended }
+        let quick_repair = QuickRepair::new(&shared.options);
+        Self { shared, ledger: begin.0, sweep: begin.1, quick_repair, _ended: ended }
     }
 
     /// Until the store is closed and all that waited is committed.
@@ -60,17 +65,18 @@ impl Committing {
                 // On a shared runtime others must get to see it.
                 tokio::task::yield_now().await;
             } else if self.shared.queue.is_closed() {
-                break;
+                return;
             } else {
                 self.idle().await;
             }
         }
-        self.shared.close();
     }
 
     async fn idle(&mut self) {
         let wake = self.shared.queue.wake.notified();
-        let Some(due) = self.sweep.due_in(&self.ledger, self.shared.clock.now()) else { return wake.await };
+        let sweep = self.sweep.due_in(&self.ledger, self.shared.clock.now());
+        let due = [sweep, self.quick_repair.due_in(self.shared.file_len())].into_iter().flatten().min();
+        let Some(due) = due else { return wake.await };
         if tokio::time::timeout(due, wake).await.is_err() {
             self.commit(Vec::new()).await;
         }
@@ -90,14 +96,16 @@ impl Committing {
         }
     }
 
-    /// One transaction: the changes, or if there are none what a sweep finds, and in any case a chunk of that.
+    /// One transaction: the changes, and a chunk of what is to be swept. Without changes it may be that there
+    /// is nothing to write.
     fn write(&self, work: Vec<(Work, Range<u128>)>) -> Result<Written, redb::Error> {
         let database = self.shared.database.read();
         let Some(opened) = &*database else { return Err(redb::Error::DatabaseClosed) };
         let mut transaction = opened.database.begin_write()?;
         transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
-        transaction.set_quick_repair(opened.file_len() >= self.shared.options.quick_repair_above);
-        match self.make(&transaction, work)? {
+        let saving = self.quick_repair.is_due(opened.file_len());
+        transaction.set_quick_repair(saving);
+        match self.make(&transaction, work, saving)? {
             Written::Committed(committed) => {
                 transaction.commit()?;
                 Ok(Written::Committed(committed))
@@ -114,23 +122,26 @@ impl Committing {
         &self,
         transaction: &WriteTransaction,
         work: Vec<(Work, Range<u128>)>,
+        saving: bool,
     ) -> Result<Written, redb::Error> {
         let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
         let alone = work.is_empty();
         let results = work.into_iter().map(|(work, ids)| batch.apply(work, ids)).collect::<Result<_, _>>()?;
         let mut sweep = self.sweep;
-        if !sweep.run(&mut batch, alone)? && alone {
+        let swept = sweep.run(&mut batch, alone)?;
+        if alone && !swept && !(saving && self.quick_repair.is_unsaved()) {
             return Ok(Written::Nothing(sweep));
         }
         let Batch { tables, ledger, news, .. } = batch;
         if ledger.last_id != self.ledger.last_id || ledger.journal_bytes != self.ledger.journal_bytes {
             tables.write_ledger(&ledger)?;
         }
-        Ok(Written::Committed(Committed { ledger, sweep, results, news }))
+        Ok(Written::Committed(Committed { ledger, sweep, results, news, saving }))
     }
 
     fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {
-        let Committed { ledger, sweep, results, news } = committed;
+        let Committed { ledger, sweep, results, news, saving } = committed;
+        self.quick_repair.committed(saving);
         (self.ledger, self.sweep) = (ledger, sweep);
         self.shared.counts.committed(&ledger, sweep.oldest(), news.readings.len(), began.elapsed());
         for (done, result) in waiters.into_iter().zip(results) {
@@ -184,8 +195,18 @@ impl Committing {
         let opened = opened::open(&*shared.medium, &shared.options)?;
         // What was told to have failed may be there, and its ids are used up.
         (self.ledger, self.sweep) = (opened.ledger, opened.sweep);
+        self.quick_repair = QuickRepair::new(&shared.options);
         shared.counts.set(&self.ledger, self.sweep.oldest());
         *database = Some(opened);
         Ok(())
+    }
+}
+
+impl Drop for Committing {
+    /// However it ends, nobody waits for it any longer.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        drop(self.shared.queue.take(usize::MAX, usize::MAX));
+        self.shared.close();
     }
 }

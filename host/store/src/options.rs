@@ -14,9 +14,10 @@ pub struct Options {
     /// The most changes, and bytes of them, that one commit takes.
     pub commit_max: usize,
     pub commit_bytes: usize,
-    /// From this size of the file on every commit also saves what a restart would else have to walk the
-    /// whole file for (docs/decisions/0004-quick-repair.md).
+    /// From this size of the file on, a commit that follows no other within `quick_repair_lull` also saves
+    /// what a restart would else have to walk the whole file for (docs/decisions/0004-quick-repair.md).
     pub quick_repair_above: u64,
+    pub quick_repair_lull: Duration,
     /// Fixes the random part of ids, for simulations.
     pub seed: Option<u64>,
 }
@@ -49,6 +50,7 @@ impl Default for Options {
             commit_max: 4096,
             commit_bytes: 8 << 20,
             quick_repair_above: 64 << 20,
+            quick_repair_lull: Duration::from_secs(1),
             seed: None,
         }
     }

@@ -41,7 +41,7 @@ pub struct ReadingQuery {
 /// Which dead letters, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterQuery {
-    /// Readings that this route could not handle, and deliveries that it put out are not among them.
+    /// Readings that this route could not handle; not deliveries, whoever put them out.
     pub route: Option<Name>,
     pub target: Option<Target>,
     pub cursor: Option<DeadLetterId>,
@@ -144,8 +144,6 @@ impl Store {
     /// Costs nothing: no table is asked.
     pub fn stats(&self) -> Stats {
         let counted = self.shared().counts.get();
-        let file_bytes =
-            self.shared().database.try_read().and_then(|open| open.as_ref().map(|open| open.file_len()));
         Stats {
             journal_count: counted.ledger.journal,
             journal_bytes: counted.ledger.journal_bytes,
@@ -156,7 +154,7 @@ impl Store {
             commits: counted.commits,
             readings: counted.readings,
             last_commit: counted.last_commit,
-            file_bytes: file_bytes.unwrap_or(0),
+            file_bytes: self.shared().file_len(),
             fault: self.shared().queue.fault().map(|fault| fault.to_string()),
         }
     }

@@ -55,6 +55,12 @@ impl Shared {
         }
     }
 
+    /// Bytes of the file; 0 while it is not open.
+    pub(crate) fn file_len(&self) -> u64 {
+        let database = self.database.try_read_recursive();
+        database.and_then(|open| open.as_ref().map(Opened::file_len)).unwrap_or(0)
+    }
+
     /// Gives the file back. The observer goes too: it may hold the store.
     pub(crate) fn close(&self) {
         *self.observer.write() = None;

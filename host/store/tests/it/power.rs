@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redb::StorageBackend;
 use sandbar_reading::ReadingId;
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{Lane, Options, Outcome, ReadingQuery};
@@ -33,7 +37,8 @@ impl Run {
         let mut random = StdRng::seed_from_u64(seed);
         // Both ways of committing.
         let quick_repair_above = if random.random_bool(0.5) { 0 } else { u64::MAX };
-        let options = Options { seed: Some(seed), quick_repair_above, ..options() };
+        let options =
+            Options { seed: Some(seed), quick_repair_above, quick_repair_lull: Duration::ZERO, ..options() };
         Self {
             rig: Rig::on(Simulated::new(seed), options),
             random,
@@ -156,4 +161,35 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_by_half() {
             }
         });
     }
+}
+
+/// Whether opening these bytes walks the whole file.
+fn needs_a_walk(bytes: &[u8]) -> bool {
+    let walked = Arc::new(AtomicBool::new(false));
+    let disk = redb::backends::InMemoryBackend::new();
+    disk.set_len(bytes.len() as u64).unwrap();
+    disk.write(0, bytes).unwrap();
+    let told = walked.clone();
+    let mut builder = redb::Database::builder();
+    builder.set_repair_callback(move |_| told.store(true, Ordering::Relaxed));
+    builder.create_with_backend(disk).unwrap();
+    walked.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_lull_a_large_file_is_opened_without_a_walk() {
+    let rig = Rig::new(Options { quick_repair_above: 1, ..options() });
+    for _ in 0..5 {
+        rig.put(&[], "x").await;
+    }
+    assert!(needs_a_walk(&rig.disk.bytes()));
+    let commits = rig.store.stats().commits;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(!needs_a_walk(&rig.disk.bytes()));
+    assert_eq!(rig.store.stats().commits, commits + 1);
+    // With time between them, each reading's own commit saves it.
+    rig.put(&[], "x").await;
+    assert!(!needs_a_walk(&rig.disk.bytes()));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(rig.store.stats().commits, commits + 2);
 }
