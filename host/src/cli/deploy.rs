@@ -1,0 +1,221 @@
+//! `sandbar deploy` and `sandbar rollback`: which version of a module handles readings.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+
+use super::read_bytes;
+use crate::client::{Client, ClientError};
+use crate::output::{self, at, bytes, line};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// What the module is called
+    name: String,
+    /// The component
+    file: PathBuf,
+    /// Keep the version that is active: this one waits for `sandbar modules activate`
+    #[arg(long)]
+    no_activate: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    route: RouteOptions,
+}
+
+/// The route that is made or replaced along with the upload.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Route")]
+struct RouteOptions {
+    /// What the route is called [default: as the module]
+    #[arg(id = "route", long, value_name = "NAME", requires = "topic")]
+    name: Option<String>,
+    /// Readings whose topic matches this filter, `sensors/+/temperature` or `sensors/#`; may repeat
+    #[arg(long, value_name = "FILTER")]
+    topic: Vec<String>,
+    /// Only readings of this ingress; may repeat
+    #[arg(long, requires = "topic")]
+    ingress: Vec<String>,
+    /// Only readings of this device; may repeat
+    #[arg(long, requires = "topic")]
+    device: Vec<String>,
+    /// Where its messages go; may repeat
+    #[arg(long = "sink", value_name = "SINK", requires = "topic")]
+    sinks: Vec<String>,
+    /// What is handled in order and shares its state: device, topic, none, attribute:NAME, pointer:/json
+    #[arg(long, requires = "topic")]
+    key: Option<String>,
+    /// A setting of the module; may repeat
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting, requires = "topic")]
+    config: Vec<(String, String)>,
+    /// The module's reply answers the sender
+    #[arg(long, requires = "topic")]
+    reply: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollbackOptions {
+    /// The module
+    name: String,
+    /// The version to go back to [default: the one before the active one]
+    version: Option<u64>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
+    let component = read_bytes(&options.file)?;
+    if !component.starts_with(b"\0asm") {
+        bail!("{} is no WebAssembly component", options.file.display());
+    }
+    let name = options.name.as_str();
+    let uploaded = client
+        .put_component(&["modules", name], component.into(), !options.no_activate)
+        .await
+        .with_context(|| format!("{name} was not deployed"))?;
+    let mut route = None;
+    if !options.route.topic.is_empty() {
+        let route_name = options.route.name.as_deref().unwrap_or(name);
+        let put = client.put(&["routes", route_name], &options.route.table(name)).await;
+        put.with_context(|| format!("{name} was uploaded, but the route {route_name} was not made"))?;
+        route = Some(route_name);
+    }
+    if options.json {
+        return Ok(output::json(&uploaded)?);
+    }
+    print_uploaded(&uploaded)?;
+    match route {
+        Some(route) => line(format_args!("route    {route}: see it work with `sandbar tail`"))?,
+        None if options.no_activate => {
+            line(format_args!("next     sandbar modules activate {name} {}", at(&uploaded, "/version")))?;
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+pub(crate) async fn roll_back(client: &Client, options: RollbackOptions) -> anyhow::Result<()> {
+    let name = options.name.as_str();
+    let module = client.get(&["modules", name], &[]).await?;
+    let version = match options.version {
+        Some(version) => version,
+        None => {
+            before_active(&module).with_context(|| format!("{name} has no version before its active one"))?
+        }
+    };
+    let activated = activate(client, name, version).await?;
+    if options.json {
+        return Ok(output::json(&activated)?);
+    }
+    Ok(line(format_args!("{name}: version {version} is active, was {}", at(&module, "/active")))?)
+}
+
+pub(crate) async fn activate(client: &Client, name: &str, version: u64) -> Result<Value, ClientError> {
+    client.post(&["modules", name, "activate"], &json!({ "version": version })).await
+}
+
+impl RouteOptions {
+    /// As the API takes it: only what was said.
+    fn table(&self, module: &str) -> Value {
+        let mut table = Map::new();
+        table.insert("module".into(), module.into());
+        let lists = [
+            ("topic", &self.topic),
+            ("ingress", &self.ingress),
+            ("device", &self.device),
+            ("sinks", &self.sinks),
+        ];
+        for (setting, values) in lists {
+            if !values.is_empty() {
+                table.insert(setting.into(), values.clone().into());
+            }
+        }
+        if let Some(key) = &self.key {
+            table.insert("key".into(), key.as_str().into());
+        }
+        if !self.config.is_empty() {
+            let config = self.config.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+            table.insert("config".into(), Value::Object(config.collect()));
+        }
+        if self.reply {
+            table.insert("reply".into(), true.into());
+        }
+        Value::Object(table)
+    }
+}
+
+fn print_uploaded(uploaded: &Value) -> std::io::Result<()> {
+    let active = match uploaded["active"].as_bool() {
+        Some(false) => "not active",
+        _ => "active",
+    };
+    line(format_args!("module   {}", at(uploaded, "/name")))?;
+    line(format_args!("version  {}, {active}", at(uploaded, "/version")))?;
+    line(format_args!("digest   {}", at(uploaded, "/digest")))?;
+    line(format_args!("size     {}", bytes(uploaded["size"].as_u64().unwrap_or_default())))?;
+    let imports = uploaded["imports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut title = "imports";
+    for import in imports {
+        line(format_args!("{title:7}  {}", output::cell(import)))?;
+        title = "";
+    }
+    if imports.is_empty() {
+        line("imports  nothing")?;
+    }
+    Ok(())
+}
+
+/// The highest version below the active one.
+fn before_active(module: &Value) -> Option<u64> {
+    let active = module["active"].as_u64()?;
+    let versions = module["versions"].as_array()?;
+    versions
+        .iter()
+        .filter_map(|version| version["version"].as_u64())
+        .filter(|version| *version < active)
+        .max()
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(active: u64, versions: &[u64]) -> Value {
+        let versions: Vec<Value> = versions.iter().map(|version| json!({ "version": version })).collect();
+        json!({ "active": active, "versions": versions })
+    }
+
+    #[test]
+    fn rolls_back_to_the_version_before_the_active_one() {
+        assert_eq!(before_active(&module(3, &[1, 2, 3])), Some(2));
+        assert_eq!(before_active(&module(2, &[3, 2, 1])), Some(1), "not the newest but one");
+        assert_eq!(before_active(&module(5, &[5, 2])), Some(2), "versions may be gone");
+        assert_eq!(before_active(&module(1, &[1, 2])), None);
+    }
+
+    #[test]
+    fn the_route_says_only_what_was_said() {
+        let options = RouteOptions {
+            name: None,
+            topic: vec!["sensors/#".into()],
+            ingress: vec![],
+            device: vec![],
+            sinks: vec!["archive".into()],
+            key: None,
+            config: vec![parse_setting("field=a=b").unwrap()],
+            reply: false,
+        };
+        let table = json!({ "module": "f", "topic": ["sensors/#"], "sinks": ["archive"], "config": { "field": "a=b" } });
+        assert_eq!(options.table("f"), table);
+    }
+}

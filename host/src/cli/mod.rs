@@ -1,0 +1,309 @@
+//! The command line: one file a group of commands. Whatever they do, the API does.
+
+mod check;
+mod dead_letters;
+mod deploy;
+mod docs;
+mod modules;
+mod outbox;
+mod readings;
+mod send;
+mod status;
+mod tables;
+mod tail;
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::client::{Client, Token};
+use crate::run::{self, Stopped};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done (run: stopped gracefully), 1 failed, 2 run: stopped by force after its grace, 64 wrong usage.
+A host's token is read from DATA/token unless it is given.";
+
+/// A stream processor for edge boxes: readings in over any protocol, through your WebAssembly handlers, out to
+/// your sinks, and nothing acknowledged is ever lost.
+#[derive(Debug, Parser)]
+#[command(name = "sandbar", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub log: LogOptions,
+    #[command(flatten)]
+    host: HostOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LogOptions {
+    /// What is logged: `info`, `debug`, `warn,sandbar_store=trace` …; to standard error
+    #[arg(
+        long = "log",
+        global = true,
+        env = "SANDBAR_LOG",
+        hide_env_values = true,
+        value_name = "FILTER",
+        help_heading = "Global"
+    )]
+    pub filter: Option<String>,
+    /// Lines for people, or one JSON object each
+    #[arg(long = "log-format", global = true, value_enum, default_value_t, help_heading = "Global")]
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+/// Which host the commands speak to.
+#[derive(Clone, Debug, clap::Args)]
+struct HostOptions {
+    /// Where the host's API is
+    #[arg(
+        long,
+        global = true,
+        env = "SANDBAR_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7420",
+        help_heading = "Global"
+    )]
+    url: String,
+    /// The host's token; else it is read from DATA/token
+    #[arg(long, global = true, env = "SANDBAR_TOKEN", hide_env_values = true, help_heading = "Global")]
+    token: Option<String>,
+    /// The host's data directory [default: what the configuration says, else sandbar-data]
+    #[arg(
+        long,
+        global = true,
+        env = "SANDBAR_DATA",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Global"
+    )]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a host until it is told to stop
+    Run(run::Options),
+    /// Uploads a component and makes it the active version; with --topic also routes readings through it
+    Deploy(deploy::Options),
+    /// Makes an earlier version of a module the active one
+    Rollback(deploy::RollbackOptions),
+    /// Modules: uploaded components, their versions
+    Modules(modules::Options),
+    /// Routes: which readings go through which module to which sinks
+    Routes(tables::Options),
+    /// Ingresses: where readings come in
+    Ingresses(tables::Options),
+    /// Sinks: where messages go out
+    Sinks(tables::Options),
+    /// Shows readings, outputs and dead letters as they happen
+    Tail(tail::Options),
+    /// Hands a reading to the host, and prints its id once it is on disk
+    Send(send::Options),
+    /// What was accepted, newest first
+    Readings(readings::Options),
+    /// What waits to be delivered
+    Outbox(outbox::Options),
+    /// What was given up on: look at it, try it again, drop it
+    DeadLetters(dead_letters::Options),
+    /// How the host is doing
+    Status(status::Options),
+    /// Checks a configuration without running it, with the line that is wrong
+    Check(check::Options),
+    /// Writes the reference pages of this binary's drivers and sinks
+    Docs(docs::Options),
+    /// Prints what makes a shell complete these commands
+    Completions { shell: clap_complete::Shell },
+}
+
+impl Cli {
+    /// What is logged unless --log says otherwise.
+    pub(crate) fn log_default(&self) -> &'static str {
+        match self.command {
+            Command::Run(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    pub(crate) async fn run(self) -> anyhow::Result<Stopped> {
+        let host = &self.host;
+        match self.command {
+            Command::Run(options) => return run::run(options, host.data.clone(), host.token.clone()).await,
+            Command::Check(options) => return check::run(options).await.map(|()| Stopped::Gracefully),
+            Command::Docs(options) => docs::run(&options)?,
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "sandbar", &mut io::stdout());
+            }
+            Command::Deploy(options) => deploy::run(&host.client()?, options).await?,
+            Command::Rollback(options) => deploy::roll_back(&host.client()?, options).await?,
+            Command::Modules(options) => modules::run(&host.client()?, options).await?,
+            Command::Routes(options) => tables::run(&host.client()?, &tables::ROUTES, options).await?,
+            Command::Ingresses(options) => tables::run(&host.client()?, &tables::INGRESSES, options).await?,
+            Command::Sinks(options) => tables::run(&host.client()?, &tables::SINKS, options).await?,
+            Command::Tail(options) => tail::run(&host.client()?, options).await?,
+            Command::Send(options) => send::run(&host.client()?, options).await?,
+            Command::Readings(options) => readings::run(&host.client()?, options).await?,
+            Command::Outbox(options) => outbox::run(&host.client()?, options).await?,
+            Command::DeadLetters(options) => dead_letters::run(&host.client()?, options).await?,
+            Command::Status(options) => status::run(&host.client()?, options).await?,
+        }
+        Ok(Stopped::Gracefully)
+    }
+}
+
+impl HostOptions {
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.url, self.find_token())?)
+    }
+
+    fn find_token(&self) -> Token {
+        if let Some(token) = &self.token {
+            return Token::Given(token.trim().to_owned());
+        }
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(run::DATA_DIR));
+        let file = data.join(sandbar_control::TOKEN_FILE);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Token::Given(text.trim().to_owned()),
+            Err(error) => Token::Missing { file, cause: error.to_string() },
+        }
+    }
+}
+
+/// The bytes of a file, or of standard input for `-`.
+fn read_bytes(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes).context("reading standard input")?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Only what was given, as a query.
+fn query(parameters: &[(&'static str, &Option<String>)]) -> Vec<(&'static str, String)> {
+    parameters.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?.clone()))).collect()
+}
+
+/// How much of a listing is shown.
+#[derive(Clone, Debug, clap::Args)]
+struct Page {
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Go on where an earlier listing ended
+    #[arg(long)]
+    cursor: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Page {
+    fn add_to(&self, mut query: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+        query.push(("limit", self.limit.to_string()));
+        query.extend(self.cursor.clone().map(|cursor| ("cursor", cursor)));
+        query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_form_is_understood() {
+        for line in [
+            "sandbar run",
+            "sandbar run --config my.toml --data /var/lib/sandbar --demo=false",
+            "sandbar run --demo --grace-s 3 --log-format json --log debug",
+            "sandbar deploy fahrenheit f.wasm",
+            "sandbar deploy fahrenheit f.wasm --route celsius --topic sensors/# --topic x/+ --sink file --sink http --config field=t --reply",
+            "sandbar deploy fahrenheit f.wasm --no-activate --json",
+            "sandbar rollback fahrenheit",
+            "sandbar rollback fahrenheit 3",
+            "sandbar modules",
+            "sandbar modules --json",
+            "sandbar modules get fahrenheit",
+            "sandbar modules activate fahrenheit 2",
+            "sandbar modules delete fahrenheit",
+            "sandbar routes",
+            "sandbar routes list --json",
+            "sandbar routes put celsius route.toml",
+            "sandbar sinks put archive -",
+            "sandbar ingresses delete web",
+            "sandbar tail --topic sensors/# --device boiler --json",
+            "sandbar send sensors/boiler hello --device boiler --content-type text/plain",
+            "sandbar send sensors/boiler -",
+            "sandbar readings --topic sensors/# --since 2026-01-01T00:00:00Z --limit 5",
+            "sandbar readings show 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar outbox --target alerts",
+            "sandbar outbox retry --target alerts",
+            "sandbar dead-letters --route celsius",
+            "sandbar dead-letters show 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar dead-letters redrive 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar dead-letters redrive --all --route celsius",
+            "sandbar dead-letters discard 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar status --json --url http://box:7420 --token abc",
+            "sandbar check sandbar.toml",
+            "sandbar docs out",
+            "sandbar completions bash",
+        ] {
+            // The one form that is not: a switch takes no value.
+            let expected = !line.contains("--demo=false");
+            assert_eq!(parse(line).is_ok(), expected, "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in [
+            "sandbar",
+            "sandbar run --demo --config sandbar.toml",
+            "sandbar dead-letters redrive",
+            "sandbar dead-letters redrive --all 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar dead-letters redrive 01ARZ3NDEKTSV4RRFFQ69G5FAV --route celsius",
+            "sandbar deploy f f.wasm --sink file",
+            "sandbar deploy f f.wasm --route r",
+            "sandbar deploy f f.wasm --topic t --no-activate --config nothing",
+            "sandbar rollback f latest",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_read_from_the_data_directory() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("token"), "abc\n").unwrap();
+        let options = |token: Option<&str>, data: &std::path::Path| HostOptions {
+            url: String::new(),
+            token: token.map(str::to_owned),
+            data: Some(data.to_owned()),
+        };
+        assert!(matches!(options(None, data.path()).find_token(), Token::Given(token) if token == "abc"));
+        assert!(
+            matches!(options(Some("xyz"), data.path()).find_token(), Token::Given(token) if token == "xyz")
+        );
+        let elsewhere = options(None, &data.path().join("gone")).find_token();
+        assert!(matches!(elsewhere, Token::Missing { file, .. } if file.ends_with("gone/token")));
+    }
+}

@@ -1,0 +1,164 @@
+//! `sandbar routes`, `ingresses` and `sinks`: what the configuration's tables of that name declare, and what
+//! the API keeps.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::read_bytes;
+use crate::client::Client;
+use crate::output::{self, Column, at, line};
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// All of them (also without a command)
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them with its settings and its status, as JSON
+    Get { name: String },
+    /// Makes or replaces one; what the configuration file declares is changed there
+    Put {
+        name: String,
+        /// Its settings, as in the configuration: .toml, .json, or - for standard input
+        file: PathBuf,
+    },
+    /// Removes one
+    Delete { name: String },
+}
+
+/// One of the three kinds of tables.
+pub(crate) struct Tables {
+    /// In the API's paths.
+    pub(super) path: &'static str,
+    nothing: &'static str,
+    pub(super) columns: &'static [Column],
+}
+
+pub(crate) const ROUTES: Tables = Tables {
+    path: "routes",
+    nothing: "no routes",
+    columns: &[
+        Column { title: "ROUTE", cell: |item| at(item, "/name") },
+        Column { title: "FROM", cell: declared },
+        Column { title: "TOPIC", cell: |item| at(item, "/topic") },
+        Column { title: "MODULE", cell: module },
+        Column { title: "SINKS", cell: |item| at(item, "/sinks") },
+        Column { title: "HANDLED", cell: |item| at(item, "/status/handled") },
+        Column { title: "WAITING", cell: |item| at(item, "/status/waiting") },
+        Column { title: "DEAD", cell: |item| at(item, "/status/dead_letters") },
+        Column { title: "PROBLEM", cell: |item| at(item, "/status/broken") },
+    ],
+};
+
+pub(crate) const INGRESSES: Tables = Tables {
+    path: "ingresses",
+    nothing: "no ingresses",
+    columns: &[
+        Column { title: "INGRESS", cell: |item| at(item, "/name") },
+        Column { title: "FROM", cell: declared },
+        Column { title: "DRIVER", cell: |item| at(item, "/driver") },
+        Column { title: "STATE", cell: |item| at(item, "/status/state") },
+        Column { title: "ADDRESS", cell: |item| at(item, "/status/address") },
+        Column { title: "ACCEPTED", cell: |item| at(item, "/status/accepted") },
+        Column { title: "PROBLEM", cell: |item| at(item, "/status/last_error/text") },
+    ],
+};
+
+pub(crate) const SINKS: Tables = Tables {
+    path: "sinks",
+    nothing: "no sinks",
+    columns: &[
+        Column { title: "SINK", cell: |item| at(item, "/name") },
+        Column { title: "FROM", cell: declared },
+        Column { title: "KIND", cell: |item| at(item, "/kind") },
+        Column { title: "CIRCUIT", cell: |item| at(item, "/status/circuit") },
+        Column { title: "ACCEPTED", cell: |item| at(item, "/status/accepted") },
+        Column { title: "GIVEN UP", cell: |item| at(item, "/status/given_up") },
+        Column { title: "PROBLEM", cell: |item| at(item, "/status/last_error/text") },
+    ],
+};
+
+pub(crate) async fn run(client: &Client, tables: &Tables, options: Options) -> anyhow::Result<()> {
+    match options.action.unwrap_or(Action::List { json: options.json }) {
+        Action::List { json } => {
+            let answer = client.get(&[tables.path], &[]).await?;
+            output::listing(&answer, json, tables.nothing, tables.columns)?;
+        }
+        Action::Get { name } => output::json(&client.get(&[tables.path, &name], &[]).await?)?,
+        Action::Put { name, file } => {
+            let table = parse_table(&file, &read_bytes(&file)?)
+                .with_context(|| format!("{} cannot be read", file.display()))?;
+            client.put(&[tables.path, &name], &table).await?;
+            line(format_args!("{name} is in place"))?;
+        }
+        Action::Delete { name } => {
+            client.delete(&[tables.path, &name]).await?;
+            line(format_args!("{name} is deleted"))?;
+        }
+    }
+    Ok(())
+}
+
+/// By the file's name; what comes from standard input is JSON if it begins like an object.
+fn parse_table(file: &Path, bytes: &[u8]) -> anyhow::Result<Value> {
+    let text = std::str::from_utf8(bytes)?;
+    let is_json = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => true,
+        Some("toml") => false,
+        _ => text.trim_start().starts_with('{'),
+    };
+    match is_json {
+        true => Ok(serde_json::from_str(text)?),
+        false => Ok(toml::from_str(text)?),
+    }
+}
+
+pub(super) fn declared(item: &Value) -> String {
+    match item["declared"].as_bool() {
+        Some(true) => "file".to_owned(),
+        _ => "api".to_owned(),
+    }
+}
+
+/// With the version that is used.
+fn module(item: &Value) -> String {
+    match item.pointer("/status/version").and_then(Value::as_u64) {
+        Some(version) => format!("{} v{version}", at(item, "/module")),
+        None => at(item, "/module"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tables_are_toml_or_json() {
+        let expected = json!({ "topic": ["a/#"], "reply": true });
+        for (file, text) in [
+            ("r.toml", "topic = [\"a/#\"]\nreply = true\n"),
+            ("r.json", r#"{"topic": ["a/#"], "reply": true}"#),
+            ("-", "topic = [\"a/#\"]\nreply = true\n"),
+            ("-", " {\"topic\": [\"a/#\"], \"reply\": true}"),
+        ] {
+            assert_eq!(parse_table(Path::new(file), text.as_bytes()).unwrap(), expected, "{file}");
+        }
+        assert!(parse_table(Path::new("r.json"), b"topic = 1").is_err());
+    }
+}

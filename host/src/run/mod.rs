@@ -1,0 +1,231 @@
+//! `sandbar run`: from a configuration to a host that runs until it is told to stop.
+
+mod banner;
+mod origin;
+mod signals;
+mod watch;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sandbar_control::{Control, Declared, Start};
+use sandbar_reading::{Secret, SystemClock};
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::origin::Origin;
+use self::signals::{Asked, Signals};
+use self::watch::Watch;
+
+/// Where a host keeps what lasts, unless its configuration says otherwise.
+pub(crate) const DATA_DIR: &str = "sandbar-data";
+
+/// Two looks at the same new content make a reload.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The configuration [default: sandbar.toml, if it is there]
+    #[arg(long, env = "SANDBAR_CONFIG", hide_env_values = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Runs an embedded configuration with example modules and simulated sensors, and says what to try
+    #[arg(long, conflicts_with = "config")]
+    demo: bool,
+    /// Where the API listens; port 0 takes a free one [default: what the configuration says]
+    #[arg(long, env = "SANDBAR_API_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
+    api_listen: Option<SocketAddr>,
+    /// Seconds that stopping may take; then it is forced
+    #[arg(
+        long,
+        env = "SANDBAR_GRACE_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
+    grace_s: u64,
+    /// The folder of the demo's modules [default: where `make guests` puts them]
+    #[arg(long, env = "SANDBAR_GUESTS", hide_env_values = true, value_name = "DIR")]
+    guests: Option<PathBuf>,
+}
+
+/// How a host came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    Gracefully,
+    /// It took longer than its grace, or was told a second time.
+    ByForce,
+}
+
+/// `data` and `token` take the place of what the configuration says.
+pub(crate) async fn run(
+    options: Options,
+    data: Option<PathBuf>,
+    token: Option<String>,
+) -> anyhow::Result<Stopped> {
+    let mut signals = Signals::listen().context("listening for signals")?;
+    let origin = Origin::find(options.config, options.demo, data.as_deref(), options.guests)?;
+    let overrides = Overrides { token };
+    let declared = overrides.apply(origin.load()?);
+    let data_dir = data.unwrap_or_else(|| declared.host().data_dir.clone());
+    let listen = options.api_listen.unwrap_or(declared.api().listen);
+    let files = declared.files();
+
+    let start =
+        Start { data_dir: data_dir.clone(), declared: declared.clone(), clock: Arc::new(SystemClock) };
+    let control = Control::start(start).await?;
+    let grace = Duration::from_secs(options.grace_s);
+    let listener = match TcpListener::bind(listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            control.stop(grace).await;
+            return Err(error).with_context(|| {
+                format!("the API cannot listen on {listen}: choose another address with [api] listen or --api-listen")
+            });
+        }
+    };
+    let api = listener.local_addr().context("finding the API's address")?;
+    let stop = CancellationToken::new();
+    let token = sandbar_api::Token::new(control.token());
+    let mut server = tokio::spawn(sandbar_api::serve(listener, control.clone(), token, stop.clone()));
+    banner::print(&control, api, &data_dir, &origin, options.demo).await?;
+
+    let mut host = Host { control, origin, overrides, watch: Watch::default() };
+    host.watch.set(&files);
+    let (ended, server) = tokio::select! {
+        () = host.until_stopped(&mut signals) => (Ok(()), Some(server)),
+        ended = &mut server => (Err(why_ended(ended)), None),
+    };
+    info!(grace_s = grace.as_secs(), "stopping");
+    stop.cancel();
+    let stopped = stop_within(grace, &host.control, server, &mut signals).await;
+    ended.map(|()| stopped)
+}
+
+/// What the command line and the environment say over the file.
+struct Overrides {
+    token: Option<String>,
+}
+
+impl Overrides {
+    fn apply(&self, declared: Declared) -> Declared {
+        match &self.token {
+            Some(token) => declared.with_token(Secret::inline(token.trim())),
+            None => declared,
+        }
+    }
+}
+
+struct Host {
+    control: Control,
+    origin: Origin,
+    overrides: Overrides,
+    watch: Watch,
+}
+
+impl Host {
+    /// Reloads when a file changes or a signal says so, until one says to stop.
+    async fn until_stopped(&mut self, signals: &mut Signals) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => return,
+                    Asked::Reload => self.reload().await,
+                },
+                _ = looks.tick() => {
+                    if self.look().await {
+                        self.reload().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> bool {
+        let mut watch = std::mem::take(&mut self.watch);
+        // Disks are slow, some of them.
+        let looked = tokio::task::spawn_blocking(move || {
+            let changed = watch.look();
+            (watch, changed)
+        });
+        let Ok((watch, changed)) = looked.await else { return false };
+        self.watch = watch;
+        changed
+    }
+
+    /// All of the new configuration, or nothing of it.
+    async fn reload(&mut self) {
+        let declared = match self.origin.load() {
+            Ok(declared) => self.overrides.apply(declared),
+            Err(problem) => return error!("the configuration stays as it was: {problem}"),
+        };
+        self.watch.set(&declared.files());
+        match self.control.apply(declared).await {
+            Ok(applied) => {
+                let names = |items: &[sandbar_control::Item]| {
+                    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                };
+                info!(
+                    added = names(&applied.added),
+                    changed = names(&applied.changed),
+                    removed = names(&applied.removed),
+                    "configuration reloaded"
+                );
+                if !applied.at_next_start.is_empty() {
+                    warn!(
+                        settings = applied.at_next_start.join(", "),
+                        "changed, and in effect at the next start"
+                    );
+                }
+            }
+            Err(problem) => error!("the configuration stays as it was: {problem}"),
+        }
+    }
+}
+
+/// Nothing ends the API but a stop, unless it fails.
+fn why_ended(ended: Result<io::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("the API ended"),
+        Ok(Err(error)) => anyhow::Error::new(error).context("the API ended"),
+        Err(error) => anyhow::Error::new(error).context("the API ended"),
+    }
+}
+
+/// What was asked of the API is answered, what is in flight finished or left to the next start.
+async fn stop_within(
+    grace: Duration,
+    control: &Control,
+    server: Option<JoinHandle<io::Result<()>>>,
+    signals: &mut Signals,
+) -> Stopped {
+    let stopped = async {
+        let ((), ()) = tokio::join!(control.stop(grace), async {
+            if let Some(server) = server {
+                // It is told to end: how it does changes nothing.
+                let _ = server.await;
+            }
+        });
+    };
+    tokio::select! {
+        stopped = timeout(grace, stopped) => match stopped {
+            Ok(()) => Stopped::Gracefully,
+            Err(_) => {
+                warn!(grace_s = grace.as_secs(), "stopped by force: what was in flight is done again at the next start");
+                Stopped::ByForce
+            }
+        },
+        () = signals.stop() => {
+            warn!("stopped by force, told twice");
+            Stopped::ByForce
+        }
+    }
+}

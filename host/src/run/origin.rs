@@ -1,0 +1,53 @@
+//! Where the configuration comes from.
+
+use std::path::{Path, PathBuf};
+
+use sandbar_control::{ConfigProblem, Declared};
+
+use super::DATA_DIR;
+use crate::demo;
+
+const FILE: &str = "sandbar.toml";
+
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    /// There is none: only what the API keeps runs.
+    Nothing,
+}
+
+impl Origin {
+    /// `config`: the file that was named. Without one it is `sandbar.toml`, if that is there.
+    pub(crate) fn find(
+        config: Option<PathBuf>,
+        is_demo: bool,
+        data: Option<&Path>,
+        guests: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        if is_demo {
+            let guests = demo::guests(guests)?;
+            return Ok(Self::File(demo::write(data.unwrap_or(Path::new(DATA_DIR)), &guests)?));
+        }
+        Ok(match config {
+            Some(file) => Self::File(file),
+            None if Path::new(FILE).exists() => Self::File(FILE.into()),
+            None => Self::Nothing,
+        })
+    }
+
+    pub(crate) fn load(&self) -> Result<Declared, ConfigProblem> {
+        match self {
+            Self::File(file) => Declared::load(file),
+            Self::Nothing => Ok(Declared::nothing(DATA_DIR.into())),
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().fmt(f),
+            Self::Nothing => write!(f, "no {FILE} here: only what the API keeps is run"),
+        }
+    }
+}
