@@ -1,5 +1,7 @@
 //! What a call costs: prints a table of times, of ratios, and of memory. Run it in release mode.
 //!
+//! Paths of components may be given: each is called with a JSON reading, on a warm instance.
+//!
 //! Rounds of all measurements take turns, so that a busy machine hits them alike; each figure is the median round.
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
@@ -65,6 +67,10 @@ async fn main() {
     println!("the same with checkout, warm        {pooled:8.0} ns   {:5.2} x warm", pooled / warm);
     println!("the same with checkout, fresh       {fresh:8.0} ns   {:5.2} x warm", fresh / warm);
 
+    for path in std::env::args().skip(1) {
+        given(&runtime, &path).await;
+    }
+
     let before = resident();
     let many = Limits { instances: INSTANCES, ..Limits::default() };
     let many = handler(&runtime, &test_components::echo(), many).await;
@@ -78,14 +84,41 @@ async fn main() {
     println!("memory: engine {} KiB, a warm instance {} KiB", (engine - started) >> 10, each >> 10);
 }
 
+/// A component from outside: it may want a configuration that it does not get here, or reject the reading.
+async fn given(runtime: &Runtime, path: &str) {
+    let reading =
+        Reading { payload: Bytes::from_static(br#"{"temperature":70.5,"unit":"F"}"#), ..reading(0, 4) };
+    let component = runtime.load(&std::fs::read(path).unwrap()).unwrap();
+    let limits = Limits { memory: 128 << 20, ..Limits::default() };
+    let handler = match runtime.handler(&component, settings(limits)).await {
+        Ok(handler) => handler,
+        Err(error) => return println!("{path}: {error}"),
+    };
+    let mut instance = handler.checkout().await.unwrap();
+    let state: Arc<dyn StateView> = Arc::new(Nothing);
+    let first = instance.handle(&reading, Arc::clone(&state), Timestamp::default()).await;
+    if let Err(fault) = first.result {
+        return println!("{path}: {fault}");
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(calls(&mut instance, &reading).await);
+    }
+    let peak = handler.stats().memory_peak >> 10;
+    println!("{path}: {:.0} ns warm, {:?} at first, {peak} KiB", median(rounds), first.elapsed);
+}
+
 async fn handler(runtime: &Runtime, wasm: &[u8], limits: Limits) -> Handler {
-    let settings = Settings {
+    runtime.handler(&runtime.load(wasm).unwrap(), settings(limits)).await.unwrap()
+}
+
+fn settings(limits: Limits) -> Settings {
+    Settings {
         route: "cost".parse().unwrap(),
         config: Default::default(),
         limits,
         permissions: Permissions::default(),
-    };
-    runtime.handler(&runtime.load(wasm).unwrap(), settings).await.unwrap()
+    }
 }
 
 fn reading(payload: usize, attributes: usize) -> Reading {

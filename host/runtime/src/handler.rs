@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -139,7 +138,7 @@ impl Pool {
         let made = within(limits.init_time, self.start(&mut store)).await;
         let said = match made {
             Some(Ok(said)) => said,
-            Some(Err(error)) => return Err(self.start_fault(&error, &store).into()),
+            Some(Err(error)) => return Err(self.start_fault(&error, &mut store).into()),
             None => return Err(Fault::TimedOut { limit: limits.init_time }.into()),
         };
         let handle = said.map_err(InitError::Refused)?;
@@ -167,27 +166,33 @@ impl Pool {
     ) -> wasmtime::Result<Result<wasmtime::component::Func, String>> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
         let missing = || wasmtime::format_err!("an export is gone");
-        let init: TypedFunc<InitParams, InitResult> = instance.get_typed_func(&mut *store, &self.init)?;
+        let init: TypedFunc<InitParams, InitResult> = instance.get_typed_func(&mut *store, self.init)?;
         let handle = instance.get_func(&mut *store, self.handle).ok_or_else(missing)?;
         let (said,) = init.call_async(store, ()).await?;
         Ok(said.map(|()| handle))
     }
 
-    fn start_fault(&self, error: &wasmtime::Error, store: &Store<Host>) -> Fault {
+    /// What a guest printed before it gave up tells more than its trap.
+    fn start_fault(&self, error: &wasmtime::Error, store: &mut Store<Host>) -> Fault {
         let limits = &self.settings.limits;
-        if error.is::<PoolConcurrencyLimitError>() {
+        let no_memory = |cause: &(dyn std::error::Error + 'static)| {
+            let text = cause.to_string();
+            text.contains("Cannot allocate memory") || text.contains("os error 12")
+        };
+        if error.is::<PoolConcurrencyLimitError>() || error.chain().any(no_memory) {
             return Fault::NoRoom(format!("{error:#}"));
         }
-        classify(error, limits.init_time, limits.memory, store.data().meter.refused(), limits.border_bytes())
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        tracing::trace!(
-            route = %self.settings.route,
-            instances = self.counters.instances.load(Relaxed),
-            "handler dropped"
-        );
+        let host = store.data_mut();
+        host.finish();
+        match classify(error, limits.init_time, limits.memory, host.meter.refused(), limits.border_bytes()) {
+            Fault::Trap { mut cause } => {
+                for line in host.logs.take() {
+                    cause.push('\n');
+                    cause.push_str(&line.message);
+                }
+                Fault::Trap { cause }
+            }
+            fault => fault,
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Warm {
 #[derive(Debug)]
 pub struct Call {
     pub result: Result<Handled, Fault>,
-    /// Also of a call that failed.
+    /// Also of a call that failed. With an instance's first call come the lines of its `init`.
     pub logs: Vec<LogLine>,
     pub elapsed: Duration,
 }

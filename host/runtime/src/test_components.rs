@@ -48,6 +48,8 @@ components! {
     reply_and_command(Handler, INIT);
     /// Refuses a configuration without `greeting`; puts out what is there.
     greeting(Handler, "");
+    /// Its `init` logs `no such table`, then traps.
+    failing_init(Handler, "");
     /// Logs 1000 lines at level `warn`, then traps.
     talkative(Handler, INIT);
     /// Puts out 32 bytes: the wall clock's seconds (8) and nanoseconds (4, and 4 of padding), a random number (8),

@@ -1,5 +1,7 @@
 //! Compiled code on disk: what is wrong with it costs time, never more.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::fs;

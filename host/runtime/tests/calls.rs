@@ -1,5 +1,7 @@
 //! What well-behaved handlers see and do.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;
@@ -126,6 +128,16 @@ async fn configuration_is_refused_by_the_handler_or_seen_by_it() {
     let handler = host.try_handler(&components::greeting(), Settings { config, ..settings() }).await.unwrap();
     let handled = call(&handler).await.result.unwrap();
     assert!(matches!(&handled.outputs[..], [Output::Message(message)] if message.payload == "grüezi"));
+}
+
+#[tokio::test]
+async fn what_a_failing_init_said_is_told() {
+    let host = host();
+    let Err(error) = host.try_handler(&components::failing_init(), settings()).await else {
+        panic!("accepted")
+    };
+    let text = error.to_string();
+    assert!(text.starts_with("trapped: ") && text.ends_with("\nno such table"), "{text}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a hostile component costs: its own call, its own instance, nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What may not be uploaded, and what its author is told.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use expect_test::{Expect, expect};

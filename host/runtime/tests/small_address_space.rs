@@ -1,5 +1,7 @@
 //! The host works where a process may have 2 GiB of address space (`ulimit -v`): this starts itself so.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::process::{Command, ExitCode};
