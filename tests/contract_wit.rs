@@ -113,10 +113,10 @@ fn what_breaks_components_is_refused() {
         (
             "an export changed",
             "handler.wit",
-            "export init: func() -> result<_, string>",
-            "export init: func()",
+            "export configure: func() -> result<_, string>",
+            "export configure: func()",
         ),
-        ("an export removed", "handler.wit", "export init: func() -> result<_, string>;", ""),
+        ("an export removed", "handler.wit", "export configure: func() -> result<_, string>;", ""),
         ("a dependency's enum changed", "deps/logging/logging.wit", "warn, error", "error, warn"),
     ] {
         let verdict = altered(file, &[(old, new)]);
@@ -130,7 +130,8 @@ fn what_breaks_components_is_refused() {
 /// Components that were built before do not have it.
 #[test]
 fn an_export_that_is_new_is_refused() {
-    let verdict = altered("handler.wit", &[("export init:", "export stop: func();\n  export init:")]);
+    let verdict =
+        altered("handler.wit", &[("export configure:", "export stop: func();\n  export configure:")]);
     assert!(matches!(&verdict, Verdict::NewExports { .. }), "{verdict:?}");
     assert!(verdict.advice("0.1.0").contains("export stop: func()"));
 }

@@ -4,13 +4,13 @@ import { getAll } from 'wasi:config/store@0.2.0-rc.1';
 
 import { decodeUtf8, encodeUtf8 } from './utf8.js';
 
-/// [from, to]: paths into the payload and names in what is passed on; set by init.
+/// [from, to]: paths into the payload and names in what is passed on; set by configure.
 let renames = [];
 let constants = [];
 let keepOthers = false;
 let topic = '{topic}/renamed';
 
-export function init() {
+export function configure() {
   for (const [key, value] of getAll()) {
     if (key.startsWith('rename.')) renames.push([key.slice('rename.'.length).split('.'), value]);
     else if (key.startsWith('set.')) constants.push([key.slice('set.'.length), value]);

@@ -87,11 +87,15 @@ async fn each_costs_its_own_route_only() -> Result<()> {
 
     let dead = host.all("/v1/dead-letters").await?;
     for (id, mode, code) in expected {
-        let cause = dead.iter().find(|dead| dead["reading"]["id"] == *id).map(|dead| dead["cause"].to_string());
+        let cause =
+            dead.iter().find(|dead| dead["reading"]["id"] == *id).map(|dead| dead["cause"].to_string());
         match (code, cause) {
             (None, None) => {}
             (Some(code), Some(cause)) => {
-                ensure!(cause.to_lowercase().contains(code), "{mode}: the cause does not name `{code}`: {cause}");
+                ensure!(
+                    cause.to_lowercase().contains(code),
+                    "{mode}: the cause does not name `{code}`: {cause}"
+                );
             }
             (None, Some(cause)) => anyhow::bail!("{mode} became a dead letter: {cause}"),
             (Some(_), None) => anyhow::bail!("{mode} was handled as if nothing were wrong"),
@@ -144,7 +148,10 @@ async fn what_is_no_handler_is_refused_with_the_reason() -> Result<()> {
         ensure!(status.is_client_error(), "{name}: {status}");
         ensure!(problem["code"] == "invalid-component", "{name}: {problem}");
         ensure!(problem["detail"].as_str().unwrap_or_default().contains(said), "{name}: {problem}");
-        ensure!(host.request(Method::GET, &format!("/v1/modules/{name}")).send().await?.status() == 404, "{name}");
+        ensure!(
+            host.request(Method::GET, &format!("/v1/modules/{name}")).send().await?.status() == 404,
+            "{name}"
+        );
     }
     ensure!(host.is_running());
     Ok(())
@@ -168,10 +175,10 @@ async fn an_upload_of_200_megabytes_is_refused_without_being_kept() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_whose_init_misbehaves_is_not_deployed() -> Result<()> {
+async fn a_handler_whose_configuration_misbehaves_is_not_deployed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut host = host(folder.path()).await?;
-    for mode in ["init-refuse", "init-trap", "init-loop"] {
+    for mode in ["configure-refuse", "configure-trap", "configure-loop"] {
         let table = json!({ "topic": "x", "module": "hostile", "config": { "mode": mode }, "limits": { "time_ms": 100 } });
         let answer = host.request(Method::PUT, "/v1/routes/bad").json(&table).send().await?;
         ensure!(answer.status().is_client_error(), "{mode}: {}", answer.status());

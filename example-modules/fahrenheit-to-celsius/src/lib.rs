@@ -14,7 +14,7 @@ struct FahrenheitToCelsius {
 }
 
 impl Handler for FahrenheitToCelsius {
-    fn init() -> Result<Self, String> {
+    fn configure() -> Result<Self, String> {
         let setting = |key, default: &str| config::get(key).unwrap_or_else(|| default.to_owned());
         let field = setting("field", "temperature");
         Ok(Self {

@@ -18,7 +18,7 @@ struct ThresholdAlarm {
 }
 
 impl Handler for ThresholdAlarm {
-    fn init() -> Result<Self, String> {
+    fn configure() -> Result<Self, String> {
         let field = config::get("field").unwrap_or_else(|| "temperature".to_owned());
         let name = config::get("name").unwrap_or_else(|| field.clone());
         Self::new(field, name, config::required("high")?, config::required("low")?)

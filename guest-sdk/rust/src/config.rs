@@ -1,6 +1,6 @@
 //! The settings that the route gives its handler: `[route.NAME.config]`.
 //!
-//! Read them in [`Handler::init`](crate::Handler::init): a text returned from there refuses the deployment, and
+//! Read them in [`Handler::configure`](crate::Handler::configure): a text returned from there refuses the deployment, and
 //! the texts made here name the setting.
 
 use std::fmt::Display;

@@ -11,7 +11,7 @@ use crate::{Failure, Handler, Output, Reading, log};
 /// struct Nothing;
 ///
 /// impl Handler for Nothing {
-///     fn init() -> Result<Self, String> {
+///     fn configure() -> Result<Self, String> {
 ///         Ok(Self)
 ///     }
 ///
@@ -34,8 +34,8 @@ macro_rules! handler {
             struct Exported;
 
             impl $crate::bindings::Guest for Exported {
-                fn init() -> ::std::result::Result<(), ::std::string::String> {
-                    HANDLER.with($crate::__private::init)
+                fn configure() -> ::std::result::Result<(), ::std::string::String> {
+                    HANDLER.with($crate::__private::configure)
                 }
 
                 fn handle(
@@ -50,16 +50,16 @@ macro_rules! handler {
     };
 }
 
-pub fn init<H: Handler>(instance: &OnceCell<H>) -> Result<(), String> {
+pub fn configure<H: Handler>(instance: &OnceCell<H>) -> Result<(), String> {
     // A panic's text would go to a standard error stream that no component has.
     std::panic::set_hook(Box::new(|panic| log::critical!("{panic}")));
-    let handler = H::init()?;
-    instance.set(handler).map_err(|_| "init was called twice on one instance".to_owned())
+    let handler = H::configure()?;
+    instance.set(handler).map_err(|_| "configure was called twice on one instance".to_owned())
 }
 
 pub fn handle<H: Handler>(instance: &OnceCell<H>, reading: Reading) -> Result<Vec<Output>, Failure> {
     match instance.get() {
         Some(handler) => handler.handle(reading),
-        None => Err(Failure::retry("handle was called before init")),
+        None => Err(Failure::retry("handle was called before configure")),
     }
 }

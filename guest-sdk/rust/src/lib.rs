@@ -1,6 +1,6 @@
 //! Writing handlers for Sandbar.
 //!
-//! A handler is a type that implements [`Handler`]; [`handler!`] exports it from the component. `init` reads
+//! A handler is a type that implements [`Handler`]; [`handler!`] exports it from the component. `configure` reads
 //! the settings once, `handle` is called for every reading and says what to pass on.
 //!
 //! ```
@@ -14,7 +14,7 @@
 //! struct Kelvin;
 //!
 //! impl Handler for Kelvin {
-//!     fn init() -> Result<Self, String> {
+//!     fn configure() -> Result<Self, String> {
 //!         Ok(Self)
 //!     }
 //!
@@ -65,7 +65,7 @@ pub mod bindings {
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::export::{handle, init};
+    pub use crate::export::{handle, configure};
 }
 
 /// What nearly every handler names.
@@ -85,7 +85,7 @@ pub mod prelude {
 /// struct Echo;
 ///
 /// impl Handler for Echo {
-///     fn init() -> Result<Self, String> {
+///     fn configure() -> Result<Self, String> {
 ///         Ok(Self)
 ///     }
 ///
@@ -98,7 +98,7 @@ pub mod prelude {
 pub trait Handler: Sized + 'static {
     /// Reads and checks the settings. A text returned here refuses the deployment, and its author sees it: name
     /// the setting in it, as the functions of [`config`] do.
-    fn init() -> Result<Self, String>;
+    fn configure() -> Result<Self, String>;
 
     /// One attempt at one reading. Outputs and what was written to [`state`] take effect together, or, with an
     /// `Err` or a panic, not at all.

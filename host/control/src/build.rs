@@ -22,7 +22,7 @@ pub(crate) fn driver(table: &IngressTable) -> Result<Box<dyn AnyDriver>, ConfigE
     sandbar_ingress::build(&table.driver, Value::Object(table.settings.clone()))
 }
 
-/// Calls `init` once: what it refuses is refused here.
+/// Calls `configure` once: what it refuses is refused here.
 pub(crate) async fn handler(
     runtime: &Runtime,
     component: &Component,

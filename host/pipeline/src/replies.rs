@@ -13,6 +13,10 @@ pub(crate) struct Awaited {
     by_reading: Mutex<HashMap<ReadingId, Waiter>>,
 }
 
+/// From this many on, senders that have given up are looked for: a route that was changed or removed meanwhile
+/// never says that it is through.
+const MANY: usize = 1024;
+
 struct Waiter {
     answers: mpsc::Sender<Answer>,
     routes: usize,
@@ -29,7 +33,11 @@ pub(crate) enum Said {
 impl Awaited {
     /// `routes` of them may answer.
     pub(crate) fn expect(&self, reading: ReadingId, answers: mpsc::Sender<Answer>, routes: usize) {
-        self.by_reading.lock().insert(reading, Waiter { answers, routes });
+        let mut waiters = self.by_reading.lock();
+        if waiters.len() >= MANY && waiters.len() == waiters.capacity() {
+            waiters.retain(|_, waiter| !waiter.answers.is_closed());
+        }
+        waiters.insert(reading, Waiter { answers, routes });
     }
 
     /// It was not journaled after all.

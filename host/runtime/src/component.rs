@@ -6,7 +6,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Lift, Lower};
 
-use crate::convert::{HandleParams, HandleResult, InitParams, InitResult};
+use crate::convert::{ConfigureParams, ConfigureResult, HandleParams, HandleResult};
 use crate::signature::describe;
 
 /// A compiled component that exports what a handler exports and imports nothing unknown.
@@ -19,7 +19,7 @@ struct Inner {
     imports: Vec<String>,
     exports: Vec<String>,
     code: wasmtime::component::Component,
-    init: ComponentExportIndex,
+    configure: ComponentExportIndex,
     handle: ComponentExportIndex,
 }
 
@@ -91,8 +91,8 @@ impl Component {
         &self.0.code
     }
 
-    pub(crate) fn init(&self) -> &ComponentExportIndex {
-        &self.0.init
+    pub(crate) fn configure(&self) -> &ComponentExportIndex {
+        &self.0.configure
     }
 
     pub(crate) fn handle(&self) -> &ComponentExportIndex {
@@ -112,9 +112,9 @@ impl Component {
         if let Some(name) = imports.iter().find(|name| !is_offered(name)) {
             return Err(ComponentError::UnknownImport { name: name.clone(), nearest: nearest(name) });
         }
-        let init = export::<InitParams, InitResult>(&code, engine, "init", INIT)?;
+        let configure = export::<ConfigureParams, ConfigureResult>(&code, engine, "configure", CONFIGURE)?;
         let handle = export::<HandleParams<'_>, HandleResult>(&code, engine, "handle", HANDLE)?;
-        Ok(Self(Arc::new(Inner { digest, size, imports, exports, code, init, handle })))
+        Ok(Self(Arc::new(Inner { digest, size, imports, exports, code, configure, handle })))
     }
 }
 

@@ -9,9 +9,9 @@ use crate::{Fault, Limits};
 /// Parameters and result of the export `handle`.
 pub(crate) type HandleParams<'a> = (WitReading<'a>,);
 pub(crate) type HandleResult = (Result<Vec<WitOutput>, WitFailure>,);
-/// Parameters and result of the export `init`.
-pub(crate) type InitParams = ();
-pub(crate) type InitResult = (Result<(), String>,);
+/// Parameters and result of the export `configure`.
+pub(crate) type ConfigureParams = ();
+pub(crate) type ConfigureResult = (Result<(), String>,);
 
 /// `sandbar:handler/types.reading`
 #[derive(ComponentType, Lower)]

@@ -22,8 +22,8 @@ pub enum Fault {
     TooMuchOutput { problem: String },
     #[error("output {index}: {field}: {problem}")]
     InvalidOutput { index: usize, field: &'static str, problem: String },
-    /// A fresh instance could not be made ready: `init` refused the configuration or faulted.
-    #[error("init: {0}")]
+    /// A fresh instance could not be made ready: `configure` refused the configuration or faulted.
+    #[error("configure: {0}")]
     Init(String),
     #[error("state cannot be read: {0}")]
     StateUnavailable(String),
@@ -41,7 +41,7 @@ impl Fault {
         "out_of_memory",
         "too_much_output",
         "invalid_output",
-        "init",
+        "configure",
         "state_unavailable",
         "no_room",
     ];

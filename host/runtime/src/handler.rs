@@ -11,7 +11,7 @@ use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::component::Component;
-use crate::convert::{InitParams, InitResult};
+use crate::convert::{ConfigureParams, ConfigureResult};
 use crate::fault::{Fault, InitError, OutOfTime, classify};
 use crate::host::Host;
 use crate::instance::{Instance, Warm, within};
@@ -47,7 +47,7 @@ impl Handler {
         Self(pool)
     }
 
-    /// A warm instance, or a fresh one after `init`. Waits while as many are in use as may be.
+    /// A warm instance, or a fresh one after `configure`. Waits while as many are in use as may be.
     pub async fn checkout(&self) -> Result<Instance, Fault> {
         let checked_out = self.0.checkout().await;
         checked_out.inspect_err(|fault| self.0.counters.faulted(fault))
@@ -67,7 +67,7 @@ pub(crate) struct Pool {
     pub(crate) settings: Arc<Settings>,
     pub(crate) counters: Arc<Counters>,
     linked: InstancePre<Host>,
-    init: ComponentExportIndex,
+    configure: ComponentExportIndex,
     handle: ComponentExportIndex,
     /// The last one used is the next one used: its memory is in the processor's caches.
     warm: Mutex<Vec<Warm>>,
@@ -85,7 +85,7 @@ impl Pool {
         Arc::new(Self {
             runtime,
             linked,
-            init: *component.init(),
+            configure: *component.configure(),
             handle: *component.handle(),
             warm: Mutex::default(),
             permits: Arc::new(Semaphore::new(settings.limits.instances.max(1))),
@@ -159,16 +159,17 @@ impl Pool {
         store
     }
 
-    /// The export `handle` of a new instance, or what its `init` refused the configuration with.
+    /// The export `handle` of a new instance, or what its `configure` refused the configuration with.
     async fn start(
         &self,
         store: &mut Store<Host>,
     ) -> wasmtime::Result<Result<wasmtime::component::Func, String>> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
         let missing = || wasmtime::format_err!("an export is gone");
-        let init: TypedFunc<InitParams, InitResult> = instance.get_typed_func(&mut *store, self.init)?;
+        let configure: TypedFunc<ConfigureParams, ConfigureResult> =
+            instance.get_typed_func(&mut *store, self.configure)?;
         let handle = instance.get_func(&mut *store, self.handle).ok_or_else(missing)?;
-        let (said,) = init.call_async(store, ()).await?;
+        let (said,) = configure.call_async(store, ()).await?;
         Ok(said.map(|()| handle))
     }
 

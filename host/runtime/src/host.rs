@@ -75,7 +75,7 @@ impl Host {
     }
 
     fn state(&mut self) -> wasmtime::Result<&mut Overlay> {
-        self.state.as_mut().ok_or_else(|| wasmtime::format_err!("there is no state during `init`"))
+        self.state.as_mut().ok_or_else(|| wasmtime::format_err!("there is no state during `configure`"))
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Instance {
     _permit: OwnedSemaphorePermit,
 }
 
-/// An instance after `init`, between calls.
+/// An instance after `configure`, between calls.
 pub(crate) struct Warm {
     store: Store<Host>,
     handle: Func,
@@ -39,7 +39,7 @@ pub(crate) struct Warm {
 #[derive(Debug)]
 pub struct Call {
     pub result: Result<Handled, Fault>,
-    /// Also of a call that failed. With an instance's first call come the lines of its `init`.
+    /// Also of a call that failed. With an instance's first call come the lines of its `configure`.
     pub logs: Vec<LogLine>,
     pub elapsed: Duration,
 }

@@ -1,7 +1,7 @@
 //! Handlers: components of the world `sandbar:handler/handler`, compiled, checked, kept warm and called.
 //!
 //! The way of a call: [`Runtime::load`] checks and compiles a component (or finds its code in the cache);
-//! [`Runtime::handler`] links it for a route and tries `init`; [`Handler::checkout`] gives one instance to one
+//! [`Runtime::handler`] links it for a route and tries `configure`; [`Handler::checkout`] gives one instance to one
 //! caller; [`Instance::handle`] calls it, within the route's [`Limits`]. A trap costs that instance and nothing
 //! else. No other crate names wasmtime.
 

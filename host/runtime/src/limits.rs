@@ -11,7 +11,7 @@ pub struct Limits {
     pub memory: usize,
     /// For one call, waiting for the processor included.
     pub time: Duration,
-    /// For making an instance: its own start-up and `init`.
+    /// For making an instance: its own start-up and `configure`.
     pub init_time: Duration,
     /// Outputs of one call.
     pub outputs: usize,

@@ -103,7 +103,7 @@ impl Runtime {
         Ok(component)
     }
 
-    /// Links `component` for a route, makes one instance and calls `init`: what cannot work is refused here.
+    /// Links `component` for a route, makes one instance and calls `configure`: what cannot work is refused here.
     pub async fn handler(&self, component: &Component, settings: Settings) -> Result<Handler, InitError> {
         let (asked, most) = (settings.limits.memory, self.0.memory.memory_max());
         if asked > most {

@@ -5,15 +5,15 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const COMMON: &str = include_str!("test_components/common.wat");
-const INIT: &str = include_str!("test_components/init.wat");
+const CONFIGURE: &str = include_str!("test_components/configure.wat");
 const NOTHING: &str = include_str!("test_components/nothing.wat");
 
 macro_rules! components {
-    ($($(#[$doc:meta])* $name:ident($world:ident, $init:expr);)*) => {
+    ($($(#[$doc:meta])* $name:ident($world:ident, $configure:expr);)*) => {
         $(
             $(#[$doc])*
             pub fn $name() -> Vec<u8> {
-                build(include_str!(concat!("test_components/", stringify!($name), ".wat")), $init, World::$world)
+                build(include_str!(concat!("test_components/", stringify!($name), ".wat")), $configure, World::$world)
             }
         )*
     };
@@ -21,44 +21,44 @@ macro_rules! components {
 
 components! {
     /// One message: the reading's topic, content type, attributes and payload.
-    echo(Handler, INIT);
+    echo(Handler, CONFIGURE);
     /// No outputs.
-    nothing(Handler, INIT);
+    nothing(Handler, CONFIGURE);
     /// Never returns.
-    endless_loop(Handler, INIT);
+    endless_loop(Handler, CONFIGURE);
     /// Takes memory until it is refused, then traps.
-    memory_growth(Handler, INIT);
+    memory_growth(Handler, CONFIGURE);
     /// Calls itself without end.
-    deep_recursion(Handler, INIT);
+    deep_recursion(Handler, CONFIGURE);
     /// 10,000 messages of 64 KiB.
-    huge_output(Handler, INIT);
+    huge_output(Handler, CONFIGURE);
     /// Traps, in `give_up`.
-    trap(Handler, INIT);
+    trap(Handler, CONFIGURE);
     /// Traps at every third call of one instance, and does nothing at the others.
-    trap_every_third(Handler, INIT);
+    trap_every_third(Handler, CONFIGURE);
     /// Counts its calls in the state's `count` (eight bytes, little-endian), and puts the count out.
-    counter(Handler, INIT);
+    counter(Handler, CONFIGURE);
     /// Rejects: `no such sensor`.
-    reject(Handler, INIT);
+    reject(Handler, CONFIGURE);
     /// Wants a retry: `not yet`.
-    retry(Handler, INIT);
+    retry(Handler, CONFIGURE);
     /// A message to the topic `a/#`.
-    wildcard_topic(Handler, INIT);
+    wildcard_topic(Handler, CONFIGURE);
     /// A reply without a topic, of `on`, with an attribute that it may not set; and a command for `lamp`: `switch`, `on`.
-    reply_and_command(Handler, INIT);
+    reply_and_command(Handler, CONFIGURE);
     /// Refuses a configuration without `greeting`; puts out what is there.
     greeting(Handler, "");
-    /// Its `init` logs `no such table`, then traps.
+    /// Its `configure` logs `no such table`, then traps.
     failing_init(Handler, "");
     /// Logs 1000 lines at level `warn`, then traps.
-    talkative(Handler, INIT);
+    talkative(Handler, CONFIGURE);
     /// Puts out 32 bytes: the wall clock's seconds (8) and nanoseconds (4, and 4 of padding), a random number (8),
     /// and by how many nanoseconds the monotonic clock moved between two looks (8).
-    time_and_chance(Wasi, INIT);
+    time_and_chance(Wasi, CONFIGURE);
     /// Prints `one line`, ended, and `and half a`, not ended.
-    printing(Wasi, INIT);
+    printing(Wasi, CONFIGURE);
     /// Waits an hour in a WASI poll.
-    sleeping(Wasi, INIT);
+    sleeping(Wasi, CONFIGURE);
 }
 
 /// No WebAssembly.
@@ -68,7 +68,7 @@ pub fn garbage() -> Vec<u8> {
 
 /// A core module.
 pub fn core_module() -> Vec<u8> {
-    core(NOTHING, INIT)
+    core(NOTHING, CONFIGURE)
 }
 
 /// A component that breaks off in the middle.
@@ -78,9 +78,9 @@ pub fn truncated() -> Vec<u8> {
     whole
 }
 
-/// Exports `init` alone.
+/// Exports `configure` alone.
 pub fn missing_export() -> Vec<u8> {
-    build("", INIT, World::MissingExport)
+    build("", CONFIGURE, World::MissingExport)
 }
 
 /// Imports an interface that is nearly ours.
@@ -90,14 +90,14 @@ pub fn unknown_import() -> Vec<u8> {
             r#"(import "sandbar:handlers/state@0.1.0" "get" (func))"#,
             include_str!("test_components/nothing.wat")
         ),
-        INIT,
+        CONFIGURE,
         World::UnknownImport,
     )
 }
 
 /// Its `handle` takes bytes and returns bytes.
 pub fn wrong_type() -> Vec<u8> {
-    build(r#"(func (export "handle") (param i32 i32) (result i32) unreachable)"#, INIT, World::WrongType)
+    build(r#"(func (export "handle") (param i32 i32) (result i32) unreachable)"#, CONFIGURE, World::WrongType)
 }
 
 #[derive(Clone, Copy)]
@@ -129,17 +129,17 @@ const WIT: [(&str, &str); 4] = [
     ("worlds.wit", include_str!("test_components/worlds.wit")),
 ];
 
-fn build(fields: &str, init: &str, world: World) -> Vec<u8> {
+fn build(fields: &str, configure: &str, world: World) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let packages = WIT.map(|(path, text)| resolve.push_str(path, text).expect("the contract is valid"));
     let world = resolve.select_world(&packages, Some(world.name())).expect("the world is there");
-    let mut module = core(fields, init);
+    let mut module = core(fields, configure);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("a world can be written");
     let encoder = ComponentEncoder::default().validate(true).module(&module);
     encoder.and_then(|mut encoder| encoder.encode()).expect("the text fits the world")
 }
 
-fn core(fields: &str, init: &str) -> Vec<u8> {
-    wat::parse_str(format!("(module {fields} {init} {COMMON})")).expect("the text is valid")
+fn core(fields: &str, configure: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {fields} {configure} {COMMON})")).expect("the text is valid")
 }

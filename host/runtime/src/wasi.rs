@@ -27,7 +27,7 @@ const RANDOM_BYTES: u64 = 1 << 20;
 /// What a call sees of time and chance.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Moment {
-    /// Nanoseconds since the Unix epoch; 0 during `init`.
+    /// Nanoseconds since the Unix epoch; 0 during `configure`.
     time: u64,
     seed: u64,
 }

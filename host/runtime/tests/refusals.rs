@@ -97,5 +97,5 @@ fn an_accepted_component_tells_what_it_is() {
     assert_eq!(component.size(), wasm.len());
     assert_eq!(component.digest().len(), 64);
     assert!(component.imports().iter().any(|name| name == "sandbar:handler/state@0.1.0"));
-    assert_eq!(component.exports(), ["init", "handle"]);
+    assert_eq!(component.exports(), ["configure", "handle"]);
 }

@@ -18,7 +18,7 @@ pub(crate) struct Options {
 }
 
 /// Asks a host of its own, on an empty data directory and with nothing running, whether it could run the
-/// configuration: the same checks as a reload, down to each module's `init`.
+/// configuration: the same checks as a reload, down to each module's `configure`.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let declared = Declared::load(&options.file)?;
     let data = tempfile::tempdir().context("making a directory for the check")?;

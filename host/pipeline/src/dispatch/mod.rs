@@ -313,7 +313,9 @@ impl RouteDispatch {
         }
         self.stats.count(&done, began.elapsed());
         let nothing = done.is_nothing();
-        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said: done.said };
+        // A sender waits for the routes that may reply, and must not take another's end for theirs.
+        let said = if route.reply { done.said } else { Vec::new() };
+        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said };
         if nothing {
             return Box::pin(std::future::ready((settling, Ok(()))));
         }

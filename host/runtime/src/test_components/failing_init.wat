@@ -1,6 +1,6 @@
   (import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))
   (data (i32.const 1024) "no such table")
-  (func (export "init") (result i32)
+  (func (export "configure") (result i32)
     (call $log (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 1024) (i32.const 13))
     unreachable)
   (func (export "handle")

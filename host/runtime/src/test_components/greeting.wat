@@ -1,7 +1,7 @@
   (import "wasi:config/store@0.2.0-rc.1" "get" (func $get (param i32 i32 i32)))
   (data (i32.const 1024) "greetingset `greeting`")
   (global $greeting_len (mut i32) (i32.const 0))
-  (func (export "init") (result i32)
+  (func (export "configure") (result i32)
     ;; result<option<string>, error> at 16
     (call $get (i32.const 1024) (i32.const 8) (i32.const 16))
     (if (i32.load8_u (i32.const 20))

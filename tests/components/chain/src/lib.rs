@@ -8,7 +8,7 @@ struct Chain {
 }
 
 impl Handler for Chain {
-    fn init() -> Result<Self, String> {
+    fn configure() -> Result<Self, String> {
         Ok(Self { topic: config::required("topic")? })
     }
 

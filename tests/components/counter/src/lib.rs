@@ -9,7 +9,7 @@ static N: StateCell<u64> = StateCell::new("n");
 struct Counter;
 
 impl Handler for Counter {
-    fn init() -> Result<Self, String> {
+    fn configure() -> Result<Self, String> {
         Ok(Self)
     }
 

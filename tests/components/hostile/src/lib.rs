@@ -13,12 +13,12 @@ struct Hostile {
 }
 
 impl Handler for Hostile {
-    fn init() -> Result<Self, String> {
+    fn configure() -> Result<Self, String> {
         let mode = config::get("mode");
         match mode.as_deref() {
-            Some("init-refuse") => return Err("refused as told".to_owned()),
-            Some("init-trap") => panic!("trapped as told"),
-            Some("init-loop") => loop_for_ever(),
+            Some("configure-refuse") => return Err("refused as told".to_owned()),
+            Some("configure-trap") => panic!("trapped as told"),
+            Some("configure-loop") => loop_for_ever(),
             _ => {}
         }
         Ok(Self { mode })

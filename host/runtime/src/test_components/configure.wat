@@ -1,4 +1,4 @@
   ;; result<_, string>: ok
-  (func (export "init") (result i32)
+  (func (export "configure") (result i32)
     (i32.store8 (i32.const 0) (i32.const 0))
     (i32.const 0))
