@@ -129,7 +129,7 @@ pub(crate) fn check_header(wasm: &[u8]) -> Result<(), ComponentError> {
 }
 
 /// The exports of `wit/handler.wit`, with their types written out.
-const INIT: &str = "func() -> result<_, string>";
+const CONFIGURE: &str = "func() -> result<_, string>";
 const HANDLE: &str = "func(reading: record { id: string, ingress: string, topic: string, device: option<string>, \
      time: u64, content-type: string, attributes: list<tuple<string, string>>, payload: list<u8> }) \
      -> result<list<variant { \

@@ -134,10 +134,11 @@ fn build(fields: &str, configure: &str, world: World) -> Vec<u8> {
     let packages = WIT.map(|(path, text)| resolve.push_str(path, text).expect("the contract is valid"));
     let world = resolve.select_world(&packages, Some(world.name())).expect("the world is there");
     let mut module = core(fields, configure);
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
         .expect("a world can be written");
-    let encoder = ComponentEncoder::default().validate(true).module(&module);
-    encoder.and_then(|mut encoder| encoder.encode()).expect("the text fits the world")
+    let mut encoder = ComponentEncoder::default();
+    let encoded = encoder.validate(true).module(&module).and_then(|encoder| encoder.encode());
+    encoded.expect("the text fits the world")
 }
 
 fn core(fields: &str, configure: &str) -> Vec<u8> {
