@@ -81,8 +81,20 @@ function table(section, heads, rows) {
 const shownState = (text, good) => ({ key: text, node: () => state(text, good) });
 const long = (text) => ({ key: text, long: text ?? "" });
 
+const span = (seconds) => {
+  const [unit, size] = seconds < 120 ? ["s", 1] : seconds < 7200 ? ["min", 60] : seconds < 172800 ? ["h", 3600] : ["days", 86400];
+  return `${Math.floor(seconds / size)} ${unit}`;
+};
+
+/// How many dead letters there were when they were last listed: the list follows, but not under a reader's hands.
+let listed = null;
+
 function showFigures(status) {
   const { store } = status;
+  if (store.dead_letters !== listed && !document.querySelector("#letters details[open]")) {
+    listed = store.dead_letters;
+    letters();
+  }
   const figures = {
     "Readings": count(store.readings),
     "In the journal": count(store.journal_readings),
@@ -96,8 +108,7 @@ function showFigures(status) {
   const shown = Object.entries(figures).map(([name, figure]) =>
     el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: figure })));
   $("#figures").replaceChildren(...shown);
-  const hours = (status.uptime_seconds / 3600).toFixed(1);
-  const text = status.ready ? `ready, version ${status.version}, up ${hours} h` : status.problems.join("; ");
+  const text = status.ready ? `ready, version ${status.version}, up ${span(status.uptime_seconds)}` : status.problems.join("; ");
   $("#state").replaceChildren(state(text, status.ready));
 }
 
