@@ -1,14 +1,17 @@
 //! Reads paths, queries and bodies; what is wrong is named.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use sandbar_reading::ConfigError;
-use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::Deserializer;
+use serde::de::value::{Error as ValueError, MapDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
 
 use crate::app::App;
 use crate::body;
@@ -49,13 +52,48 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 fn pairs_as<'a, T: DeserializeOwned>(
     pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
 ) -> Result<T, Problem> {
-    let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned().into_deserializer()));
-    let from = MapDeserializer::<_, serde::de::value::Error>::new(pairs);
+    let wrong =
+        |name: &str, problem: String| Problem::at(Code::InvalidParameter, ConfigError::at(name, problem));
+    let mut by_name = BTreeMap::new();
+    for (name, value) in pairs {
+        if by_name.contains_key(&name) {
+            return Err(wrong(&name, "must be given once only".to_owned()));
+        }
+        by_name.insert(name, Text(value));
+    }
+    let from = MapDeserializer::<_, ValueError>::new(by_name.into_iter());
     serde_path_to_error::deserialize(from).map_err(|error| {
         let name = error.path().to_string();
-        let name = if name == "." { "" } else { &name };
-        Problem::at(Code::InvalidParameter, ConfigError::at(name, error.inner().to_string()))
+        wrong(if name == "." { "" } else { &name }, error.inner().to_string())
     })
+}
+
+/// The value of a parameter: a text, and there.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'a> IntoDeserializer<'a, ValueError> for Text<'a> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Text<'_> {
+    type Error = ValueError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        visitor.visit_string(self.0.into_owned())
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        visitor.visit_some(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {

@@ -66,7 +66,7 @@ async fn a_dead_letter_is_shown_redriven_and_discarded() {
     let mut tail = host.tail("").await;
     host.ask("POST", "/v1/readings", json!({ "topic": "a", "payload": "x" })).await.done();
     let letter = tail.wait_for("dead-letter").await;
-    assert_eq!((&letter["route"], &letter["cause"]), (&json!("r"), &json!("no such sensor")));
+    assert_eq!((&letter["route"], &letter["cause"]), (&json!("r"), &json!("rejected: no such sensor")));
     let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
     assert_eq!(host.get(&path).await.done()["reading"]["payload"], "x");
     assert_eq!(host.get("/v1/dead-letters?route=r").await.done()["items"].as_array().unwrap().len(), 1);
