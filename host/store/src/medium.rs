@@ -13,11 +13,12 @@ pub trait Medium: Send + Sync + 'static {
     /// What it is called in messages.
     fn path(&self) -> &Path;
 
-    /// Opens the storage, empty if there was none. What was opened before is closed.
+    /// Opens the storage, empty if there was none, and makes sure that what will be read is what the device
+    /// has. What was opened before is closed.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// Called after a fault, before the storage is opened again: makes sure that what will be read is what
-    /// the device has, and that there is room to write. An error if that is still not so.
+    /// Called after a fault, before the storage is opened again: makes sure that there is room to write. An
+    /// error if there is not.
     fn recover(&self) -> io::Result<()>;
 }
 
@@ -57,18 +58,16 @@ impl Medium for Disk {
         if file.metadata()?.len() == 0 {
             sync_folder_of(&self.path)?;
         }
+        // After a failed fsync Linux holds pages for clean that never reached the device, also when the process
+        // that failed is gone: what is read must come from there.
+        file.sync_data()?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Box::new(backend))
     }
 
     fn recover(&self) -> io::Result<()> {
-        self.probe()?;
-        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        // After a failed fsync Linux holds pages for clean that never reached the device: what is read
-        // next must come from there.
-        file.sync_data()?;
-        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
-        Ok(())
+        self.probe()
     }
 }
 

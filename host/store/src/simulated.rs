@@ -138,6 +138,23 @@ impl State {
         self.cached = self.durable.clone();
     }
 
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(failure) = self.fail_syncs {
+            // As Linux does: what is cached now counts as written, and is not.
+            let cached = self.cached.clone();
+            self.keep_some();
+            self.cached = cached;
+            return Err(failure.error());
+        }
+        for write in self.unsynced.drain(..) {
+            match write {
+                Write::Bytes { offset, data } => put(&mut self.durable, offset, &data),
+                Write::SetLen(len) => self.durable.resize(len, 0),
+            }
+        }
+        Ok(())
+    }
+
     fn use_power(&mut self, opening: u64) -> io::Result<()> {
         self.alive(opening)?;
         if let Some(left) = &mut self.power {
@@ -182,6 +199,9 @@ impl Medium for Simulated {
         }
         let opening = state.opening + 1;
         state.alive(state.opening)?;
+        state.sync()?;
+        // What the device has, not what is cached.
+        state.cached = state.durable.clone();
         (state.opening, state.in_use) = (opening, true);
         Ok(Box::new(Opening { disk: self.clone(), opening }))
     }
@@ -236,20 +256,7 @@ impl StorageBackend for Opening {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.use_power(self.opening)?;
-        if let Some(failure) = state.fail_syncs {
-            // As Linux does: what is cached now counts as written, and is not.
-            let cached = state.cached.clone();
-            state.keep_some();
-            state.cached = cached;
-            return Err(failure.error());
-        }
-        let state = &mut *state;
-        for write in state.unsynced.drain(..) {
-            match write {
-                Write::Bytes { offset, data } => put(&mut state.durable, offset, &data),
-                Write::SetLen(len) => state.durable.resize(len, 0),
-            }
-        }
+        state.sync()?;
         state.syncs += 1;
         Ok(())
     }

@@ -69,6 +69,29 @@ async fn a_failed_sync_is_not_believed() {
     }
 }
 
+/// Found by the simulation: the next process believed pages that only the system's memory had, built upon
+/// them, and a power loss left a file without a whole tree.
+#[tokio::test(start_paused = true)]
+async fn a_failed_sync_is_not_believed_after_a_restart_either() {
+    for seed in 0..100 {
+        let mut rig = Rig::new(sandbar_store::Options { seed: Some(seed), ..options() });
+        let lane = lane("r", "k");
+        let payload = "x".repeat(3000);
+        let before = rig.put(&[&lane], &payload).await;
+        rig.disk.fail_syncs(Some(Failure::Broken));
+        assert!(matches!(rig.accept(&[&lane], &payload).await, Err(Refused::Storage { .. })));
+        rig.store.clone().close().await;
+        rig.disk.fail_syncs(None);
+        rig.open();
+        let after = rig.put(&[&lane], &payload).await;
+        let waiting = rig.waiting_ids(&lane);
+        assert!(waiting.starts_with(&[before]) && waiting.ends_with(&[after]), "seed {seed}");
+        rig.disk.restore_power();
+        rig.open();
+        assert_eq!(rig.waiting_ids(&lane), waiting, "seed {seed} after a power loss");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_finds_the_disk_failing_has_the_store_mend_itself() {
     // Too small a cache to answer from memory.
