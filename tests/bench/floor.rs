@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 /// The median of appending so many bytes and an fdatasync, in milliseconds.
-pub fn fdatasync(folder: &Path, bytes: usize) -> Result<f64> {
+pub(crate) fn fdatasync(folder: &Path, bytes: usize) -> Result<f64> {
     let mut file = std::fs::File::create(folder.join("floor"))?;
     let record = vec![7; bytes];
     let mut times = Vec::new();

@@ -17,7 +17,7 @@ listen = "127.0.0.1:0"
 paths = [{ path = "/{*topic}", topic = "{topic}" }]
 "#;
 
-pub async fn routes() -> Result<()> {
+pub(crate) async fn routes() -> Result<()> {
     println!("## Readings/s over 64 connections by how many routes there are (one takes each reading)\n");
     println!("| routes | readings/s | ÷ 10 routes | resident MB |\n|---|---|---|---|");
     let mut first = None;
@@ -44,7 +44,7 @@ pub async fn routes() -> Result<()> {
 }
 
 /// A kill, then the time from nothing to ready.
-pub async fn restart() -> Result<()> {
+pub(crate) async fn restart() -> Result<()> {
     println!("## Restart after `kill -9`, by journaled readings\n");
     println!("| readings | journal MB | start to ready, ms |\n|---|---|---|");
     for count in [1_000, 1_000_000] {
@@ -55,7 +55,8 @@ pub async fn restart() -> Result<()> {
         let url = format!("{}/a", host.ingress("web").await?);
         loop {
             let status = host.get("/v1/status").await?;
-            let journaled = status["store"]["readings"].as_u64().context("no store.readings in the status")?;
+            let journaled =
+                status["store"]["readings"].as_u64().context("no store.readings in the status")?;
             if journaled >= count {
                 break;
             }

@@ -8,22 +8,22 @@ const SECONDS: usize = 4;
 
 /// What one run of `wrk` showed.
 #[derive(Clone, Debug)]
-pub struct Measured {
-    pub per_second: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub errors: usize,
+pub(crate) struct Measured {
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) errors: usize,
 }
 
 impl Measured {
-    pub fn median(mut runs: Vec<Self>) -> Self {
+    pub(crate) fn median(mut runs: Vec<Self>) -> Self {
         runs.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         runs.swap_remove(runs.len() / 2)
     }
 }
 
 /// POSTs a 200-byte JSON reading over so many connections for a few seconds.
-pub async fn wrk(url: &str, connections: usize) -> Result<Measured> {
+pub(crate) async fn wrk(url: &str, connections: usize) -> Result<Measured> {
     let script = tempfile::Builder::new().suffix(".lua").tempfile()?;
     let padding = "x".repeat(200 - r#"{"temperature":71.5,"unit":"F","note":""}"#.len());
     let body = format!(r#"{{"temperature":71.5,"unit":"F","note":"{padding}"}}"#);
@@ -37,7 +37,10 @@ pub async fn wrk(url: &str, connections: usize) -> Result<Measured> {
     );
     std::fs::write(script.path(), lua)?;
     let mut command = tokio::process::Command::new("wrk");
-    command.args(["-t1", &format!("-c{connections}"), &format!("-d{SECONDS}s"), "-s"]).arg(script.path()).arg(url);
+    command
+        .args(["-t1", &format!("-c{connections}"), &format!("-d{SECONDS}s"), "-s"])
+        .arg(script.path())
+        .arg(url);
     let output = command.output().await.context("wrk is missing: `make setup`")?;
     ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -48,13 +51,13 @@ pub async fn wrk(url: &str, connections: usize) -> Result<Measured> {
 }
 
 /// This program again, as a server that answers 202 and does nothing else.
-pub struct NoOp {
+pub(crate) struct NoOp {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl NoOp {
-    pub async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("--no-op-server")
             .env("TOKIO_WORKER_THREADS", "1")
@@ -74,15 +77,17 @@ impl Drop for NoOp {
     }
 }
 
-pub async fn serve_nothing() -> Result<()> {
+pub(crate) async fn serve_nothing() -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/", listener.local_addr()?);
-    let answer = |_body: axum::body::Bytes| async { (axum::http::StatusCode::ACCEPTED, r#"{"id":"01KAJXXXXXXXXXXXXXXXXXXXXX"}"#) };
+    let answer = |_body: axum::body::Bytes| async {
+        (axum::http::StatusCode::ACCEPTED, r#"{"id":"01KAJXXXXXXXXXXXXXXXXXXXXX"}"#)
+    };
     axum::serve(listener, axum::Router::new().fallback(answer)).await?;
     Ok(())
 }
 
-pub fn resident_mb(process: u32) -> Result<f64> {
+pub(crate) fn resident_mb(process: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -1,6 +1,8 @@
 //! `make bench`: what the host costs, as ratios to a peer or a floor of the same run. Interleaved, because these
 //! machines are noisy; the loads are bounded in time.
 
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
 mod floor;
 mod growth;
 mod load;
@@ -36,7 +38,9 @@ async fn webhook() -> Result<()> {
     let web = host.ingress("web").await?;
     let paths = [("journal only", "plain"), ("handler", "handled"), ("handler and outbox", "stored")];
     println!("## Durable webhook, 200-byte JSON, readings/s (median of {ROUNDS}), one server worker\n");
-    println!("| connections | no-op axum | journal only | ratio | handler | ratio | handler, outbox, file sink | ratio |");
+    println!(
+        "| connections | no-op axum | journal only | ratio | handler | ratio | handler, outbox, file sink | ratio |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for connections in CONNECTIONS {
         let mut no_ops = Vec::new();
@@ -51,7 +55,10 @@ async fn webhook() -> Result<()> {
         print!("| {connections} | {:.0} |", floor.per_second);
         for measured in ours {
             let measured = Measured::median(measured);
-            print!(" {:.0} (p50 {:.2} ms, p99 {:.2} ms) |", measured.per_second, measured.p50_ms, measured.p99_ms);
+            print!(
+                " {:.0} (p50 {:.2} ms, p99 {:.2} ms) |",
+                measured.per_second, measured.p50_ms, measured.p99_ms
+            );
             print!(" {:.2} |", measured.per_second / floor.per_second);
             if connections == 1 && measured.errors > 0 {
                 println!("\n{} errors", measured.errors);
@@ -61,7 +68,11 @@ async fn webhook() -> Result<()> {
     }
     let floor = floor::fdatasync(folder.path(), 300)?;
     let one = wrk(&format!("{web}/handled/a"), 1).await?;
-    println!("\nOne connection: p50 {:.3} ms ÷ raw append and fdatasync {floor:.3} ms = {:.2}", one.p50_ms, one.p50_ms / floor);
+    println!(
+        "\nOne connection: p50 {:.3} ms ÷ raw append and fdatasync {floor:.3} ms = {:.2}",
+        one.p50_ms,
+        one.p50_ms / floor
+    );
     println!("Resident memory after this load: {:.1} MB", load::resident_mb(host.id())?);
     let status = host.get("/v1/status").await?;
     println!("Store: {}\n", status["store"]);
@@ -100,7 +111,10 @@ async fn footprint() -> Result<()> {
     let mut text = "[api]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     for n in 0..10 {
         let module = guest(["fahrenheit-to-celsius", "counter"][n % 2]);
-        text += &format!("[module.m{n}]\nfile = \"{}\"\n[route.r{n}]\ntopic = \"t/{n}\"\nmodule = \"m{n}\"\n", module.display());
+        text += &format!(
+            "[module.m{n}]\nfile = \"{}\"\n[route.r{n}]\ntopic = \"t/{n}\"\nmodule = \"m{n}\"\n",
+            module.display()
+        );
     }
     std::fs::write(folder.path().join("sandbar.toml"), text)?;
     start(folder.path()).await?.terminate().await?;
@@ -131,7 +145,8 @@ async fn start(folder: &Path) -> Result<Host> {
 
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("# Benchmark\n\n{cores} × {model}; figures are this machine's, ratios are what to compare.")
 }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::eventually;
 use sandbar_tests::host::{Host, guest};
 use sandbar_tests::receiver::{Receiver, Taken};
 use sandbar_tests::seed::{Random, seed};
-use sandbar_tests::eventually;
 
 const DEVICES: usize = 24;
 
@@ -21,7 +21,8 @@ type Acknowledged = BTreeMap<String, Vec<String>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_everything_is_handled_once() -> Result<()> {
-    let kills = std::env::var("SANDBAR_KILLS").map_or(20, |text| text.parse().expect("SANDBAR_KILLS is a number"));
+    let kills =
+        std::env::var("SANDBAR_KILLS").map_or(20, |text| text.parse().expect("SANDBAR_KILLS is a number"));
     let mut random = Random::new(seed());
     let folder = tempfile::tempdir()?;
     let failing = Receiver::start().await?;
@@ -58,7 +59,8 @@ async fn nothing_acknowledged_is_lost_and_everything_is_handled_once() -> Result
     let journal = journal(&host).await?;
     for (device, ids) in &acknowledged {
         let journaled = journal.get(device).context("a device is missing from the journal")?;
-        let positions: Vec<_> = ids.iter().map(|id| journaled.iter().position(|(known, _)| known == id)).collect();
+        let positions: Vec<_> =
+            ids.iter().map(|id| journaled.iter().position(|(known, _)| known == id)).collect();
         ensure!(positions.iter().all(Option::is_some), "{device}: acknowledged and not in the journal");
         ensure!(positions.is_sorted(), "{device}: journaled out of order");
     }
@@ -94,6 +96,8 @@ url = "{slow}"
 [sink.file]
 kind = "file"
 path = "sandbar-data/out.jsonl"
+rotate_bytes = 2000000
+keep = 1000
 [module.counter]
 file = "{counter}"
 [route.count]
@@ -214,7 +218,14 @@ fn check_counts(counted: &HashMap<String, u64>, journal: &Journal) -> Result<()>
 
 /// The file sink doubles nothing, even across kills.
 fn check_file(folder: &std::path::Path, journal: &Journal) -> Result<()> {
-    let text = std::fs::read_to_string(folder.join("sandbar-data/out.jsonl"))?;
+    let mut text = String::new();
+    for file in std::fs::read_dir(folder.join("sandbar-data"))? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("out.jsonl")) {
+            text.push_str(&std::fs::read_to_string(path)?);
+            text.push('\n');
+        }
+    }
     let mut counted = HashMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         // A kill may leave half a line, which the next start completes with a newline and writes again.

@@ -8,9 +8,9 @@ use sandbar_tests::eventually;
 use sandbar_tests::host::{Host, guest};
 use serde_json::{Value, json};
 
-/// Every way to misbehave, and the code of what becomes of it (`None`: it is handled all the same).
+/// Every way to misbehave, and what its dead letter says (`None`: it is handled all the same).
 const MODES: [(&str, Option<&str>); 14] = [
-    ("loop", Some("time")),
+    ("loop", Some("longer than its 200 ms")),
     ("grow", Some("memory")),
     ("recurse", Some("trap")),
     ("huge", Some("output")),
@@ -86,21 +86,20 @@ async fn each_costs_its_own_route_only() -> Result<()> {
     ensure!(host.is_running(), "the host is gone:\n{}", host.stderr());
 
     let dead = host.all("/v1/dead-letters").await?;
-    for (id, mode, code) in expected {
+    let mut wrong = Vec::new();
+    for (id, mode, said) in expected {
         let cause =
             dead.iter().find(|dead| dead["reading"]["id"] == *id).map(|dead| dead["cause"].to_string());
-        match (code, cause) {
-            (None, None) => {}
-            (Some(code), Some(cause)) => {
-                ensure!(
-                    cause.to_lowercase().contains(code),
-                    "{mode}: the cause does not name `{code}`: {cause}"
-                );
-            }
-            (None, Some(cause)) => anyhow::bail!("{mode} became a dead letter: {cause}"),
-            (Some(_), None) => anyhow::bail!("{mode} was handled as if nothing were wrong"),
+        let as_expected = match (said, &cause) {
+            (None, None) => true,
+            (Some(said), Some(cause)) => cause.to_lowercase().contains(said),
+            _ => false,
+        };
+        if !as_expected {
+            wrong.push(format!("{mode}: expected {said:?}, the dead letter says {cause:?}"));
         }
     }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
     let good = host.get("/v1/routes/good").await?;
     ensure!(good["status"]["handled"] == MODES.len(), "the good route: {good}");
     Ok(())
@@ -135,8 +134,8 @@ async fn what_is_no_handler_is_refused_with_the_reason() -> Result<()> {
     let middle = bent.len() / 2;
     bent[middle..middle + 64].fill(0xff);
     let uploads: [(&str, Vec<u8>, &str); 5] = [
-        ("empty", Vec::new(), "empty"),
-        ("garbage", b"this is no wasm".to_vec(), "not"),
+        ("empty", Vec::new(), "not WebAssembly"),
+        ("garbage", b"this is no wasm".to_vec(), "not WebAssembly"),
         ("core-module", b"\0asm\x01\0\0\0".to_vec(), "component"),
         ("cut-in-half", half, ""),
         ("bent", bent, ""),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use sandbar_ingress::{Accepted, Attachment, Intake, Replies};
 use sandbar_reading::{Clock, Inbound, Lineage, Name, Refused, Scope, StateWrite, Timestamp};
-use sandbar_store::{Accept, Lane, Store, StoreError};
+use sandbar_store::{Accept, Lane, Store};
 
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -76,11 +76,11 @@ impl Intake for Door {
     }
 
     fn kept(&self, ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {
-        self.store.state(&Scope::Ingress(ingress.clone()), name).map_err(refused)
+        Ok(self.store.state(&Scope::Ingress(ingress.clone()), name)?)
     }
 
     fn kept_names(&self, ingress: &Name, prefix: &str) -> Result<Vec<Box<str>>, Refused> {
-        self.store.state_names(&Scope::Ingress(ingress.clone()), prefix).map_err(refused)
+        Ok(self.store.state_names(&Scope::Ingress(ingress.clone()), prefix)?)
     }
 
     fn attach(&self, ingress: &Name, device: &str) -> Attachment {
@@ -96,8 +96,4 @@ impl Intake for Door {
     fn reading_max(&self) -> usize {
         self.reading_max
     }
-}
-
-fn refused(error: StoreError) -> Refused {
-    Refused::Storage { cause: error.to_string() }
 }

@@ -1,6 +1,7 @@
 //! The parts put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -57,7 +58,23 @@ pub struct Pipeline {
     tail: Arc<Tail>,
     door: Arc<Door>,
     /// Route changes are made one after the other.
-    changing: Mutex<()>,
+    changing: Mutex<Replaced>,
+}
+
+/// Routers that are no longer the current one. An intake or turn that began with one keeps it until what it
+/// brings is committed.
+#[derive(Default)]
+struct Replaced(Vec<Weak<Router>>);
+
+impl Replaced {
+    fn replace(&mut self, current: &ArcSwap<Router>, new: Router) {
+        self.0.retain(|router| router.strong_count() > 0);
+        self.0.push(Arc::downgrade(&current.swap(Arc::new(new))));
+    }
+
+    fn in_use(&self) -> Vec<Weak<Router>> {
+        self.0.clone()
+    }
 }
 
 /// What the store tells goes on to whom it concerns.
@@ -141,7 +158,7 @@ impl Pipeline {
 
     /// Sets or replaces routes, all at once: a reading is routed by the old ones or by the new ones.
     pub fn set_routes(&self, routes: Vec<Route>) {
-        let _changing = self.changing.lock();
+        let mut replaced = self.changing.lock();
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         // Handlers first: what the new router routes must find its handler.
         for route in &routes {
@@ -149,18 +166,23 @@ impl Pipeline {
         }
         let old = self.router.load_full();
         let kept = old.routes().filter(|old| !routes.iter().any(|new| new.name == old.name)).cloned();
-        self.router.store(Arc::new(Router::new(kept.chain(routes.iter().cloned()))));
+        replaced.replace(&self.router, Router::new(kept.chain(routes.iter().cloned())));
     }
 
     /// The route takes no more readings; what waits for it becomes dead letters, its state is dropped.
     pub async fn remove_route(&self, name: &Name) -> Result<(), StoreError> {
-        {
-            let _changing = self.changing.lock();
+        let old_ones = {
+            let mut replaced = self.changing.lock();
             let old = self.router.load_full();
-            self.router
-                .store(Arc::new(Router::new(old.routes().filter(|route| route.name != *name).cloned())));
-        }
+            let kept = old.routes().filter(|route| route.name != *name).cloned();
+            replaced.replace(&self.router, Router::new(kept));
+            replaced.in_use()
+        };
         self.dispatch.remove(name).await;
+        // What is under way was routed by an older router, and may yet put something out for this route.
+        while old_ones.iter().any(|router| router.strong_count() > 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.store.discard_route(name.clone()).await
     }
 

@@ -111,16 +111,15 @@ impl OutletQueue {
     pub(crate) fn settle(&mut self, gone: &[DeliveryId], head: Option<(DeliveryId, u32, Timestamp)>) {
         for id in gone {
             // They are at the front, nearly always in this order.
-            if let Some(at) = self.front.iter().position(|queued| queued.delivery.id == *id) {
-                if let Some(queued) = self.front.remove(at) {
-                    self.bytes -= queued.delivery.size();
-                }
+            let at = self.front.iter().position(|queued| queued.delivery.id == *id);
+            if let Some(queued) = at.and_then(|at| self.front.remove(at)) {
+                self.bytes -= queued.delivery.size();
             }
         }
-        if let Some((id, attempts, due)) = head {
-            if let Some(queued) = self.front.iter_mut().find(|queued| queued.delivery.id == id) {
-                (queued.attempts, queued.due) = (attempts, due);
-            }
+        if let Some((id, attempts, due)) = head
+            && let Some(queued) = self.front.iter_mut().find(|queued| queued.delivery.id == id)
+        {
+            (queued.attempts, queued.due) = (attempts, due);
         }
     }
 
@@ -200,7 +199,9 @@ mod tests {
     #[test]
     fn a_full_queue_goes_back_to_the_store_for_the_rest() {
         let mut queue = caught_up();
-        (0..COUNT_MAX as u128 + 5).for_each(|id| drop(queue.push(queued(id))));
+        for id in 0..COUNT_MAX as u128 + 5 {
+            assert!(queue.push(queued(id)));
+        }
         assert_eq!(queue.wanted(), None);
         let all: Vec<_> = (0..COUNT_MAX as u128).map(DeliveryId::from_u128).collect();
         queue.settle(&all, None);

@@ -320,7 +320,12 @@ impl RouteDispatch {
             return Box::pin(std::future::ready((settling, Ok(()))));
         }
         let settled = self.shared.store.settle(done.outcome);
-        Box::pin(async move { (settling, settled.await) })
+        Box::pin(async move {
+            let result = settled.await;
+            // Kept for so long: the removal of a route waits for whatever still goes to it.
+            drop(router);
+            (settling, result)
+        })
     }
 
     fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {

@@ -80,7 +80,7 @@ pub(crate) async fn run(
         match result {
             Ok(sorted) => done.add(reading, sorted),
             Err(unhandled) => {
-                done.fail(context, waiting, unhandled);
+                done.fail(context, waiting, &unhandled);
                 break;
             }
         }
@@ -173,7 +173,7 @@ impl Done {
     pub(crate) fn without_sandbox(context: &Context<'_>, turn: &Turn, fault: Fault) -> Self {
         let mut done = Self::nothing(turn.lane.clone());
         if let Some(head) = turn.readings.first() {
-            done.fail(context, head, Unhandled::Fault(fault));
+            done.fail(context, head, &Unhandled::Fault(fault));
         }
         done
     }
@@ -186,10 +186,10 @@ impl Done {
         self.ended = Ended::Settled { handled: self.outcome.handled.len(), attempts: 0, retry_at: None };
     }
 
-    fn fail(&mut self, context: &Context<'_>, waiting: &Waiting, unhandled: Unhandled) {
+    fn fail(&mut self, context: &Context<'_>, waiting: &Waiting, unhandled: &Unhandled) {
         let handled = self.outcome.handled.len();
         let attempts = waiting.attempts + 1;
-        let (next, cause) = match judge(&unhandled, attempts, &context.route.attempts, context) {
+        let (next, cause) = match judge(unhandled, attempts, &context.route.attempts, context) {
             Verdict::NoAttempt => {
                 // What was handled before is committed; this one waits for the host, not for luck.
                 let again_at = context.now.after(context.route.attempts.first_wait);
