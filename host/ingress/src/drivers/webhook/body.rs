@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use sandbar_reading::Refused;
@@ -28,6 +30,10 @@ pub(super) struct Share {
 
 /// A body that is copied keeps no buffer of its connection alive while it waits to be handled.
 const COPIED_MAX: usize = 32 << 10;
+
+/// How much of a refused body is read, and for how long.
+const SKIPPED_MAX: usize = 64 << 10;
+const SKIPPED_WITHIN: Duration = Duration::from_millis(500);
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -69,7 +75,7 @@ pub(super) struct Limits {
 
 /// The whole body; the share is to be kept for as long as the body is.
 pub(super) async fn take(
-    body: Incoming,
+    body: &mut Incoming,
     limits: &Limits,
     session: &Session,
 ) -> Result<(Bytes, Share), Problem> {
@@ -88,7 +94,7 @@ pub(super) async fn take(
     }
 }
 
-async fn collect(mut body: Incoming, limits: &Limits) -> Result<(Bytes, Share), Problem> {
+async fn collect(body: &mut Incoming, limits: &Limits) -> Result<(Bytes, Share), Problem> {
     let mut share = limits.budget.share();
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
@@ -114,6 +120,30 @@ async fn collect(mut body: Incoming, limits: &Limits) -> Result<(Bytes, Share), 
         _ => first,
     };
     Ok((payload, share))
+}
+
+/// Takes in what is still to come of a body that was refused, if that is little: the connection can be kept, and
+/// who is still sending gets to see the answer. Says whether it was all.
+pub(super) async fn skip(headers: &HeaderMap, body: &mut Incoming) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    // Reading would tell who asks whether to send it to go on.
+    if headers.contains_key(EXPECT) || body.size_hint().lower() > SKIPPED_MAX as u64 {
+        return false;
+    }
+    let all = async {
+        let mut left = SKIPPED_MAX;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(SKIPPED_WITHIN, all).await.unwrap_or(false)
 }
 
 #[cfg(test)]

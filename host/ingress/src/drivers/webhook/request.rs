@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use sandbar_reading::ReadingId;
@@ -41,15 +43,31 @@ impl Requests {
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: &str) -> Response<Full<Bytes>> {
-        match self.take(request, peer).await {
+        let (parts, mut body) = request.into_parts();
+        match self.take(&parts, &mut body, peer).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(),
+            Err(problem) => {
+                let mut response = problem.into_response();
+                let kept = tokio::select! {
+                    kept = body::skip(&parts.headers, &mut body) => kept,
+                    () = self.session.stopped() => false,
+                };
+                // In HTTP/2 only the request ends.
+                if parts.version < Version::HTTP_2 && !kept {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
         }
     }
 
-    async fn take(&self, request: Request<Incoming>, peer: &str) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn take(
+        &self,
+        parts: &Parts,
+        body: &mut Incoming,
+        peer: &str,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
         let Site { paths, guard, idempotency_header, .. } = &*self.site;
-        let (parts, body) = request.into_parts();
         let (path, values) = find(paths, &parts.method, parts.uri.path())?;
         guard.check_head(&parts.headers)?;
         let content_type = content_type(&parts.headers, path)?;
@@ -59,7 +77,7 @@ impl Requests {
         };
         let (payload, share) = body::take(body, &self.limits, &self.session).await?;
         guard.check_body(&parts.headers, &payload)?;
-        let inbound = decode(path, &values, &parts, peer, content_type, payload)?;
+        let inbound = decode(path, &values, parts, peer, content_type, payload)?;
         let taken = match key {
             Some(key) => self.site.once.accept(self.session.clone(), key, inbound).await,
             None => self.session.accept(inbound).await.map(Taken::New),

@@ -206,6 +206,34 @@ async fn a_length_that_is_too_much_is_refused_before_the_body() {
 }
 
 #[tokio::test]
+async fn a_refusal_before_the_body_has_come_keeps_the_connection() {
+    let hook = Hook::start(json!({})).await;
+    let mut stream = hook.connect().await;
+    stream.write_all(b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+    tokio::task::yield_now().await;
+    stream.write_all(b"{}").await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = in_time(stream.read(&mut answer)).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 404"));
+    let next = b"POST /hooks/d1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(next).await.unwrap();
+    let mut answer = String::new();
+    in_time(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 202"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_does_not_wait_for_the_body_says_that_it_closes() {
+    let hook = Hook::start(json!({})).await;
+    let large = b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 70000\r\n\r\n";
+    let asks = b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    for head in [&large[..], asks] {
+        let answer = hook.raw(head).await;
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn says_when_to_come_back() {
     let hook = Hook::start(json!({})).await;
     hook.host.refuse(Refused::Busy { retry_after: Duration::from_millis(1500) });
