@@ -1,6 +1,5 @@
 //! `sandbar run --demo`: something to look at, with nothing to prepare but the example modules.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,15 +11,12 @@ const CONFIGURATION: &str = include_str!("demo.toml");
 /// Its name in the data directory.
 const FILE: &str = "demo.toml";
 
-/// Writes the demo's configuration into `data_dir` and says where it is. `guests`: the folder of the example
-/// modules.
-pub(crate) fn write(data_dir: &Path, guests: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(data_dir).with_context(|| format!("making {}", data_dir.display()))?;
-    let data_dir = data_dir.canonicalize().with_context(|| format!("finding {}", data_dir.display()))?;
-    let file = data_dir.join(FILE);
-    let text = configuration(&data_dir, guests)?;
-    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-    Ok(file)
+/// The demo's configuration, and the file it is to be written to once `data_dir` is this host's own.
+/// `guests`: the folder of the example modules.
+pub(crate) fn prepare(data_dir: &Path, guests: &Path) -> anyhow::Result<(PathBuf, String)> {
+    let data_dir =
+        std::path::absolute(data_dir).with_context(|| format!("finding {}", data_dir.display()))?;
+    Ok((data_dir.join(FILE), configuration(&data_dir, guests)?))
 }
 
 /// The embedded configuration with every path absolute: it runs from anywhere, and can be copied to anywhere.
@@ -90,30 +86,32 @@ pub(crate) fn hints(
 
 #[cfg(test)]
 mod tests {
+    use sandbar_control::Declared;
+
     use super::*;
 
     #[test]
     fn the_configuration_has_absolute_paths_and_is_sound() {
         let dir = tempfile::tempdir().unwrap();
         let (data, guests) = (dir.path().join("d\"ata"), dir.path().join("guests"));
-        fs::create_dir(&guests).unwrap();
-        let missing = write(&data, &guests).unwrap_err().to_string();
+        std::fs::create_dir(&guests).unwrap();
+        let missing = prepare(&data, &guests).unwrap_err().to_string();
         assert!(
             missing.contains("fahrenheit-to-celsius.wasm is not there: build it with `make guests`"),
             "{missing}"
         );
 
         for name in ["fahrenheit-to-celsius", "threshold-alarm"] {
-            fs::write(guests.join(format!("{name}.wasm")), b"").unwrap();
+            std::fs::write(guests.join(format!("{name}.wasm")), b"").unwrap();
         }
-        let file = write(&data, &guests).unwrap();
-        let declared = sandbar_control::Declared::load(&file).unwrap();
-        assert_eq!(declared.host().data_dir, data.canonicalize().unwrap());
+        let (file, text) = prepare(&data, &guests).unwrap();
+        let declared = Declared::parse(&text, &file).unwrap();
+        assert_eq!(declared.host().data_dir, data);
         let files = declared.files();
         assert_eq!(files[0], file);
         assert!(files[1..].iter().all(|module| module.starts_with(&guests)), "{files:?}");
-        let table: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
+        let table: toml::Table = text.parse().unwrap();
         let out = table["sink"]["celsius-file"]["path"].as_str().unwrap();
-        assert!(out.starts_with(data.canonicalize().unwrap().to_str().unwrap()), "{out}");
+        assert!(Path::new(out).starts_with(&data), "{out}");
     }
 }

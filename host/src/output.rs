@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 /// One column of a listing: its title, and how an item's cell is made.
+#[derive(Clone, Copy)]
 pub(crate) struct Column {
     pub title: &'static str,
     pub cell: fn(&Value) -> String,

@@ -81,7 +81,7 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
             let filter = query(&[("route", &route), ("sink", &sink)]);
             let filter = filter.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
             let answer = client.post(&["dead-letters", "redrive"], &Value::Object(filter.collect())).await?;
-            line(format_args!("{} are tried again", at(&answer, "/redriven")))?;
+            line(format_args!("tried again: {}", at(&answer, "/redriven")))?;
         }
         Action::Discard { id } => {
             client.delete(&["dead-letters", &id]).await?;

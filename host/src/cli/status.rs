@@ -26,11 +26,15 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
 }
 
 fn print_tables(tables: &Tables, items: &Value) -> std::io::Result<()> {
-    if items.as_array().is_none_or(Vec::is_empty) {
+    let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
         return Ok(());
     }
+    // As in the listings, where the status is a table of its own.
+    let items: Vec<Value> =
+        items.iter().map(|item| json!({ "name": item["name"], "status": item })).collect();
     line("")?;
-    output::listing(&json!({ "items": items }), false, "", tables.columns)
+    output::listing(&json!({ "items": items }), false, "", &tables.status_columns())
 }
 
 fn summary(status: &Value) -> String {
@@ -55,9 +59,7 @@ fn summary(status: &Value) -> String {
         count("outbox"),
         count("dead_letters")
     ));
-    if let Some(mean) = count("commit_us").checked_div(count("commits")) {
-        lines.push(format!("commits: {}, {mean} µs each", count("commits")));
-    }
+    lines.push(format!("commits: {}, the last took {} µs", count("commits"), count("last_commit_us")));
     lines.join("\n")
 }
 
@@ -92,14 +94,14 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "uptime_seconds": 61, "ready": false, "problems": ["the disk is full"],
             "store": { "journal_readings": 7, "journal_bytes": 2048, "waiting": 1, "outbox": 2, "dead_letters": 3,
-                       "file_bytes": 4096, "commits": 4, "commit_us": 1000 },
+                       "file_bytes": 4096, "commits": 4, "last_commit_us": 250 },
         });
         expect![[r"
             sandbar 0.1.0, up 1 min 1 s, NOT READY
             problem: the disk is full
             journal: 7 readings, 2.0 KiB; the store's file is 4.0 KiB
             waiting: 1 readings for routes, 2 deliveries for sinks and devices; 3 dead letters
-            commits: 4, 250 µs each"]]
+            commits: 4, the last took 250 µs"]]
         .assert_eq(&summary(&status));
     }
 }

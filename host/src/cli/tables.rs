@@ -45,58 +45,83 @@ pub(crate) struct Tables {
     /// In the API's paths.
     pub(super) path: &'static str,
     nothing: &'static str,
-    pub(super) columns: &'static [Column],
+    /// What it is called, what is configured, and how it is doing.
+    title: &'static str,
+    settings: &'static [Column],
+    status: &'static [Column],
 }
 
 pub(crate) const ROUTES: Tables = Tables {
     path: "routes",
     nothing: "no routes",
-    columns: &[
-        Column { title: "ROUTE", cell: |item| at(item, "/name") },
+    title: "ROUTE",
+    settings: &[
         Column { title: "FROM", cell: declared },
         Column { title: "TOPIC", cell: |item| at(item, "/topic") },
-        Column { title: "MODULE", cell: module },
+        Column { title: "MODULE", cell: |item| at(item, "/module") },
         Column { title: "SINKS", cell: |item| at(item, "/sinks") },
+    ],
+    status: &[
+        Column { title: "VERSION", cell: |item| at(item, "/status/version") },
         Column { title: "HANDLED", cell: |item| at(item, "/status/handled") },
-        Column { title: "WAITING", cell: |item| at(item, "/status/waiting") },
+        Column { title: "FAILED", cell: |item| at(item, "/status/failed_attempts") },
         Column { title: "DEAD", cell: |item| at(item, "/status/dead_letters") },
-        Column { title: "PROBLEM", cell: |item| at(item, "/status/broken") },
+        Column { title: "PROBLEM", cell: problem },
     ],
 };
 
 pub(crate) const INGRESSES: Tables = Tables {
     path: "ingresses",
     nothing: "no ingresses",
-    columns: &[
-        Column { title: "INGRESS", cell: |item| at(item, "/name") },
+    title: "INGRESS",
+    settings: &[
         Column { title: "FROM", cell: declared },
         Column { title: "DRIVER", cell: |item| at(item, "/driver") },
+    ],
+    status: &[
         Column { title: "STATE", cell: |item| at(item, "/status/state") },
         Column { title: "ADDRESS", cell: |item| at(item, "/status/address") },
         Column { title: "ACCEPTED", cell: |item| at(item, "/status/accepted") },
-        Column { title: "PROBLEM", cell: |item| at(item, "/status/last_error/text") },
+        Column { title: "PROBLEM", cell: problem },
     ],
 };
 
 pub(crate) const SINKS: Tables = Tables {
     path: "sinks",
     nothing: "no sinks",
-    columns: &[
-        Column { title: "SINK", cell: |item| at(item, "/name") },
+    title: "SINK",
+    settings: &[
         Column { title: "FROM", cell: declared },
         Column { title: "KIND", cell: |item| at(item, "/kind") },
+    ],
+    status: &[
         Column { title: "CIRCUIT", cell: |item| at(item, "/status/circuit") },
         Column { title: "ACCEPTED", cell: |item| at(item, "/status/accepted") },
         Column { title: "GIVEN UP", cell: |item| at(item, "/status/given_up") },
-        Column { title: "PROBLEM", cell: |item| at(item, "/status/last_error/text") },
+        Column { title: "PROBLEM", cell: problem },
     ],
 };
+
+impl Tables {
+    fn columns(&self) -> Vec<Column> {
+        [&[self.name()], self.settings, self.status].concat()
+    }
+
+    /// For items that have no settings.
+    pub(super) fn status_columns(&self) -> Vec<Column> {
+        [&[self.name()], self.status].concat()
+    }
+
+    fn name(&self) -> Column {
+        Column { title: self.title, cell: |item| at(item, "/name") }
+    }
+}
 
 pub(crate) async fn run(client: &Client, tables: &Tables, options: Options) -> anyhow::Result<()> {
     match options.action.unwrap_or(Action::List { json: options.json }) {
         Action::List { json } => {
             let answer = client.get(&[tables.path], &[]).await?;
-            output::listing(&answer, json, tables.nothing, tables.columns)?;
+            output::listing(&answer, json, tables.nothing, &tables.columns())?;
         }
         Action::Get { name } => output::json(&client.get(&[tables.path, &name], &[]).await?)?,
         Action::Put { name, file } => {
@@ -134,11 +159,14 @@ pub(super) fn declared(item: &Value) -> String {
     }
 }
 
-/// With the version that is used.
-fn module(item: &Value) -> String {
-    match item.pointer("/status/version").and_then(Value::as_u64) {
-        Some(version) => format!("{} v{version}", at(item, "/module")),
-        None => at(item, "/module"),
+/// Why it does not work now. What failed last is no problem of something that runs again.
+fn problem(item: &Value) -> String {
+    let status = &item["status"];
+    let works = status["state"] == "running" || status["circuit"] == "closed";
+    match status["broken"].as_str() {
+        Some(_) => at(status, "/broken"),
+        None if works => "-".to_owned(),
+        None => at(status, "/last_error/text"),
     }
 }
 
@@ -160,5 +188,17 @@ mod tests {
             assert_eq!(parse_table(Path::new(file), text.as_bytes()).unwrap(), expected, "{file}");
         }
         assert!(parse_table(Path::new("r.json"), b"topic = 1").is_err());
+    }
+
+    #[test]
+    fn only_what_does_not_work_now_is_a_problem() {
+        let status = |state, broken| json!({ "status": { "state": state, "broken": broken, "last_error": { "text": "port taken" } } });
+        assert_eq!(problem(&status("running", Value::Null)), "-");
+        assert_eq!(problem(&status("backing-off", Value::Null)), "port taken");
+        assert_eq!(problem(&status("stopped", json!("no such setting"))), "no such setting");
+        assert_eq!(
+            problem(&json!({ "status": { "circuit": "closed", "last_error": { "text": "x" } } })),
+            "-"
+        );
     }
 }

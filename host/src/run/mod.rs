@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sandbar_control::{Control, Declared, Start};
+use sandbar_control::{Applied, Control, Declared, Item, Start};
 use sandbar_reading::{Secret, SystemClock};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
@@ -81,6 +81,13 @@ pub(crate) async fn run(
         Start { data_dir: data_dir.clone(), declared: declared.clone(), clock: Arc::new(SystemClock) };
     let control = Control::start(start).await?;
     let grace = Duration::from_secs(options.grace_s);
+    let origin = match origin.settle() {
+        Ok(origin) => origin,
+        Err(error) => {
+            control.stop(grace).await;
+            return Err(error);
+        }
+    };
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -170,15 +177,7 @@ impl Host {
         self.watch.set(&declared.files());
         match self.control.apply(declared).await {
             Ok(applied) => {
-                let names = |items: &[sandbar_control::Item]| {
-                    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                };
-                info!(
-                    added = names(&applied.added),
-                    changed = names(&applied.changed),
-                    removed = names(&applied.removed),
-                    "configuration reloaded"
-                );
+                info!("the configuration is reloaded: {}", changes(&applied));
                 if !applied.at_next_start.is_empty() {
                     warn!(
                         settings = applied.at_next_start.join(", "),
@@ -189,6 +188,17 @@ impl Host {
             Err(problem) => error!("the configuration stays as it was: {problem}"),
         }
     }
+}
+
+/// `added sink out; changed route a, route b`
+fn changes(applied: &Applied) -> String {
+    let parts = [("added", &applied.added), ("changed", &applied.changed), ("removed", &applied.removed)];
+    let part = |(what, items): (&str, &Vec<Item>)| {
+        let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+        (!items.is_empty()).then(|| format!("{what} {}", items.join(", ")))
+    };
+    let parts: Vec<String> = parts.into_iter().filter_map(part).collect();
+    if parts.is_empty() { "nothing changed".to_owned() } else { parts.join("; ") }
 }
 
 /// Nothing ends the API but a stop, unless it fails.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use sandbar_control::{ConfigProblem, Declared};
 
 use super::DATA_DIR;
@@ -12,6 +13,11 @@ const FILE: &str = "sandbar.toml";
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     File(PathBuf),
+    /// Not in its file yet.
+    Demo {
+        file: PathBuf,
+        text: String,
+    },
     /// There is none: only what the API keeps runs.
     Nothing,
 }
@@ -26,7 +32,8 @@ impl Origin {
     ) -> anyhow::Result<Self> {
         if is_demo {
             let guests = demo::guests(guests)?;
-            return Ok(Self::File(demo::write(data.unwrap_or(Path::new(DATA_DIR)), &guests)?));
+            let (file, text) = demo::prepare(data.unwrap_or(Path::new(DATA_DIR)), &guests)?;
+            return Ok(Self::Demo { file, text });
         }
         Ok(match config {
             Some(file) => Self::File(file),
@@ -38,15 +45,25 @@ impl Origin {
     pub(crate) fn load(&self) -> Result<Declared, ConfigProblem> {
         match self {
             Self::File(file) => Declared::load(file),
+            Self::Demo { file, text } => Declared::parse(text, file),
             Self::Nothing => Ok(Declared::nothing(DATA_DIR.into())),
         }
+    }
+
+    /// Once the data directory is this host's own: another one may run the demo's file until then.
+    pub(crate) fn settle(self) -> anyhow::Result<Self> {
+        let Self::Demo { file, text } = self else { return Ok(self) };
+        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+        Ok(Self::File(file))
     }
 }
 
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(file) => std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().fmt(f),
+            Self::File(file) | Self::Demo { file, .. } => {
+                std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().fmt(f)
+            }
             Self::Nothing => write!(f, "no {FILE} here: only what the API keeps is run"),
         }
     }
