@@ -13,7 +13,8 @@ pub fn binary() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("a test knows its own path");
-    let path = test.ancestors().nth(2).expect("tests are in a folder of the target directory").join("sandbar");
+    let path =
+        test.ancestors().nth(2).expect("tests are in a folder of the target directory").join("sandbar");
     assert!(path.exists(), "{} is not there: `cargo build -p sandbar` first", path.display());
     path
 }
@@ -53,12 +54,15 @@ impl Host {
         let child = command
             .args(["run", "--config"])
             .arg(folder.join("sandbar.toml"))
+            .current_dir(folder)
             .env("SANDBAR_LOG", std::env::var("SANDBAR_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(std::fs::File::create(&out)?)
             .stderr(std::fs::File::options().create(true).append(true).open(folder.join("stderr"))?)
             .stdin(Stdio::null())
             .spawn()
             .context("starting the host")?;
+        // An error says that there is one already.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let mut host = Self {
             child,
             folder: folder.to_owned(),
@@ -71,7 +75,7 @@ impl Host {
             let ready = text.lines().find_map(|line| line.strip_prefix("sandbar: ready api="));
             if let Some(api) = ready.filter(|_| text.ends_with('\n')) {
                 host.api = api.trim_end_matches('/').to_owned();
-                host.token = std::fs::read_to_string(folder.join("sandbar-data/token"))?.trim().to_owned();
+                host.token = std::fs::read_to_string(host.data("token"))?.trim().to_owned();
                 return Ok(host);
             }
             if let Some(status) = host.child.try_wait()? {
@@ -84,6 +88,20 @@ impl Host {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A file of the data directory, also where a disk is mounted there that only the host sees.
+    pub fn data(&self, file: &str) -> PathBuf {
+        let mut path = PathBuf::from(format!("/proc/{}/root", self.child.id())).into_os_string();
+        path.push(self.folder.join("sandbar-data").join(file));
+        path.into()
+    }
+
+    /// This program again, as a client of this host.
+    pub fn cli(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(binary());
+        command.args(arguments).args(["--url", &self.api]).current_dir(&self.folder).kill_on_drop(true);
+        command
     }
 
     /// Everything that this and earlier hosts on the same folder had to complain of.

@@ -1,9 +1,13 @@
 //! What the tests of the whole host share: the real binary as a child process, and peers of our own making
 //! for what is not under test.
 
+#![allow(clippy::print_stdout, reason = "what a failing run is repeated with is printed")]
+
 pub mod host;
 pub mod receiver;
 pub mod seed;
+pub mod sender;
+pub mod tool;
 
 /// Waits for `done` to be true, asking every 20 ms; panics with `what` after `seconds`.
 pub async fn eventually<F>(what: &str, seconds: u64, mut done: impl FnMut() -> F)
