@@ -74,7 +74,8 @@ async fn take(State(behaviour): State<Arc<Behaviour>>, headers: HeaderMap, body:
     if behaviour.failing.load(Ordering::Relaxed) || every > 0 && offer % every == 0 {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
-    let idempotency_id = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let idempotency_id =
+        headers.get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
     let taken = Taken { idempotency_id: idempotency_id.to_owned(), body };
     behaviour.taken.lock().expect("no test panics while it holds this").push(taken);

@@ -137,11 +137,12 @@ fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     });
     read.and_then(|read| from.end().map(|()| read).map_err(|error| (String::new(), error))).map_err(
         |(path, error)| {
-            let (line, column) = (error.line(), error.column());
+            let place = |number| Some(u32::try_from(number).unwrap_or(u32::MAX));
+            let (line, column) = (place(error.line()), place(error.column()));
             let setting = if error.is_data() { path } else { String::new() };
             Problem {
-                line: Some(line),
-                column: Some(column),
+                line,
+                column,
                 ..Problem::at(Code::InvalidJson, ConfigError::at(setting, error.to_string()))
             }
         },

@@ -104,11 +104,13 @@ fn store(out: &mut Out<'_>, status: &Status) -> fmt::Result {
     out.gauge("sandbar_last_commit_seconds", "What the last transaction took.", last)
 }
 
+type Count<'a> = &'a dyn Fn(&RouteStatus) -> f64;
+
 fn routes(out: &mut Out<'_>, routes: &[(Name, RouteStatus)]) -> fmt::Result {
     let samples = |value: &dyn Fn(&RouteStatus) -> f64| -> Vec<Sample<'_>> {
         routes.iter().map(|(name, status)| ([("route", name.as_str())], value(status))).collect()
     };
-    let counts: [(&str, &str, &dyn Fn(&RouteStatus) -> f64); 5] = [
+    let counts: [(&str, &str, Count<'_>); 5] = [
         ("sandbar_route_handled", "Readings handled.", &|route| route.counts.handled as f64),
         ("sandbar_route_failed_attempts", "Attempts that failed.", &|route| {
             route.counts.failed_attempts as f64

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use sandbar_control::ControlError;
 use sandbar_reading::{ConfigError, Refused};
 
-use crate::views::{Code, Problem};
+use crate::views::{Code, Problem, ProblemType};
 
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -19,7 +19,7 @@ impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self {
-            kind: Cow::Borrowed("about:blank"),
+            kind: ProblemType::AboutBlank,
             title: Cow::Borrowed(status.canonical_reason().unwrap_or_default()),
             status: code.status(),
             detail: detail.into(),
@@ -75,7 +75,7 @@ impl From<ControlError> for Problem {
             ControlError::InUse { by, .. } => Self { used_by: by, ..Self::new(Code::InUse, text) },
             ControlError::Invalid(error) => Self::at(Code::InvalidConfig, error),
             ControlError::Problem(problem) => Self {
-                line: Some(problem.line),
+                line: Some(u32::try_from(problem.line).unwrap_or(u32::MAX)),
                 setting: Some(problem.setting).filter(|setting| !setting.is_empty()),
                 ..Self::new(Code::InvalidConfig, text)
             },

@@ -150,20 +150,21 @@ impl Inner {
         for name in plan.routes.set() {
             let table = &asked.wanted.routes[name].it;
             table.check().map_err(at(What::Route, name))?;
-            let handler = match asked.wanted.digest_of(table) {
+            let handler = match &table.module {
                 None => None,
-                Some(digest) => {
+                Some(module) => {
+                    let wrong = |problem: String| at(What::Route, name)(ConfigError::at("module", problem));
+                    let digest = asked.wanted.digest_of(table);
+                    let digest = digest
+                        .ok_or_else(|| wrong(format!("module `{}` has no version that works", module.0)))?;
                     let known = built.components.get(digest).or_else(|| before.components.get(digest));
                     let component = match known {
                         Some(component) => component.clone(),
-                        None => self
-                            .component(digest, fresh.get(digest).cloned())
-                            .await
-                            .map_err(|problem| at(What::Route, name)(ConfigError::at("module", problem)))?,
+                        None => self.component(digest, fresh.get(digest).cloned()).await.map_err(wrong)?,
                     };
                     built.components.insert(digest.to_owned(), component.clone());
-                    let settings = build::settings(name, table);
-                    let handler = build::handler(&self.runtime, &component, settings).await;
+                    let handler =
+                        build::handler(&self.runtime, &component, build::settings(name, table)).await;
                     Some(handler.map_err(at(What::Route, name))?)
                 }
             };

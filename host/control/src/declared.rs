@@ -208,23 +208,86 @@ mod tests {
 
     #[test]
     fn every_problem_names_its_line_and_setting() {
-        check("[host]\ndepth_max = 8\nreading_max = 1\n", &expect![[]]);
-        check("[host]\n\njournal_mib = 0\n", &expect![[]]);
-        check("[api]\nlisten = \"7420\"\n", &expect![[]]);
-        check("[ingress.Web]\ndriver = \"webhook\"\n", &expect![[]]);
-        check("[ingress.api]\ndriver = \"webhook\"\n", &expect![[]]);
-        check("[ingress.web]\nlisten = \"127.0.0.1:0\"\n", &expect![[]]);
-        check("[sink.out]\nkind = \"log\"\n[sink.out.offering]\nbatch_max = 0\n", &expect![[]]);
-        check("[route.a]\ntopic = [\"x\", \"a/#/b\"]\n", &expect![[]]);
-        check("[route.a]\nkey = \"devices\"\n", &expect![[]]);
-        check("[route.a]\nattempts = { max = 0 }\n", &expect![[]]);
-        check("[route.a]\nconcurrency = 0\n", &expect![[]]);
-        check("[route.a]\nconfig = { a = 1 }\n", &expect![[]]);
-        check("[route.a]\nmodule = \"m\"\nconfig = { a = [1] }\n", &expect![[]]);
-        check("[route.a]\nsinks = [\"A\"]\n", &expect![[]]);
-        check("[route.a]\ncontent_type = \"json\"\n", &expect![[]]);
-        check("[route.a]\ntopic = \"a\"\ntopic = \"b\"\n", &expect![[]]);
-        check("[route.a\n", &expect![[]]);
+        check(
+            "[host]\ndepth_max = 8\nreading_max = 1\n",
+            &expect![
+                "/etc/sandbar.toml:3: host.reading_max: unknown field `reading_max`, expected one of `data_dir`, `reading_max_bytes`, `journal_hours`, `journal_mib`, `depth_max`, `store_cache_mib`"
+            ],
+        );
+        check(
+            "[host]\n\njournal_mib = 0\n",
+            &expect!["/etc/sandbar.toml:3: host.journal_mib: must be above 0"],
+        );
+        check(
+            "[api]\nlisten = \"7420\"\n",
+            &expect!["/etc/sandbar.toml:2: api.listen: invalid socket address syntax"],
+        );
+        check(
+            "[ingress.Web]\ndriver = \"webhook\"\n",
+            &expect![
+                "/etc/sandbar.toml:1: ingress.Web: `Web` is not a name: 1 to 63 characters a-z, 0-9, `-` and `_`, the first a letter or digit"
+            ],
+        );
+        check(
+            "[ingress.api]\ndriver = \"webhook\"\n",
+            &expect![
+                "/etc/sandbar.toml:1: ingress.api: `api` is the ingress of the host's own API: choose another name"
+            ],
+        );
+        check(
+            "[ingress.web]\nlisten = \"127.0.0.1:0\"\n",
+            &expect!["/etc/sandbar.toml:1: ingress.web: missing field `driver`"],
+        );
+        check(
+            "[sink.out]\nkind = \"log\"\n[sink.out.offering]\nbatch_max = 0\n",
+            &expect!["/etc/sandbar.toml:4: sink.out.offering.batch_max: must be above 0"],
+        );
+        check(
+            "[route.a]\ntopic = [\"x\", \"a/#/b\"]\n",
+            &expect![
+                "/etc/sandbar.toml:2: route.a.topic[1]: `#` must be the whole last level: `a/#`, not `a/#/b` (level 2)"
+            ],
+        );
+        check(
+            "[route.a]\nkey = \"devices\"\n",
+            &expect![
+                "/etc/sandbar.toml:2: route.a.key: `devices` is not a key: device, topic, none, attribute:NAME or pointer:/path/in/json"
+            ],
+        );
+        check(
+            "[route.a]\nattempts = { max = 0 }\n",
+            &expect![
+                "/etc/sandbar.toml:2: route.a.attempts.max: invalid value: integer `0`, expected a nonzero u32"
+            ],
+        );
+        check(
+            "[route.a]\nconcurrency = 0\n",
+            &expect!["/etc/sandbar.toml:2: route.a.concurrency: must be above 0"],
+        );
+        check(
+            "[route.a]\nconfig = { a = 1 }\n",
+            &expect!["/etc/sandbar.toml:2: route.a.config: is for a module, and this route has none"],
+        );
+        check(
+            "[route.a]\nmodule = \"m\"\nconfig = { a = [1] }\n",
+            &expect![
+                "/etc/sandbar.toml:3: route.a.config.a: invalid type: sequence, expected a text, a number or a boolean"
+            ],
+        );
+        check(
+            "[route.a]\nsinks = [\"A\"]\n",
+            &expect![
+                "/etc/sandbar.toml:2: route.a.sinks[0]: `A` is not a name: 1 to 63 characters a-z, 0-9, `-` and `_`, the first a letter or digit"
+            ],
+        );
+        check(
+            "[route.a]\ncontent_type = \"json\"\n",
+            &expect![
+                "/etc/sandbar.toml:2: route.a.content_type: `json` is not a content type or a range of them, such as application/json or image/*"
+            ],
+        );
+        check("[route.a]\ntopic = \"a\"\ntopic = \"b\"\n", &expect!["/etc/sandbar.toml:3: duplicate key"]);
+        check("[route.a\n", &expect!["/etc/sandbar.toml:1: unclosed table, expected `]`"]);
     }
 
     #[test]

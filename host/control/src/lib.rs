@@ -27,6 +27,8 @@ mod start;
 mod status;
 mod swap;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 mod token;
 mod trial;
 mod views;

@@ -3,7 +3,7 @@
 /// The name that is most like `name`, if one is like it at all.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let best = known.iter().min_by_key(|known| edits(name, known))?;
-    (edits(name, best) <= (name.chars().count() / 2).clamp(1, 3)).then_some(*best)
+    (edits(name, best) <= name.chars().count().div_ceil(2).clamp(1, 3)).then_some(*best)
 }
 
 /// How many letters to add, drop or change to come from `a` to `b` (Levenshtein's distance).
@@ -29,6 +29,7 @@ mod tests {
         let known = ["alerts", "archive", "m"];
         assert_eq!(nearest("alert", &known), Some("alerts"));
         assert_eq!(nearest("arhcive", &known), Some("archive"));
+        assert_eq!(nearest("wbe", &["web", "mqtt"]), Some("web"));
         assert_eq!(nearest("database", &known), None);
         assert_eq!(nearest("alerts", &[]), None);
     }

@@ -213,7 +213,7 @@ sinks = "out"
 
     #[test]
     fn a_new_version_changes_the_routes_that_use_it() {
-        check(&wanted(OLD, &[("m", "2")]), &expect![[]]);
+        check(&wanted(OLD, &[("m", "2")]), &expect!["added: ; changed: module m, route a; removed: "]);
     }
 
     #[test]
@@ -222,7 +222,10 @@ sinks = "out"
             .replace("[ingress.gone]", "[ingress.new]")
             .replace("driver = \"webhook\"", "driver = \"webhook\"\nlisten = \"127.0.0.1:1\"")
             .replace("[route.c]", "[route.d]\nreply = true");
-        check(&wanted(&new, &[("m", "1")]), &expect![[]]);
+        check(
+            &wanted(&new, &[("m", "1")]),
+            &expect!["added: route d, ingress new; changed: ingress web; removed: route c, ingress gone"],
+        );
     }
 
     #[test]
@@ -248,6 +251,11 @@ sinks = "out"
             .into_iter()
             .map(|dangling| format!("{}: {}", dangling.route, dangling.error))
             .collect();
-        expect![[]].assert_eq(&found.join("\n"));
+        expect![[r#"
+            a: module: there is no module `n`; did you mean `m`?
+            a: ingress[1]: there is no ingress `wbe`; did you mean `web`?
+            a: ingress[3]: there is no route `zzz`; there are: a, b, c
+            b: sinks[1]: there is no sink `archive`; there are: out"#]]
+        .assert_eq(&found.join("\n"));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sandbar_pipeline::Pipeline;
 use sandbar_reading::{Clock, Name, Target};
 use sandbar_runtime::Runtime;
-use sandbar_store::{Committer, Disk, Store, StoreError};
+use sandbar_store::{Committer, Disk, Medium, Store, StoreError};
 use tracing::{error, warn};
 
 use crate::build;
@@ -33,11 +33,17 @@ impl Control {
     /// whose module cannot be had is broken until it is mended, and so is what was made through the API and
     /// does not work any more. Their readings and deliveries wait.
     pub async fn start(start: Start) -> Result<Self, StartError> {
+        let disk = Disk::new(start.data_dir.join("store"));
+        Self::start_on(Arc::new(disk), start).await
+    }
+
+    /// With the store's file on `medium`.
+    pub(crate) async fn start_on(medium: Arc<dyn Medium>, start: Start) -> Result<Self, StartError> {
         let Start { data_dir, declared, clock } = start;
         make_private(&data_dir)
             .map_err(|error| StartError::Storage(format!("cannot make {}: {error}", data_dir.display())))?;
         let token = token_of(&declared, &data_dir)?;
-        let store = open_store(&data_dir, declared.host(), clock.clone()).await?;
+        let store = open_store(medium, &data_dir, declared.host(), clock.clone()).await?;
         let runtime = Runtime::new(sandbar_runtime::Options {
             module_max: crate::MODULE_MAX_BYTES,
             ..sandbar_runtime::Options::new(data_dir.join("code"))
@@ -62,8 +68,13 @@ impl Control {
             changing: tokio::sync::Mutex::default(),
             stopping: false.into(),
         });
-        inner.resume(declared).await?;
-        Ok(Self { inner })
+        let control = Self { inner };
+        if let Err(error) = control.inner.resume(declared).await {
+            // The next start must find the store free.
+            control.stop(Duration::ZERO).await;
+            return Err(error);
+        }
+        Ok(control)
     }
 }
 
@@ -246,8 +257,13 @@ fn token_of(declared: &Declared, data_dir: &Path) -> Result<String, StartError> 
     })
 }
 
-async fn open_store(data_dir: &Path, host: &HostTable, clock: Arc<dyn Clock>) -> Result<Store, StartError> {
-    let (path, modules) = (data_dir.join("store"), data_dir.join("modules"));
+async fn open_store(
+    medium: Arc<dyn Medium>,
+    data_dir: &Path,
+    host: &HostTable,
+    clock: Arc<dyn Clock>,
+) -> Result<Store, StartError> {
+    let modules = data_dir.join("modules");
     let options = sandbar_store::Options {
         cache_bytes: (host.store_cache_mib as usize) << 20,
         retention: sandbar_store::Retention {
@@ -256,10 +272,9 @@ async fn open_store(data_dir: &Path, host: &HostTable, clock: Arc<dyn Clock>) ->
         },
         ..sandbar_store::Options::default()
     };
-    let opened = tokio::task::spawn_blocking(move || {
-        Store::open(Arc::new(Disk::new(path)), modules, options, clock, Committer::Thread)
-    })
-    .await;
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(medium, modules, options, clock, Committer::Thread))
+            .await;
     let opened = opened.map_err(|error| StartError::Storage(error.to_string()))?;
     opened.map_err(|error| StartError::Storage(with_sources(&error)))
 }

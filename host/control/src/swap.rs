@@ -27,7 +27,8 @@ impl Inner {
         for blob in &asked.blobs {
             self.put_blob(blob.clone()).await?;
         }
-        let mut changes = documents::changes(old, &asked.wanted);
+        // Against what is really there: an earlier change may have failed without saying how far it came.
+        let mut changes = documents::changes(&documents::read(&self.store)?, &asked.wanted);
         let known = Known::of([old, &asked.wanted]);
         if known != Known::of([old]) {
             changes.push(known.change());

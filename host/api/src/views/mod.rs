@@ -15,6 +15,6 @@ pub use outbox::*;
 pub use page::Page;
 pub(crate) use payload::attributes_view;
 pub use payload::{AttributesView, Json, PayloadView, Values};
-pub use problem::{Code, Problem};
+pub use problem::{Code, Problem, ProblemType};
 pub use reading::{AcceptedView, NewReading, ReadingView};
 pub use table::*;

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 /// Problem details (RFC 9457), media type `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// Always `about:blank`: `code` says what kind of problem it is.
     #[serde(rename = "type")]
-    pub kind: Cow<'static, str>,
+    pub kind: ProblemType,
     /// The HTTP status in words.
     pub title: Cow<'static, str>,
     pub status: u16,
@@ -22,13 +21,21 @@ pub struct Problem {
     pub setting: Option<String>,
     /// The line of the configuration file, or of the JSON body, that is wrong; counts from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
+    pub line: Option<u32>,
     /// The column of the JSON body that is wrong; counts from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
+    pub column: Option<u32>,
     /// What uses the thing that was to be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
+}
+
+/// `code` says what kind of problem it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProblemType {
+    #[default]
+    #[serde(rename = "about:blank")]
+    AboutBlank,
 }
 
 macro_rules! codes {

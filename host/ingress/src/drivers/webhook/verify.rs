@@ -28,7 +28,11 @@ struct Signature {
 
 impl Guard {
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let token = config.token.as_ref().map(|token| token.resolve("token", |path| std::fs::read_to_string(path))).transpose()?;
+        let token = config
+            .token
+            .as_ref()
+            .map(|token| token.resolve("token", |path| std::fs::read_to_string(path)))
+            .transpose()?;
         let signature = config.signature.as_ref().map(Signature::new).transpose();
         Ok(Self {
             token: token.map(|token| of_token(token.as_bytes()).finalize().into_bytes().to_vec()),
