@@ -115,18 +115,24 @@ impl Simulated {
 }
 
 impl State {
-    /// Of the unsynced writes, any part reaches the disk.
+    /// Of the unsynced writes, any part reaches the disk; often all or nothing, which chance would not bring.
     fn keep_some(&mut self) {
+        let chances: &[f64] = match self.random.random_range(0..4) {
+            0 => &[0.0],
+            1 => &[1.0],
+            _ => &[0.0, 0.5, 1.0],
+        };
         for write in std::mem::take(&mut self.unsynced) {
             match write {
                 Write::SetLen(len) => {
-                    if self.random.random_bool(0.5) {
+                    let chance = chances.iter().sum::<f64>() / chances.len() as f64;
+                    if self.random.random_bool(chance) {
                         self.durable.resize(len, 0);
                     }
                 }
                 Write::Bytes { offset, data } => {
                     // Whole, not at all, or torn.
-                    let chance = [0.0, 0.5, 1.0][self.random.random_range(0..3)];
+                    let chance = chances[self.random.random_range(0..chances.len())];
                     for (index, sector) in data.chunks(SECTOR).enumerate() {
                         if self.random.random_bool(chance) {
                             put(&mut self.durable, offset + index * SECTOR, sector);

@@ -337,11 +337,30 @@ impl RouteDispatch {
                 }
                 settling.ended
             }
-            Err(StoreError::Stale) => Ended::Stale,
+            Err(StoreError::Stale) => {
+                self.say_that_they_are_gone(&settling);
+                Ended::Stale
+            }
             Err(_unavailable) => Ended::Unsettled { again_at: now.after(UNSETTLED_WAIT) },
         };
         let need = self.work.lock().lanes.ended(settling.lane, ended, now);
         self.need(Some(settling.lane), need);
+    }
+
+    /// What no longer waits was handled by a commit that was told to have failed, or discarded: nobody knows
+    /// its answer any more, and no other comes.
+    fn say_that_they_are_gone(&self, settling: &Settling) {
+        if settling.said.is_empty() {
+            return;
+        }
+        let name = self.route.load().name.clone();
+        let waiting = self.shared.store.waiting(&name, settling.lane, &|_| false, 1, 0);
+        let first = waiting.ok().and_then(|waiting| waiting.items.first().map(|first| first.reading.id));
+        for (reading, _) in &settling.said {
+            if first.is_none_or(|first| *reading < first) {
+                self.shared.awaited.say(*reading, Said::Last(Vec::new()));
+            }
+        }
     }
 
     /// Returns once no runner is left.
