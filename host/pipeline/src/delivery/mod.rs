@@ -48,7 +48,7 @@ impl Deliveries {
         self.retire(&Target::Sink(name.clone())).await;
     }
 
-    /// Starts the outlets of devices that something waits for since before the start.
+    /// Starts the outlets of devices that something waits for.
     pub(crate) fn resume(&self) -> Result<(), StoreError> {
         for target in self.means.store.targets()? {
             if let Target::Device(_) = target {
@@ -80,6 +80,9 @@ impl Deliveries {
         for outlet in outlets {
             outlet.look_again();
         }
+        // Something may be queued for a device that has no outlet. If the store fails again, it says again
+        // when it is well.
+        drop(self.resume());
     }
 
     pub(crate) fn held(&self) -> usize {
