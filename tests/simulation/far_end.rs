@@ -145,7 +145,7 @@ pub(crate) async fn device(world: World, intake: Arc<dyn Intake>, device: String
                 offer.fail(CommandError::Reject("scripted".to_owned()));
                 continue;
             }
-            if mood < 70 || mood >= 80 {
+            if !(70..80).contains(&mood) {
                 let (target, delivery) = (format!("device {device}"), offer.id);
                 world.memory.lock().taken.push(Taken { target, delivery, told: None, label });
             }

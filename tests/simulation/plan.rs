@@ -100,7 +100,7 @@ impl Plan {
             faults: Vec::new(),
             incidents: Vec::new(),
         };
-        plan.faults = (0..random.below(3)).map(|_| fault(random)).collect();
+        plan.faults = (0..random.below(5)).map(|_| fault(random)).collect();
         let mut incidents: Vec<_> = (0..1 + random.below(6)).map(|_| incident(random)).collect();
         incidents.sort_by_key(|(at, _)| *at);
         plan.incidents = incidents;
@@ -122,7 +122,8 @@ fn fault(random: &mut Random) -> Fault {
         2 | 3 => Operation::Sync(failure),
         _ => Operation::Read,
     };
-    Fault { from, to: from + Duration::from_millis(1 + random.below(3000)), of }
+    let longest = if random.chance(70) { 300 } else { 3000 };
+    Fault { from, to: from + Duration::from_millis(1 + random.below(longest)), of }
 }
 
 fn incident(random: &mut Random) -> (Duration, Incident) {

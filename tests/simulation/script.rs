@@ -44,8 +44,10 @@ impl Script {
         let traps = random.chance(50);
         match random.below(100) {
             0..65 => Fate::Handled,
-            65..75 => Fate::Slow(Duration::from_millis(1 + random.below(800))),
-            75..85 => {
+            65..74 => Fate::Slow(Duration::from_millis(1 + random.below(800))),
+            // Longer than most faults.
+            74..77 => Fate::Slow(Duration::from_millis(1 + random.below(5000))),
+            77..85 => {
                 let calls = 1 + random.below(u64::from(self.attempts_max - 1)) as u32;
                 Fate::FailsFirst { calls, traps }
             }

@@ -107,10 +107,9 @@ impl World {
         }))
     }
 
-    pub(crate) fn print(&self) {
-        for line in self.trace.lock().lines.iter().flatten() {
-            println!("{line}");
-        }
+    /// What happened, if it was kept.
+    pub(crate) fn lines(&self) -> String {
+        self.trace.lock().lines.iter().flatten().map(|line| format!("{line}\n")).collect()
     }
 
     /// Where two runs were first not the same.

@@ -1,0 +1,153 @@
+//! What the simulation found: readings, commands and senders that were forgotten when the storage failed in
+//! the wrong moment, or a route went.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sandbar_ingress::Accepted;
+use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Route, Sandbox};
+use sandbar_reading::{
+    Attributes, Clock, Command, ContentType, Inbound, Message, Output, Reading, Timestamp,
+};
+use sandbar_runtime::{Call, Fault, Handled, StateView};
+use sandbar_store::simulated::{Failure, Simulated};
+use sandbar_store::{Committer, Store};
+use tokio::time::{sleep, timeout};
+
+/// Whether a commit that is told to have failed is there afterwards depends on it.
+const SEEDS: u64 = 40;
+const MOMENT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Takes a moment for every reading, and puts this out.
+#[derive(Clone)]
+struct Slow(Output);
+
+impl Handler for Slow {
+    fn checkout(&self) -> BoxFuture<'_, Result<Box<dyn Sandbox>, Fault>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Sandbox>) })
+    }
+}
+
+impl Sandbox for Slow {
+    fn handle<'a>(&'a mut self, _: &'a Reading, _: Arc<dyn StateView>, _: Timestamp) -> BoxFuture<'a, Call> {
+        Box::pin(async {
+            sleep(MOMENT).await;
+            let handled = Handled { outputs: vec![self.0.clone()], ..Handled::default() };
+            Call { result: Ok(handled), logs: Vec::new(), elapsed: MOMENT }
+        })
+    }
+}
+
+/// Goes with the paused time.
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000).after(self.0.elapsed())
+    }
+}
+
+struct Rig {
+    disk: Simulated,
+    store: Store,
+    pipeline: Pipeline,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(seed: u64, routes: Vec<Route>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, clock) = (Simulated::new(seed), Arc::new(Paused(tokio::time::Instant::now())));
+        let options = sandbar_store::Options::default();
+        let medium = Arc::new(disk.clone());
+        let store =
+            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
+        let pipeline = Pipeline::start(store.clone(), clock, Options::default()).unwrap();
+        pipeline.set_routes(routes);
+        Self { disk, store, pipeline, _folder: folder }
+    }
+
+    async fn accept(&self) -> Accepted {
+        let inbound = Inbound::new("first".parse().unwrap(), ContentType::TEXT, "x".into());
+        self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap()
+    }
+
+    /// The disk fails while what came of the reading is being committed.
+    async fn fail_the_commit(&self) {
+        self.disk.fail_syncs(Some(Failure::Broken));
+        sleep(2 * MOMENT).await;
+        self.disk.fail_syncs(None);
+        sleep(LONG).await;
+        assert_eq!(self.store.stats().fault, None);
+    }
+}
+
+fn route(name: &str, puts_out: Output) -> Route {
+    Route {
+        name: name.parse().unwrap(),
+        filter: Filter { topics: vec![name.parse().unwrap()], ..Filter::default() },
+        key: Key::Device,
+        handler: Some(Arc::new(Slow(puts_out))),
+        sinks: Vec::new(),
+        reply: true,
+        attempts: Attempts::default(),
+        concurrency: 1,
+    }
+}
+
+fn message(topic: &str) -> Message {
+    Message {
+        topic: topic.parse().unwrap(),
+        device: None,
+        content_type: ContentType::TEXT,
+        attributes: Attributes::new(),
+        payload: "y".into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_a_route_that_is_removed_meanwhile_does_not_wait_for_ever() {
+    let routes = vec![
+        route("first", Output::Message(message("second"))),
+        route("second", Output::Message(message("nobody"))),
+    ];
+    let rig = Rig::new(1, routes);
+    rig.accept().await;
+    sleep(MOMENT / 2).await;
+    rig.pipeline.remove_route(&"second".parse().unwrap()).await.unwrap();
+    sleep(LONG).await;
+    assert_eq!(rig.store.routes_waiting().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_commit_was_told_to_have_failed_reaches_its_device() {
+    for seed in 0..SEEDS {
+        let command = Command {
+            device: "d".into(),
+            name: "set".into(),
+            content_type: ContentType::TEXT,
+            payload: "y".into(),
+        };
+        let rig = Rig::new(seed, vec![route("first", Output::Command(command))]);
+        rig.accept().await;
+        rig.fail_the_commit().await;
+        let mut device = rig.pipeline.intake().attach(&"peers".parse().unwrap(), "d");
+        let offer = timeout(LONG, device.next()).await;
+        assert!(matches!(offer, Ok(Some(_))), "seed {seed}: {offer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_answer_whose_commit_was_told_to_have_failed() {
+    for seed in 0..SEEDS {
+        let rig = Rig::new(seed, vec![route("first", Output::Reply(message("reply")))]);
+        let mut replies = rig.accept().await.replies.unwrap();
+        rig.fail_the_commit().await;
+        let end = timeout(LONG, async { while replies.next().await.is_some() {} }).await;
+        assert!(end.is_ok(), "seed {seed}");
+    }
+}
