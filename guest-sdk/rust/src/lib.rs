@@ -65,7 +65,7 @@ pub mod bindings {
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::export::{handle, configure};
+    pub use crate::export::{configure, handle};
 }
 
 /// What nearly every handler names.
