@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sandbar_reading::{ConfigError, Name};
 
 use crate::nearest::nearest;
-use crate::tables::RouteTable;
+use crate::tables::{RouteTable, Text};
 use crate::views::{Applied, Item};
 use crate::wanted::{Owned, Wanted};
 use crate::what::What;
@@ -113,10 +113,10 @@ pub(crate) fn dangling_in(route: &Name, table: &RouteTable, wanted: &Wanted) -> 
             error: ConfigError::at(setting, problem),
         });
     };
-    if let Some(module) = table.module.as_ref().map(|module| &module.0) {
-        if !wanted.modules.contains_key(module) {
-            miss("module".to_owned(), What::Module, module, names(&wanted.modules));
-        }
+    if let Some(Text(module)) = &table.module
+        && !wanted.modules.contains_key(module)
+    {
+        miss("module".to_owned(), What::Module, module, names(&wanted.modules));
     }
     for (index, sink) in table.sinks.0.iter().enumerate() {
         if !wanted.sinks.contains_key(sink) {
@@ -177,7 +177,7 @@ mod tests {
             module.active = module.add(version).version;
             (name.parse().unwrap(), module)
         };
-        Wanted::default().with_declared(&declared, modules.iter().map(module).collect())
+        Wanted::default().with_declared(&declared, &modules.iter().map(module).collect())
     }
 
     const OLD: &str = r#"
@@ -234,7 +234,7 @@ sinks = "out"
         let table = RouteTable::default();
         with_api.routes.insert("mine".parse().unwrap(), Owned { declared: false, it: table });
         let nothing = Declared::parse("", Path::new("")).unwrap();
-        let left = with_api.with_declared(&nothing, BTreeMap::new());
+        let left = with_api.with_declared(&nothing, &BTreeMap::new());
         assert_eq!(left.routes.keys().map(Name::as_str).collect::<Vec<_>>(), ["mine"]);
         assert!(left.sinks.is_empty() && left.ingresses.is_empty() && left.modules.is_empty());
     }

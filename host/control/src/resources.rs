@@ -56,7 +56,7 @@ impl Control {
     async fn asked_by(&self, declared: Arc<Declared>) -> Result<Asked, ControlError> {
         let before = self.running();
         let files = files::read_all(&self.inner, &declared, &before.wanted).await?;
-        let wanted = Wanted::clone(&before.wanted).with_declared(&declared, files.modules);
+        let wanted = Wanted::clone(&before.wanted).with_declared(&declared, &files.modules);
         Ok(Asked { wanted, by: By::File(declared), blobs: files.blobs, components: files.components })
     }
 

@@ -41,9 +41,12 @@ impl Running {
 
     /// The route as the pipeline has it.
     pub(crate) fn route(&self, name: &Name) -> Option<Route> {
-        let handler = self.handlers.get(name)?.clone();
+        let handler = match self.handlers.get(name)? {
+            Ok(handler) => Ok(handler.clone()),
+            Err(cause) => Err(cause.as_str()),
+        };
         let table = &self.wanted.routes.get(name)?.it;
-        Some(build::route(name, table, handler.as_ref().map(Clone::clone).map_err(String::as_str)))
+        Some(build::route(name, table, handler))
     }
 
     /// Drops the components that no active version is.

@@ -83,7 +83,7 @@ impl Inner {
         let stored = documents::read(&self.store).map_err(storage)?;
         let known = Known::read(&self.store).map_err(storage)?;
         let modules = self.declared_modules(&declared, &stored).await?;
-        let mut wanted = stored.clone().with_declared(&declared, modules);
+        let mut wanted = stored.clone().with_declared(&declared, &modules);
         keep_used_modules(&stored, &mut wanted);
         for dangling in dangling(&wanted) {
             if declared.routes.contains_key(&dangling.route) {
@@ -164,7 +164,7 @@ impl Inner {
             let sink = build::sink(it);
             match &sink {
                 Ok(sink) => {
-                    self.pipeline.set_sink(name.clone(), sink.clone(), build::offering(&it.offering)).await
+                    self.pipeline.set_sink(name.clone(), sink.clone(), build::offering(&it.offering)).await;
                 }
                 Err(error) if *declared => {
                     return Err(problem(running, error.clone().within(&What::Sink.table(name))));

@@ -125,10 +125,10 @@ impl Inner {
 
     /// Nothing depends on this: what is left over is found at the next start.
     pub(crate) async fn tidy_up(&self, old: &Wanted, new: &Wanted) {
-        if Known::of([old, new]) != Known::of([new]) {
-            if let Err(error) = self.store.put_documents(vec![Known::of([new]).change()]).await {
-                warn!(%error, "names of removed routes could not be forgotten");
-            }
+        if Known::of([old, new]) != Known::of([new])
+            && let Err(error) = self.store.put_documents(vec![Known::of([new]).change()]).await
+        {
+            warn!(%error, "names of removed routes could not be forgotten");
         }
         let gone: Vec<_> =
             old.digests().filter(|digest| !new.digests().any(|kept| kept == *digest)).collect();

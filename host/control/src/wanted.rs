@@ -66,11 +66,11 @@ impl Wanted {
     /// Replaces everything that the file declares by what `declared` says; `modules` are its modules.
     /// What was made through the API under a declared name is the file's from now on.
     #[must_use]
-    pub(crate) fn with_declared(mut self, declared: &Declared, modules: BTreeMap<Name, Module>) -> Self {
+    pub(crate) fn with_declared(mut self, declared: &Declared, modules: &BTreeMap<Name, Module>) -> Self {
         replace(&mut self.sinks, &declared.sinks);
         replace(&mut self.ingresses, &declared.ingresses);
         replace(&mut self.routes, &declared.routes);
-        replace(&mut self.modules, &modules);
+        replace(&mut self.modules, modules);
         self
     }
 
