@@ -70,7 +70,7 @@ pub(crate) async fn restart() -> Result<()> {
             times.push(began.elapsed().as_secs_f64() * 1000.0);
         }
         times.sort_by(f64::total_cmp);
-        let size = std::fs::metadata(folder.path().join("sandbar-data/sandbar.redb"))?.len();
+        let size = std::fs::metadata(folder.path().join("sandbar-data/store"))?.len();
         println!("| ≥ {count} | {:.0} | {:.0} |", size as f64 / 1e6, times[ROUNDS / 2]);
     }
     println!();
