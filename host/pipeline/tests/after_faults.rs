@@ -18,8 +18,9 @@ use sandbar_store::{Committer, Store};
 use tokio::time::{sleep, timeout};
 
 /// Whether a commit that is told to have failed is there afterwards depends on it.
-const SEEDS: u64 = 40;
-const MOMENT: Duration = Duration::from_millis(20);
+const SEEDS: u64 = 80;
+/// So short that a turn has time for two.
+const MOMENT: Duration = Duration::from_millis(4);
 const LONG: Duration = Duration::from_secs(60);
 
 /// Takes a moment for every reading, and puts this out.
@@ -79,7 +80,7 @@ impl Rig {
     /// The disk fails while what came of the reading is being committed.
     async fn fail_the_commit(&self) {
         self.disk.fail_syncs(Some(Failure::Broken));
-        sleep(2 * MOMENT).await;
+        sleep(4 * MOMENT).await;
         self.disk.fail_syncs(None);
         sleep(LONG).await;
         assert_eq!(self.store.stats().fault, None);
@@ -133,9 +134,16 @@ async fn a_command_whose_commit_was_told_to_have_failed_reaches_its_device() {
             payload: "y".into(),
         };
         let rig = Rig::new(seed, vec![route("first", Output::Command(command))]);
+        let attach = || rig.pipeline.intake().attach(&"peers".parse().unwrap(), "d");
+        // Half of them had a command before, and an outlet that has ended.
+        if seed % 2 == 0 {
+            rig.accept().await;
+            attach().next().await.unwrap().acknowledge();
+            sleep(LONG).await;
+        }
         rig.accept().await;
         rig.fail_the_commit().await;
-        let mut device = rig.pipeline.intake().attach(&"peers".parse().unwrap(), "d");
+        let mut device = attach();
         let offer = timeout(LONG, device.next()).await;
         assert!(matches!(offer, Ok(Some(_))), "seed {seed}: {offer:?}");
     }
@@ -145,9 +153,11 @@ async fn a_command_whose_commit_was_told_to_have_failed_reaches_its_device() {
 async fn nobody_waits_for_an_answer_whose_commit_was_told_to_have_failed() {
     for seed in 0..SEEDS {
         let rig = Rig::new(seed, vec![route("first", Output::Reply(message("reply")))]);
-        let mut replies = rig.accept().await.replies.unwrap();
+        let (first, second) = tokio::join!(rig.accept(), rig.accept());
         rig.fail_the_commit().await;
-        let end = timeout(LONG, async { while replies.next().await.is_some() {} }).await;
-        assert!(end.is_ok(), "seed {seed}");
+        for mut replies in [first.replies.unwrap(), second.replies.unwrap()] {
+            let end = timeout(LONG, async { while replies.next().await.is_some() {} }).await;
+            assert!(end.is_ok(), "seed {seed}");
+        }
     }
 }

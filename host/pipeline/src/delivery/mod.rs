@@ -78,7 +78,9 @@ impl Deliveries {
         // Always in one order: runs of one seed are to be alike.
         outlets.sort_unstable_by(|a, b| a.target().cmp(b.target()));
         for outlet in outlets {
-            outlet.look_again();
+            if !outlet.look_again() {
+                self.outlets.lock().remove(outlet.target());
+            }
         }
         // Something may be queued for a device that has no outlet. If the store fails again, it says again
         // when it is well.

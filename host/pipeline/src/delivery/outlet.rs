@@ -112,9 +112,11 @@ impl Outlet {
         taken
     }
 
-    pub(crate) fn look_again(&self) {
-        self.queue.lock().look_again();
+    /// False if the outlet has ended.
+    pub(crate) fn look_again(&self) -> bool {
+        let looks = self.queue.lock().look_again();
         self.wake.notify_one();
+        looks
     }
 
     pub(crate) fn try_now(&self) {

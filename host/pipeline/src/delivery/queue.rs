@@ -84,9 +84,10 @@ impl OutletQueue {
         self.more = true;
     }
 
-    /// The store may have what nobody told of.
-    pub(crate) fn look_again(&mut self) {
+    /// The store may have what nobody told of. False if the queue is closed: a new queue will find it.
+    pub(crate) fn look_again(&mut self) -> bool {
         self.stale = true;
+        !self.closed
     }
 
     pub(crate) fn held(&self) -> usize {

@@ -5,7 +5,7 @@ mod lanes;
 mod stats;
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,7 @@ impl Dispatch {
             shared: self.shared.clone(),
             work: Mutex::new(RouteWork { lanes: Lanes::new(self.shared.options.window), runners: 0 }),
             stats: RouteStats::default(),
+            doubted: Mutex::default(),
             stop: self.shared.stop.child_token(),
         });
         dispatch.need(None, Need::Runner);
@@ -150,6 +151,8 @@ struct RouteDispatch {
     shared: Arc<Shared>,
     work: Mutex<RouteWork>,
     stats: RouteStats,
+    /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled.
+    doubted: Mutex<HashMap<LaneId, BTreeSet<ReadingId>>>,
     stop: CancellationToken,
 }
 
@@ -330,36 +333,49 @@ impl RouteDispatch {
 
     fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {
         let now = self.shared.clock.now();
+        let Settling { lane, ended, said } = settling;
         let ended = match result {
             Ok(()) => {
-                for (reading, said) in settling.said {
-                    self.shared.awaited.say(reading, said);
-                }
-                settling.ended
+                self.tell(lane, said);
+                ended
             }
             Err(StoreError::Stale) => {
-                self.say_that_they_are_gone(&settling);
+                self.doubt(lane, &said);
+                self.tell(lane, Vec::new());
                 Ended::Stale
             }
-            Err(_unavailable) => Ended::Unsettled { again_at: now.after(UNSETTLED_WAIT) },
+            Err(_unavailable) => {
+                self.doubt(lane, &said);
+                Ended::Unsettled { again_at: now.after(UNSETTLED_WAIT) }
+            }
         };
-        let need = self.work.lock().lanes.ended(settling.lane, ended, now);
-        self.need(Some(settling.lane), need);
+        let need = self.work.lock().lanes.ended(lane, ended, now);
+        self.need(Some(lane), need);
     }
 
-    /// What no longer waits was handled by a commit that was told to have failed, or discarded: nobody knows
-    /// its answer any more, and no other comes.
-    fn say_that_they_are_gone(&self, settling: &Settling) {
-        if settling.said.is_empty() {
+    /// A commit that was told to have failed may have handled them all the same.
+    fn doubt(&self, lane: LaneId, said: &[(ReadingId, Said)]) {
+        if !said.is_empty() {
+            self.doubted.lock().entry(lane).or_default().extend(said.iter().map(|(reading, _)| *reading));
+        }
+    }
+
+    /// Says what is to be said of a lane's readings. Doubted ones that no longer wait were handled: nobody
+    /// knows the answer any more, and no other comes.
+    fn tell(&self, lane: LaneId, said: Vec<(ReadingId, Said)>) {
+        let mut doubted = self.doubted.lock().remove(&lane).unwrap_or_default();
+        for (reading, said) in said {
+            doubted.remove(&reading);
+            self.shared.awaited.say(reading, said);
+        }
+        if doubted.is_empty() {
             return;
         }
         let name = self.route.load().name.clone();
-        let waiting = self.shared.store.waiting(&name, settling.lane, &|_| false, 1, 0);
+        let waiting = self.shared.store.waiting(&name, lane, &|_| false, 1, 0);
         let first = waiting.ok().and_then(|waiting| waiting.items.first().map(|first| first.reading.id));
-        for (reading, _) in &settling.said {
-            if first.is_none_or(|first| *reading < first) {
-                self.shared.awaited.say(*reading, Said::Last(Vec::new()));
-            }
+        for reading in doubted.into_iter().filter(|reading| first.is_none_or(|first| *reading < first)) {
+            self.shared.awaited.say(reading, Said::Last(Vec::new()));
         }
     }
 
