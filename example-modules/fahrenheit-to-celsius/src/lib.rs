@@ -56,11 +56,9 @@ fn two_decimals(value: f64) -> f64 {
 sandbar_guest::handler!(FahrenheitToCelsius);
 
 #[cfg(test)]
-#[path = "../../recorded.rs"]
-mod recorded;
-
-#[cfg(test)]
 mod tests {
+    use sandbar_guest::testing::{reading, recorded};
+
     use super::*;
 
     fn handler() -> FahrenheitToCelsius {
@@ -75,13 +73,13 @@ mod tests {
 
     #[test]
     fn handles_the_recorded_readings() {
-        recorded::check(env!("CARGO_MANIFEST_DIR"), |reading| handler().handle(reading));
+        recorded::<FahrenheitToCelsius>(env!("CARGO_MANIFEST_DIR"), &[]);
     }
 
     #[test]
     fn writes_another_field_in_place_of_the_one_read() {
         let handler = FahrenheitToCelsius { to: "celsius".to_owned(), ..handler() };
-        let outputs = handler.handle(recorded::reading(r#"{"temperature":50,"n":1}"#)).unwrap();
+        let outputs = handler.handle(reading("a/topic", r#"{"temperature":50,"n":1}"#)).unwrap();
         let [Output::Message(message), Output::Reply(_)] = &outputs[..] else { panic!("{outputs:?}") };
         assert_eq!(message.payload, br#"{"n":1,"celsius":10.0,"unit":"C"}"#);
     }

@@ -66,12 +66,8 @@ impl ThresholdAlarm {
 sandbar_guest::handler!(ThresholdAlarm);
 
 #[cfg(test)]
-#[path = "../../recorded.rs"]
-mod recorded;
-
-#[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use sandbar_guest::testing::{Harness, reading, recorded};
 
     use super::*;
 
@@ -81,14 +77,8 @@ mod tests {
 
     #[test]
     fn handles_the_recorded_readings() {
-        let alarm = alarm(30.0, 25.0).unwrap();
-        let mut on = HashMap::new();
-        recorded::check(env!("CARGO_MANIFEST_DIR"), |reading| {
-            let key = reading.subject().to_owned();
-            let (is_on, message) = alarm.watch(&reading, on.get(&key) == Some(&true))?;
-            on.insert(key, is_on);
-            Ok(message.map(Output::from).into_iter().collect())
-        });
+        let settings = [("high", "30"), ("low", "25"), ("name", "Temperature")];
+        recorded::<ThresholdAlarm>(env!("CARGO_MANIFEST_DIR"), &settings);
     }
 
     #[test]
@@ -97,13 +87,15 @@ mod tests {
             let refused = alarm(high, low).err().unwrap();
             assert_eq!(refused, format!("setting `high` ({high}) must be above setting `low` ({low})"));
         }
+        let refused = Harness::<ThresholdAlarm>::new(&[("low", "1")]).err().unwrap();
+        assert_eq!(refused, "setting `high` is missing");
     }
 
     #[test]
     fn does_not_flutter_between_the_limits() {
         let alarm = alarm(30.0, 25.0).unwrap();
         for (value, was_on) in [("25", true), ("30", true), ("30", false), ("24", false)] {
-            let reading = recorded::reading(&format!(r#"{{"temperature":{value}}}"#));
+            let reading = reading("a", format!(r#"{{"temperature":{value}}}"#));
             let (is_on, message) = alarm.watch(&reading, was_on).unwrap();
             assert_eq!(is_on, was_on, "{value}");
             assert!(message.is_none(), "{value}");

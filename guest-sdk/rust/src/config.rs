@@ -6,27 +6,18 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::bindings::wasi::config::store;
+use crate::host;
 
 /// A setting as text, if it is set.
-///
-/// # Panics
-/// If the host cannot read its own settings. Sandbar's keeps them in memory.
 ///
 /// ```no_run
 /// let unit = sandbar_guest::config::get("unit").unwrap_or_else(|| "C".to_owned());
 /// ```
 pub fn get(key: &str) -> Option<String> {
-    match store::get(key) {
-        Ok(value) => value,
-        Err(error) => panic!("setting `{key}` cannot be read: {error:?}"),
-    }
+    host::setting(key)
 }
 
 /// All settings, in the host's order.
-///
-/// # Panics
-/// As [`get`].
 ///
 /// ```no_run
 /// for (key, value) in sandbar_guest::config::all() {
@@ -34,10 +25,7 @@ pub fn get(key: &str) -> Option<String> {
 /// }
 /// ```
 pub fn all() -> Vec<(String, String)> {
-    match store::get_all() {
-        Ok(settings) => settings,
-        Err(error) => panic!("the settings cannot be read: {error:?}"),
-    }
+    host::settings()
 }
 
 /// A setting as a `T`, if it is set.

@@ -31,21 +31,34 @@
 //!
 //! The payload that is not what `Sample` says is refused by that `?`: the reading becomes a dead letter whose
 //! cause names the field. What must last from one reading to the next goes into [`state`]; what the author of
-//! the route decides is read from [`config`]; [`log`] writes into the host's log.
+//! the route decides is read from [`config`]; [`log`] writes into the host's log. [`window`], [`Latest`], [`Changed`],
+//! [`Deadband`] and [`Rate`] are made of state; [`units`] converts.
+//!
+//! `cargo test` runs a handler natively: see [`testing`].
 
 // The macro's code names this crate, also where it is expanded in the crate itself.
 extern crate self as sandbar_guest;
 
+mod cbor;
+mod change;
 pub mod config;
 mod export;
 mod failure;
+mod host;
+mod latest;
 pub mod log;
 mod object;
 mod output;
 mod reading;
 pub mod state;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+pub mod units;
+pub mod window;
 
 pub use bindings::sandbar::handler::types::{Command, Failure, Message, Output, Reading};
+pub use change::{Changed, Deadband, Rate};
+pub use latest::Latest;
 pub use object::Object;
 pub use {serde, serde_json};
 
@@ -57,6 +70,7 @@ pub mod bindings {
         path: "../../wit",
         world: "handler",
         generate_all,
+        additional_derives: [PartialEq],
         pub_export_macro: true,
         export_macro_name: "export_handler",
         default_bindings_module: "sandbar_guest::bindings",
@@ -71,6 +85,7 @@ pub mod __private {
 /// What nearly every handler names.
 pub mod prelude {
     pub use crate::state::StateCell;
+    pub use crate::{Changed, Deadband, Latest, Rate};
     pub use crate::{Command, Failure, Handler, Message, Object, Output, Reading, config, log, state};
 }
 

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use crate::bindings::wasi::logging::logging::log;
+use crate::host::log;
 
 pub use crate::bindings::wasi::logging::logging::Level;
 pub use crate::{__critical as critical, __debug as debug, __error as error, __info as info};

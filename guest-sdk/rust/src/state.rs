@@ -12,10 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Failure;
-use crate::bindings::sandbar::handler::state as host;
+use crate::{Failure, host};
 
-pub use host::StateError;
+pub use crate::bindings::sandbar::handler::state::StateError;
 
 /// The value, unless it was never set, was deleted, or its time is over.
 ///
@@ -23,7 +22,7 @@ pub use host::StateError;
 /// let seen = sandbar_guest::state::get("seen").is_some();
 /// ```
 pub fn get(name: &str) -> Option<Vec<u8>> {
-    host::get(name)
+    host::state_get(name)
 }
 
 /// Sets a value, for as long as the route exists.
@@ -34,7 +33,7 @@ pub fn get(name: &str) -> Option<Vec<u8>> {
 /// # Ok(()) }
 /// ```
 pub fn set(name: &str, value: &[u8]) -> Result<(), StateError> {
-    host::set(name, value, None)
+    host::state_set(name, value, None)
 }
 
 /// Sets a value for `ttl`, counted in whole milliseconds.
@@ -46,7 +45,7 @@ pub fn set(name: &str, value: &[u8]) -> Result<(), StateError> {
 /// # Ok(()) }
 /// ```
 pub fn set_for(name: &str, value: &[u8], ttl: Duration) -> Result<(), StateError> {
-    host::set(name, value, Some(milliseconds(ttl)))
+    host::state_set(name, value, Some(milliseconds(ttl)))
 }
 
 /// Deletes a value, if there is one.
@@ -55,7 +54,7 @@ pub fn set_for(name: &str, value: &[u8], ttl: Duration) -> Result<(), StateError
 /// sandbar_guest::state::delete("muted");
 /// ```
 pub fn delete(name: &str) {
-    host::delete(name);
+    host::state_delete(name);
 }
 
 /// The names that begin with `prefix`, sorted; all of them for an empty prefix.
@@ -64,7 +63,7 @@ pub fn delete(name: &str) {
 /// let neighbours = sandbar_guest::state::names("neighbour/").len();
 /// ```
 pub fn names(prefix: &str) -> Vec<String> {
-    host::names(prefix)
+    host::state_names(prefix)
 }
 
 /// A value of type `T` kept under one name, as JSON.
@@ -107,19 +106,24 @@ impl<T: Serialize + DeserializeOwned> StateCell<T> {
     /// The value, unless it was never set, was deleted, or its time is over. A value of another shape, as an
     /// older version of the handler may have written it, is rejected.
     pub fn get(&self) -> Result<Option<T>, Failure> {
-        let Some(bytes) = host::get(&self.name) else { return Ok(None) };
+        let Some(bytes) = host::state_get(&self.name) else { return Ok(None) };
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| Failure::reject(format!("state `{}` has another shape: {error}", self.name)))
     }
 
-    pub fn set(&self, value: &T) -> Result<(), Failure> {
+    /// As [`Self::set`] for what is read as another type than it is written as.
+    pub(crate) fn put(&self, value: &impl Serialize) -> Result<(), Failure> {
         let value = serde_json::to_vec(value)?;
-        Ok(host::set(&self.name, &value, self.ttl.map(milliseconds))?)
+        Ok(host::state_set(&self.name, &value, self.ttl.map(milliseconds))?)
+    }
+
+    pub fn set(&self, value: &T) -> Result<(), Failure> {
+        self.put(value)
     }
 
     pub fn delete(&self) {
-        host::delete(&self.name);
+        host::state_delete(&self.name);
     }
 }
 
