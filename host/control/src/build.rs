@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_ingress::AnyDriver;
-use sandbar_pipeline::{Attempts, Filter, Offering, Route};
+use sandbar_pipeline::{Attempts, Filter, Offering, Replying, Route};
 use sandbar_reading::{ConfigError, Name};
 use sandbar_runtime::{Component, Handler, InitError, Limits, Permissions, Runtime, Settings};
 use sandbar_sinks::AnySink;
 use serde_json::Value;
 
 use crate::broken::{self, BrokenHandler};
-use crate::tables::{AttemptsTable, IngressTable, LimitsTable, OfferingTable, RouteTable, SinkTable};
+use crate::tables::{AttemptsTable, IngressTable, LimitsTable, OfferingTable, Reply, RouteTable, SinkTable};
 
 pub(crate) fn sink(table: &SinkTable) -> Result<Arc<dyn AnySink>, ConfigError> {
     table.offering.check()?;
@@ -78,7 +78,11 @@ pub(crate) fn route(name: &Name, table: &RouteTable, handler: Result<Option<Hand
         key: table.key.clone(),
         handler,
         sinks: table.sinks.0.clone(),
-        reply: table.reply,
+        reply: match &table.reply {
+            Reply::Handler(false) => Replying::Nobody,
+            Reply::Handler(true) => Replying::Handler,
+            Reply::Sink(sink) => Replying::Sink(sink.0.clone()),
+        },
         attempts,
         concurrency: table.concurrency.into(),
     }

@@ -143,11 +143,11 @@ pub(crate) mod nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::RouteTable;
+    use crate::tables::{Reply, RouteTable};
 
     fn wanted(routes: &[(&str, bool, bool)]) -> Wanted {
         let route = |(name, declared, reply): &(&str, bool, bool)| {
-            let it = RouteTable { reply: *reply, ..RouteTable::default() };
+            let it = RouteTable { reply: Reply::Handler(*reply), ..RouteTable::default() };
             (name.parse().unwrap(), Owned { declared: *declared, it })
         };
         Wanted { routes: routes.iter().map(route).collect(), ..Wanted::default() }

@@ -3,15 +3,19 @@
 //! A driver sees a [`Session`] and nothing else of the host. Adding one is a module under `drivers/` and a
 //! line in `registry.rs`; the shared contract test (`contract/`) says what it must hold to.
 
+mod connections;
 #[cfg(any(test, feature = "contract-test"))]
 pub mod contract;
 mod driver;
 mod drivers;
+mod offers;
 mod registry;
 mod session;
 mod supervisor;
 
+pub use connections::{Connection, ConnectionStatus, Connections, PeerInfo, TrafficStatus};
 pub use driver::{Driver, LinkError};
+pub use offers::{Attachment, CommandError, CommandOffer, Offers, PublicationOffer, Publications};
 pub use registry::{AnyDriver, DriverKind, build, kinds};
-pub use session::{Accepted, Answer, Attachment, CommandError, CommandOffer, Intake, Link, Replies, Session};
+pub use session::{Accepted, Answer, Intake, Link, Replies, Session};
 pub use supervisor::{LastError, State, Status, Supervised, Supervisor, SupervisorOptions};

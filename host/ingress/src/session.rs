@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use sandbar_reading::{Command, DeliveryId, Inbound, Message, Name, Receipt, Refused, StateWrite, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use sandbar_reading::{Inbound, Message, Name, Receipt, Refused, StateWrite, Timestamp};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::connections::{Connection, Connections, PeerInfo};
+use crate::offers::{Attachment, Publications};
 
 /// What takes readings over for an ingress: the pipeline, or a test's stand-in.
 pub trait Intake: Send + Sync + 'static {
@@ -31,6 +34,13 @@ pub trait Intake: Send + Sync + 'static {
 
     /// From now on commands for `device` go to the returned attachment; the last one attached gets them.
     fn attach(&self, ingress: &Name, device: &str) -> Attachment;
+
+    /// From now on what sinks send out through `ingress` goes to the returned stream; the last one asked for
+    /// gets it.
+    fn publications(&self, ingress: &Name) -> Publications;
+
+    /// Where connections are listed.
+    fn connections(&self) -> &Connections;
 
     fn now(&self) -> Timestamp;
 
@@ -145,6 +155,16 @@ impl Session {
         self.intake.attach(&self.ingress, device)
     }
 
+    /// What sinks send out through this ingress: `local-mqtt`, `websocket`. The last session to ask gets it.
+    pub fn publications(&self) -> Publications {
+        self.intake.publications(&self.ingress)
+    }
+
+    /// Lists a connection until the returned value is dropped.
+    pub fn connected(&self, peer: PeerInfo) -> Connection {
+        self.intake.connections().add(&self.ingress, peer, self.intake.now())
+    }
+
     /// Resolves when the session is to end: stop accepting, finish what is in flight, return.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;
@@ -202,76 +222,5 @@ impl Replies {
 
     pub async fn next(&mut self) -> Option<Answer> {
         self.0.recv().await
-    }
-}
-
-/// A device's place in a session; commands for the device arrive here one after the other.
-#[derive(Debug)]
-pub struct Attachment {
-    commands: mpsc::Receiver<CommandOffer>,
-    _detach: DetachOnDrop,
-}
-
-/// A command to carry out, and where to say how it went. Dropped without an answer, it is offered again.
-#[derive(Debug)]
-pub struct CommandOffer {
-    /// The same at every attempt.
-    pub id: DeliveryId,
-    pub command: Command,
-    done: oneshot::Sender<Result<(), CommandError>>,
-}
-
-/// Each variant is what the host does next.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
-    /// Offer it again later.
-    #[error("{0}")]
-    Retry(String),
-    /// The device will never take it: dead letter.
-    #[error("{0}")]
-    Reject(String),
-}
-
-struct DetachOnDrop(Option<Box<dyn FnOnce() + Send>>);
-
-impl std::fmt::Debug for DetachOnDrop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DetachOnDrop")
-    }
-}
-
-impl Drop for DetachOnDrop {
-    fn drop(&mut self) {
-        if let Some(detach) = self.0.take() {
-            detach();
-        }
-    }
-}
-
-impl Attachment {
-    /// `detach` is called when the attachment is dropped.
-    pub fn new(commands: mpsc::Receiver<CommandOffer>, detach: impl FnOnce() + Send + 'static) -> Self {
-        Self { commands, _detach: DetachOnDrop(Some(Box::new(detach))) }
-    }
-
-    /// `None` once another session has attached the device.
-    pub async fn next(&mut self) -> Option<CommandOffer> {
-        self.commands.recv().await
-    }
-}
-
-impl CommandOffer {
-    pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
-        let (done, result) = oneshot::channel();
-        (Self { id, command, done }, result)
-    }
-
-    /// The device took it.
-    pub fn acknowledge(self) {
-        let _ = self.done.send(Ok(()));
-    }
-
-    pub fn fail(self, error: CommandError) {
-        let _ = self.done.send(Err(error));
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use sandbar_ingress::{Accepted, Attachment, Intake, Replies};
+use sandbar_ingress::{Accepted, Attachment, Connections, Intake, Publications, Replies};
 use sandbar_reading::{Clock, Inbound, Lineage, Name, Refused, Scope, StateWrite, Timestamp};
 use sandbar_store::{Accept, Lane, Store};
 
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
+use crate::own_host::Outward;
 use crate::replies::Awaited;
+use crate::route::Replying;
 use crate::router::Router;
 
 /// The pipeline's front door.
@@ -20,6 +22,8 @@ pub(crate) struct Door {
     pub(crate) router: Arc<ArcSwap<Router>>,
     pub(crate) awaited: Arc<Awaited>,
     pub(crate) devices: Devices,
+    pub(crate) outward: Outward,
+    pub(crate) connections: Connections,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reading_max: usize,
@@ -40,17 +44,19 @@ impl Door {
     ) -> Result<Accepted, Refused> {
         let router = self.router.load_full();
         let lanes = lanes_of(&router, &ingress, &inbound);
-        let replying = |lane: &&Lane| router.route(lane.route.as_str()).is_some_and(|route| route.reply);
-        let routes = lanes.iter().filter(replying).count();
+        let of_lane = |lane: &Lane| router.route(lane.route.as_str()).map(|route| &route.reply);
+        let routes = lanes.iter().filter(|lane| of_lane(lane).is_some_and(Replying::is_somebody)).count();
         let accept = Accept { ingress, inbound, lineage: Lineage::default(), lanes, keep };
         if routes == 0 {
             let receipt = self.store.accept(accept)?.committed.await?;
             return Ok(Accepted { receipt, replies: None });
         }
+        let by_sink = |lane: &&Lane| matches!(of_lane(lane), Some(Replying::Sink(_)));
+        let by_sink = accept.lanes.iter().filter(by_sink).map(|lane| lane.route.clone()).collect();
         let (answers, replies) = Replies::channel();
         let journaling = self.store.accept(accept)?;
         // Before the commit: its handler may be faster than this task.
-        self.awaited.expect(journaling.id, answers, routes);
+        self.awaited.expect(journaling.id, answers, routes, by_sink);
         match journaling.committed.await {
             Ok(receipt) => Ok(Accepted { receipt, replies: Some(replies) }),
             Err(refused) => {
@@ -87,6 +93,14 @@ impl Intake for Door {
         let attachment = self.devices.attach(ingress, device);
         self.deliveries.reachable(device);
         attachment
+    }
+
+    fn publications(&self, ingress: &Name) -> Publications {
+        self.outward.publications(ingress)
+    }
+
+    fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     fn now(&self) -> Timestamp {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sandbar_ingress::Intake;
+use sandbar_ingress::{Connections, Intake};
 use sandbar_reading::{Clock, Name, Target};
-use sandbar_sinks::AnySink;
+use sandbar_sinks::{AnySink, OwnHost};
 use sandbar_store::{News, Observer, Store, StoreError};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::devices::Devices;
 use crate::dispatch::{Counts, Dispatch, Window};
 use crate::intake::Door;
 use crate::jitter::Jitter;
+use crate::own_host::{Outward, Own};
 use crate::replies::Awaited;
 use crate::route::Route;
 use crate::router::Router;
@@ -55,6 +56,8 @@ pub struct Pipeline {
     dispatch: Arc<Dispatch>,
     deliveries: Arc<Deliveries>,
     devices: Devices,
+    connections: Connections,
+    own: Arc<dyn OwnHost>,
     tail: Arc<Tail>,
     door: Arc<Door>,
     /// Route changes are made one after the other.
@@ -107,6 +110,8 @@ impl Pipeline {
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let awaited = Arc::new(Awaited::default());
         let devices = Devices::default();
+        let outward = Outward::default();
+        let connections = Connections::default();
         let tail = Arc::new(Tail::default());
         let stop = CancellationToken::new();
         let jitter = Jitter::new(options.seed);
@@ -116,6 +121,7 @@ impl Pipeline {
                 clock: clock.clone(),
                 jitter: jitter.clone(),
                 held: options.deliveries_held,
+                awaited: awaited.clone(),
             },
             devices.clone(),
             stop.child_token(),
@@ -138,13 +144,17 @@ impl Pipeline {
         let door = Arc::new(Door {
             store: store.clone(),
             router: router.clone(),
-            awaited,
+            awaited: awaited.clone(),
             devices: devices.clone(),
+            outward: outward.clone(),
+            connections: connections.clone(),
             deliveries: deliveries.clone(),
             clock,
             reading_max: options.reading_max,
         });
-        Ok(Self { store, router, dispatch, deliveries, devices, tail, door, changing: Mutex::default() })
+        let own = Arc::new(Own { outward, devices: devices.clone(), awaited });
+        let changing = Mutex::default();
+        Ok(Self { store, router, dispatch, deliveries, devices, connections, own, tail, door, changing })
     }
 
     /// Where drivers hand readings over.
@@ -187,6 +197,7 @@ impl Pipeline {
     }
 
     pub async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
+        sink.connect(&self.own);
         self.deliveries.set_sink(name, sink, offering).await;
     }
 
@@ -208,6 +219,11 @@ impl Pipeline {
 
     pub fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// What drivers have open.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Since the start of the host.

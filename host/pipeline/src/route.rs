@@ -18,11 +18,28 @@ pub struct Route {
     /// Without one, readings go to the sinks as they are.
     pub handler: Option<Arc<dyn Handler>>,
     pub sinks: Vec<Name>,
-    /// Whether the handler's replies go to the reading's sender.
-    pub reply: bool,
+    /// Who answers the reading's sender.
+    pub reply: Replying,
     pub attempts: Attempts,
     /// How many readings may be handled at once, each of another key.
     pub concurrency: usize,
+}
+
+/// Who answers the sender of a reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Replying {
+    #[default]
+    Nobody,
+    /// The handler, with its replies.
+    Handler,
+    /// The far end of a sink, with what it says to the message that the reading became.
+    Sink(Name),
+}
+
+impl Replying {
+    pub(crate) fn is_somebody(&self) -> bool {
+        *self != Self::Nobody
+    }
 }
 
 impl std::fmt::Debug for Route {

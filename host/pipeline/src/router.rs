@@ -115,7 +115,7 @@ mod tests {
             key: crate::Key::Device,
             handler: None,
             sinks: Vec::new(),
-            reply: false,
+            reply: crate::Replying::Nobody,
             attempts: Attempts::default(),
             concurrency: 1,
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sandbar_ingress::Accepted;
-use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Route, Sandbox};
+use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Replying, Route, Sandbox};
 use sandbar_reading::{
     Attributes, Clock, Command, ContentType, Inbound, Message, Output, Reading, Timestamp,
 };
@@ -94,7 +94,7 @@ fn route(name: &str, puts_out: Output) -> Route {
         key: Key::Device,
         handler: Some(Arc::new(Slow(puts_out))),
         sinks: Vec::new(),
-        reply: true,
+        reply: Replying::Handler,
         attempts: Attempts::default(),
         concurrency: 1,
     }

@@ -12,4 +12,4 @@ mod sink;
 mod tls;
 
 pub use registry::{AnySink, Kind, build, kinds};
-pub use sink::{Cause, DeliveryError, Sink};
+pub use sink::{Cause, DeliveryError, OwnHost, Sink, Unsent};

@@ -1,11 +1,13 @@
 //! Every kind of sink, in one line, and how a configuration becomes one.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use sandbar_reading::{ConfigError, Delivery, settings};
 use serde_json::Value;
 
 use crate::kinds::{file, http, log};
-use crate::{DeliveryError, Sink};
+use crate::{DeliveryError, OwnHost, Sink};
 
 macro_rules! sinks {
     ($($sink:ty),* $(,)?) => {
@@ -20,6 +22,9 @@ pub trait AnySink: Send + Sync + 'static {
     /// What a configuration calls its kind.
     fn kind(&self) -> &'static str;
 
+    /// [`Sink::connect`].
+    fn connect(&self, _own: &Arc<dyn OwnHost>) {}
+
     /// [`Sink::deliver`].
     fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>>;
 }
@@ -27,6 +32,10 @@ pub trait AnySink: Send + Sync + 'static {
 impl<S: Sink> AnySink for S {
     fn kind(&self) -> &'static str {
         S::NAME
+    }
+
+    fn connect(&self, own: &Arc<dyn OwnHost>) {
+        Sink::connect(self, own);
     }
 
     fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {

@@ -2,9 +2,11 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{ConfigError, Delivery};
+use futures::future::BoxFuture;
+use sandbar_reading::{Command, ConfigError, Delivery, DeliveryId, Message, Name};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -20,9 +22,48 @@ pub trait Sink: Sized + Send + Sync + 'static {
     /// Checks all that needs no network. Reads no file but the secrets and certificates that the settings name.
     fn new(config: Self::Config) -> Result<Self, ConfigError>;
 
+    /// Gets the way to this host's own ingresses and devices, before the first delivery; perhaps again later.
+    fn connect(&self, _own: &Arc<dyn OwnHost>) {}
+
     /// Delivers in order, and returns once the far end has them. The same ids may be offered again.
     /// Never retries; the outbox offers again, with backoff.
     fn deliver(&self, batch: &[Delivery]) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+}
+
+/// What a sink may do with the host that it belongs to.
+pub trait OwnHost: Send + Sync + 'static {
+    /// Sends a message out through an ingress: to an MQTT broker's subscribers, to WebSocket connections.
+    fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>>;
+
+    /// Has a device carry out a command. `id` is the delivery's.
+    fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>>;
+
+    /// The far end's answer, for the sender of the reading that the delivery came from. It arrives if its route
+    /// says `reply = "NAME"` with this sink's name.
+    fn reply(&self, delivery: &Delivery, message: Message);
+}
+
+/// Why the host's own side did not take something; each variant is what the sink returns.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// No running ingress of that name takes messages, or none reaches the device: try again later.
+    #[error("not reachable now")]
+    Unreachable,
+    #[error("{0}")]
+    Retry(String),
+    #[error("{0}")]
+    Reject(String),
+}
+
+impl Unsent {
+    /// For the delivery at `at` of a batch.
+    pub fn at(self, at: usize) -> DeliveryError {
+        let cause = Cause::new(self.to_string());
+        match self {
+            Self::Unreachable | Self::Retry(_) => DeliveryError::Retry { delivered: at, after: None, cause },
+            Self::Reject(_) => DeliveryError::Reject { rejected: at, cause },
+        }
+    }
 }
 
 /// Each variant is what the outbox does next.

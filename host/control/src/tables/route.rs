@@ -41,8 +41,9 @@ pub struct RouteTable {
     /// The sinks that take the messages.
     #[serde(skip_serializing_if = "List::is_empty")]
     pub sinks: List<Name>,
-    /// Whether the handler's replies go to the sender of the reading.
-    pub reply: bool,
+    /// Whether the handler's replies go to the sender of the reading. Or the name of one of the sinks: then it is
+    /// its far end that answers the sender, if it is of a kind that gets answers.
+    pub reply: Reply,
     /// How many readings may be handled at once, each of another key.
     pub concurrency: u16,
     /// How often a failing reading is tried.
@@ -64,12 +65,27 @@ impl Default for RouteTable {
             module: None,
             config: BTreeMap::new(),
             sinks: List::default(),
-            reply: false,
+            reply: Reply::default(),
             concurrency: 4,
             attempts: AttemptsTable::default(),
             limits: LimitsTable::default(),
             permissions: PermissionsTable::default(),
         }
+    }
+}
+
+/// Who answers a sender: `false`, `true` for the handler, or the name of a sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "neither true or false, nor the name of a sink")]
+pub enum Reply {
+    Handler(bool),
+    #[schemars(with = "String")]
+    Sink(Text<Name>),
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::Handler(false)
     }
 }
 
@@ -152,6 +168,11 @@ impl RouteTable {
         between("limits.output_bytes", self.limits.output_bytes, GIB)?;
         between("limits.state_bytes", self.limits.state_bytes, GIB)?;
         between("limits.value_bytes", self.limits.value_bytes, GIB)?;
+        if let Reply::Sink(sink) = &self.reply
+            && !self.sinks.0.contains(&sink.0)
+        {
+            return Err(ConfigError::at("reply", format!("`{}` is none of the route's sinks", sink.0)));
+        }
         match (&self.module, self.config.is_empty()) {
             (None, false) => Err(ConfigError::at("config", "is for a module, and this route has none")),
             _ => Ok(()),

@@ -8,12 +8,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sandbar_reading::{
-    Clock, Command, DeliveryId, IdGenerator, Inbound, Name, ReadingId, Receipt, Refused, StateWrite,
+    Clock, Command, DeliveryId, IdGenerator, Inbound, Message, Name, ReadingId, Receipt, Refused, StateWrite,
     SystemClock, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{Accepted, Answer, Attachment, CommandError, CommandOffer, Intake, Replies};
+use crate::{
+    Accepted, Answer, Attachment, CommandError, CommandOffer, Connections, Intake, PublicationOffer,
+    Publications, Replies,
+};
 
 /// How many commands may wait for a device.
 const COMMANDS_MAX: usize = 16;
@@ -26,6 +29,7 @@ pub struct StandIn {
     open: watch::Sender<bool>,
     /// How many readings were offered, and how many taken.
     counts: watch::Sender<Counts>,
+    connections: Connections,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +45,7 @@ struct Memory {
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
     attachments: u64,
+    publications: Option<mpsc::Sender<PublicationOffer>>,
     /// What the handlers answer to the readings to come, and whether that is all they say.
     script: Option<(Vec<Answer>, Ending)>,
     /// Of the replies that have not ended.
@@ -77,6 +82,7 @@ impl StandIn {
             kept: BTreeMap::new(),
             devices: HashMap::new(),
             attachments: 0,
+            publications: None,
             script: None,
             unanswered: Vec::new(),
             now: None,
@@ -86,6 +92,7 @@ impl StandIn {
             memory: Arc::new(Mutex::new(memory)),
             open: watch::Sender::new(true),
             counts: watch::Sender::default(),
+            connections: Connections::default(),
         })
     }
 
@@ -148,6 +155,15 @@ impl StandIn {
         let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
         let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
         device.send(offer).await.ok()?;
+        done.await.ok()
+    }
+
+    /// Offers a message as a sink does, and resolves with what became of it: `None` if it was dropped, or the
+    /// driver has not asked for publications.
+    pub async fn publish(&self, message: Message) -> Option<Result<(), CommandError>> {
+        let publications = self.memory.lock().publications.clone()?;
+        let (offer, done) = PublicationOffer::new(DeliveryId::from_u128(1), message);
+        publications.send(offer).await.ok()?;
         done.await.ok()
     }
 
@@ -241,6 +257,16 @@ impl Intake for StandIn {
                 memory.devices.remove(&device);
             }
         })
+    }
+
+    fn publications(&self, _ingress: &Name) -> Publications {
+        let (offers, publications) = mpsc::channel(COMMANDS_MAX);
+        self.memory.lock().publications = Some(offers);
+        Publications::new(publications, || ())
+    }
+
+    fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     fn now(&self) -> Timestamp {

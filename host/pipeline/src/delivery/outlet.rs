@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sandbar_ingress::CommandError;
+use sandbar_ingress::{Answer, CommandError};
 use sandbar_reading::{Clock, Delivery, Target, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
 use sandbar_store::{FailedDelivery, Next, Queued, Store};
@@ -15,8 +15,10 @@ use tracing::{info, warn};
 
 use super::outcome::{Offered, Offering, after_offer};
 use super::queue::OutletQueue;
-use crate::devices::{Devices, NotCarriedOut};
+use crate::devices::{Devices, command_of};
 use crate::jitter::Jitter;
+use crate::places::NotTaken;
+use crate::replies::{Awaited, Said};
 
 /// How deliveries get to a target.
 pub(crate) enum Way {
@@ -32,6 +34,8 @@ pub(crate) struct Means {
     pub(crate) jitter: Jitter,
     /// How many deliveries an outlet holds in memory.
     pub(crate) held: usize,
+    /// For routes whose senders are answered by a sink's far end.
+    pub(crate) awaited: Arc<Awaited>,
 }
 
 pub(crate) struct Outlet {
@@ -283,7 +287,16 @@ impl Work {
             self.means.jitter.next(),
         );
         self.outlet.note(&offered, now);
+        let failed = offered.delivered.failed.clone();
         self.settle(offered).await;
+        for FailedDelivery { id, cause, next, .. } in failed {
+            let Some(queued) = batch.iter().find(|queued| queued.delivery.id == id) else { continue };
+            let said = match next {
+                Next::DeadLetter => Said::Last(vec![Answer::Rejected(cause)]),
+                Next::RetryAt(_) => Said::Retrying(cause),
+            };
+            self.means.awaited.say_by_sink(queued.delivery.reading, &queued.delivery.route, said);
+        }
     }
 
     /// `None` if the target cannot be reached at all for now, and this is no failure.
@@ -306,19 +319,19 @@ impl Work {
         let Target::Device(device) = &self.outlet.target else { return None };
         for (at, delivery) in batch.iter().enumerate() {
             let cause = |text: String| Cause::new(text);
-            match devices.carry_out(device, delivery).await {
+            match devices.carry_out(delivery.id, command_of(device, delivery)).await {
                 Ok(()) => {}
-                Err(NotCarriedOut::Failed(CommandError::Reject(text))) => {
+                Err(NotTaken::Failed(CommandError::Reject(text))) => {
                     return Some(Err(DeliveryError::Reject { rejected: at, cause: cause(text) }));
                 }
-                Err(NotCarriedOut::Failed(CommandError::Retry(text))) => {
+                Err(NotTaken::Failed(CommandError::Retry(text))) => {
                     return Some(Err(DeliveryError::Retry {
                         delivered: at,
                         after: None,
                         cause: cause(text),
                     }));
                 }
-                Err(NotCarriedOut::Unreachable)
+                Err(NotTaken::Unreachable)
                     if at > 0
                         || self.means.clock.now().since(delivery.time) >= self.offering.give_up_after =>
                 {
@@ -329,7 +342,7 @@ impl Work {
                         cause: cause(text),
                     }));
                 }
-                Err(NotCarriedOut::Unreachable) => return None,
+                Err(NotTaken::Unreachable) => return None,
             }
         }
         Some(Ok(()))

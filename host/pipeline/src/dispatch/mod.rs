@@ -317,7 +317,7 @@ impl RouteDispatch {
         self.stats.count(&done, began.elapsed());
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
-        let said = if route.reply { done.said } else { Vec::new() };
+        let said = if route.reply.is_somebody() { done.said } else { Vec::new() };
         let settling = Settling { lane: turn.lane.id(), ended: done.ended, said };
         if nothing {
             return Box::pin(std::future::ready((settling, Ok(()))));

@@ -16,7 +16,7 @@ use crate::handlers::Sandbox;
 use crate::intake::lanes_of;
 use crate::lane_state::LaneState;
 use crate::replies::Said;
-use crate::route::{Attempts, Route};
+use crate::route::{Attempts, Replying, Route};
 use crate::router::Router;
 
 /// What a turn came to: to be committed, then to be told.
@@ -78,7 +78,7 @@ pub(crate) async fn run(
             }
         };
         match result {
-            Ok(sorted) => done.add(reading, sorted),
+            Ok(sorted) => done.add(context, reading, sorted),
             Err(unhandled) => {
                 done.fail(context, waiting, &unhandled);
                 break;
@@ -104,7 +104,9 @@ impl Context<'_> {
         let mut sorted = Sorted { deliveries: Vec::new(), chained: Vec::new(), replies: Vec::new() };
         for output in outputs {
             match output {
-                Output::Reply(message) if self.route.reply => sorted.replies.push(Answer::Reply(message)),
+                Output::Reply(message) if self.route.reply == Replying::Handler => {
+                    sorted.replies.push(Answer::Reply(message))
+                }
                 Output::Reply(_) => {}
                 Output::Command(command) => {
                     let topic = command.name.parse().map_err(|error| {
@@ -178,11 +180,20 @@ impl Done {
         done
     }
 
-    fn add(&mut self, reading: &Reading, sorted: Sorted) {
+    fn add(&mut self, context: &Context<'_>, reading: &Reading, sorted: Sorted) {
+        let goes_to = |sink: &Name| {
+            sorted
+                .deliveries
+                .iter()
+                .any(|delivery| matches!(&delivery.target, Target::Sink(to) if to == sink))
+        };
+        let answered_by_sink = matches!(&context.route.reply, Replying::Sink(sink) if goes_to(sink));
         self.outcome.handled.push(reading.id);
         self.outcome.deliveries.extend(sorted.deliveries);
         self.outcome.chained.extend(sorted.chained);
-        self.said.push((reading.id, Said::Last(sorted.replies)));
+        if !answered_by_sink {
+            self.said.push((reading.id, Said::Last(sorted.replies)));
+        }
         self.ended = Ended::Settled { handled: self.outcome.handled.len(), attempts: 0, retry_at: None };
     }
 

@@ -1,0 +1,106 @@
+//! What comes out of the host through a session: commands for its devices, and what sinks publish.
+
+use sandbar_reading::{Command, DeliveryId, Message};
+use tokio::sync::{mpsc, oneshot};
+
+/// Offers arrive here one after the other, until it is dropped.
+#[derive(Debug)]
+pub struct Offers<T> {
+    offers: mpsc::Receiver<T>,
+    _detach: DetachOnDrop,
+}
+
+/// A device's place in a session.
+pub type Attachment = Offers<CommandOffer>;
+
+/// The place of an ingress that sinks send out through.
+pub type Publications = Offers<PublicationOffer>;
+
+/// A command to carry out, and where to say how it went. Dropped without an answer, it is offered again.
+#[derive(Debug)]
+pub struct CommandOffer {
+    /// The same at every attempt.
+    pub id: DeliveryId,
+    pub command: Command,
+    done: oneshot::Sender<Result<(), CommandError>>,
+}
+
+/// A message to publish, and where to say how it went. Dropped without an answer, it is offered again.
+#[derive(Debug)]
+pub struct PublicationOffer {
+    /// The same at every attempt.
+    pub id: DeliveryId,
+    pub message: Message,
+    done: oneshot::Sender<Result<(), CommandError>>,
+}
+
+/// Each variant is what the host does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Offer it again later.
+    #[error("{0}")]
+    Retry(String),
+    /// It will never be taken: dead letter.
+    #[error("{0}")]
+    Reject(String),
+}
+
+struct DetachOnDrop(Option<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for DetachOnDrop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DetachOnDrop")
+    }
+}
+
+impl Drop for DetachOnDrop {
+    fn drop(&mut self) {
+        if let Some(detach) = self.0.take() {
+            detach();
+        }
+    }
+}
+
+impl<T> Offers<T> {
+    /// `detach` is called when it is dropped.
+    pub fn new(offers: mpsc::Receiver<T>, detach: impl FnOnce() + Send + 'static) -> Self {
+        Self { offers, _detach: DetachOnDrop(Some(Box::new(detach))) }
+    }
+
+    /// `None` once another session has taken the place.
+    pub async fn next(&mut self) -> Option<T> {
+        self.offers.recv().await
+    }
+}
+
+impl CommandOffer {
+    pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
+        let (done, result) = oneshot::channel();
+        (Self { id, command, done }, result)
+    }
+
+    /// The device took it.
+    pub fn acknowledge(self) {
+        let _ = self.done.send(Ok(()));
+    }
+
+    pub fn fail(self, error: CommandError) {
+        let _ = self.done.send(Err(error));
+    }
+}
+
+impl PublicationOffer {
+    pub fn new(id: DeliveryId, message: Message) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
+        let (done, result) = oneshot::channel();
+        (Self { id, message, done }, result)
+    }
+
+    /// Whoever is to get it has it, or has it kept for them.
+    pub fn acknowledge(self) {
+        let _ = self.done.send(Ok(()));
+    }
+
+    pub fn fail(self, error: CommandError) {
+        let _ = self.done.send(Err(error));
+    }
+}

@@ -1,0 +1,96 @@
+//! Where sessions wait for what is offered to them: each place has a name, and the last session to take it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sandbar_ingress::{CommandError, Offers};
+use sandbar_reading::Name;
+use tokio::sync::{mpsc, oneshot};
+
+/// Places that sessions have taken. Clones are the same places.
+pub(crate) struct Places<T> {
+    taken: Arc<Mutex<Taken<T>>>,
+}
+
+struct Taken<T> {
+    by_name: HashMap<Box<str>, Place<T>>,
+    last_generation: u64,
+}
+
+struct Place<T> {
+    ingress: Name,
+    offers: mpsc::Sender<T>,
+    /// Tells a session's place from that of the session that took it over.
+    generation: u64,
+}
+
+/// Why an offer was not taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// No session has the place: it waits until one does.
+    Unreachable,
+    Failed(CommandError),
+}
+
+impl<T> Clone for Places<T> {
+    fn clone(&self) -> Self {
+        Self { taken: Arc::clone(&self.taken) }
+    }
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { taken: Arc::new(Mutex::new(Taken { by_name: HashMap::new(), last_generation: 0 })) }
+    }
+}
+
+impl<T: Send + 'static> Places<T> {
+    /// How long a driver may take for one offer.
+    const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+    /// `waiting_max`: how many offers may wait for a driver that is busy with one.
+    pub(crate) fn take(&self, ingress: &Name, name: &str, waiting_max: usize) -> Offers<T> {
+        let (offers, taken_offers) = mpsc::channel(waiting_max);
+        let mut taken = self.taken.lock();
+        taken.last_generation += 1;
+        let generation = taken.last_generation;
+        taken.by_name.insert(name.into(), Place { ingress: ingress.clone(), offers, generation });
+        let (places, name) = (self.clone(), Box::<str>::from(name));
+        Offers::new(taken_offers, move || {
+            let by_name = &mut places.taken.lock().by_name;
+            if by_name.get(&name).is_some_and(|place| place.generation == generation) {
+                by_name.remove(&name);
+            }
+        })
+    }
+
+    pub(crate) fn ingress_of(&self, name: &str) -> Option<Name> {
+        self.taken.lock().by_name.get(name).map(|place| place.ingress.clone())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.taken.lock().by_name.len()
+    }
+
+    /// Returns once the session said what became of `offer`; `answer` is where it says so.
+    pub(crate) async fn offer(
+        &self,
+        name: &str,
+        (offer, answer): (T, oneshot::Receiver<Result<(), CommandError>>),
+    ) -> Result<(), NotTaken> {
+        let offers = self.taken.lock().by_name.get(name).map(|place| place.offers.clone());
+        let offers = offers.ok_or(NotTaken::Unreachable)?;
+        offers.send(offer).await.map_err(|_| NotTaken::Unreachable)?;
+        match tokio::time::timeout(Self::ANSWER_WITHIN, answer).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(NotTaken::Failed(error)),
+            Ok(Err(_dropped)) => Err(NotTaken::Unreachable),
+            Err(_elapsed) => {
+                let cause = format!("no answer within {} s", Self::ANSWER_WITHIN.as_secs());
+                Err(NotTaken::Failed(CommandError::Retry(cause)))
+            }
+        }
+    }
+}
