@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use sandbar_pipeline::{Circuit, Filter, Key, Options, Pipeline, Route};
+use sandbar_pipeline::{Circuit, Filter, Key, Options, Pipeline, Replying, Route};
 use sandbar_reading::TopicFilter;
 use sandbar_store::{Committer, News, Observer, OpenError, Retention, Store};
 use tokio::task::JoinSet;
@@ -247,7 +247,11 @@ impl Host {
             key,
             handler: Some(Arc::new(Scripted { world: self.world.clone(), route, topic, epoch })),
             sinks: sinks.iter().map(|sink| name(sink)).collect(),
-            reply: route == "count" && self.world.plan.reply,
+            reply: if route == "count" && self.world.plan.reply {
+                Replying::Handler
+            } else {
+                Replying::Nobody
+            },
             attempts: self.world.plan.attempts,
             concurrency: self.world.plan.concurrency,
         }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sandbar_control::{
-    Applied, Circuit, DeadLetter, Info, IngressState, Item, LinkState, LogLevel, ModuleInfo, OutletStatus,
-    Queued, RouteStatus, SinkState, Stats, Status, Subject, TrialResult, Uploaded, Version,
+    Applied, Circuit, ConnectionStatus, DeadLetter, Info, IngressState, Item, LinkState, LogLevel,
+    ModuleInfo, OutletStatus, Queued, RouteStatus, SinkState, Stats, Status, Subject, TrafficStatus,
+    TrialResult, Uploaded, Version,
 };
 use sandbar_reading::{Command, ContentType, Delivery, Message, Output, StateWrite, Target, Timestamp};
 use serde_json::Value;
@@ -134,6 +135,28 @@ impl From<&Command> for views::CommandView {
             name: command.name.to_string(),
             content_type: command.content_type.to_string(),
             payload: PayloadView::of(&command.content_type, &command.payload),
+        }
+    }
+}
+
+impl From<ConnectionStatus> for views::ConnectionView {
+    fn from(connection: ConnectionStatus) -> Self {
+        let traffic = |traffic: TrafficStatus| views::TrafficView {
+            messages: traffic.messages,
+            bytes: traffic.bytes,
+            last: traffic.last.map(|time| time.to_string()),
+        };
+        Self {
+            id: connection.id,
+            ingress: connection.ingress.to_string(),
+            remote: connection.peer.remote.map(|remote| remote.to_string()),
+            device: connection.peer.device.map(Into::into),
+            client: connection.peer.client.map(Into::into),
+            agent: connection.peer.agent.map(Into::into),
+            created: connection.created.to_string(),
+            received: traffic(connection.received),
+            sent: traffic(connection.sent),
+            queued: connection.queued,
         }
     }
 }
@@ -343,6 +366,8 @@ impl views::StatusView {
             ingresses: named(status.ingresses),
             sinks: named(status.sinks),
             commands: named(status.commands.into_iter().map(device).collect()),
+            connections: status.connections as u64,
+            connections_opened: status.connections_opened,
             devices: status.devices as u64,
         }
     }

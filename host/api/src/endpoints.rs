@@ -4,11 +4,11 @@ use sandbar_control::tables::{IngressTable, RouteTable, SinkTable};
 
 use crate::endpoint::{Endpoint, delete, get, post, put};
 use crate::metrics::OPENMETRICS;
-use crate::resources::{dead_letters, host, modules, outbox, readings, tables, tail};
+use crate::resources::{connections, dead_letters, host, modules, outbox, readings, tables, tail};
 use crate::views::{
-    AcceptedView, Activate, AppliedView, Check, Code, ConfigView, DeadLetterView, IngressView, KindsView,
-    ModuleView, NewReading, NewTrial, Page, PutView, QueuedView, ReadingView, ReadyView, RedriveFilter,
-    Redriven, Retry, RouteView, SinkView, StatusView, TrialView, UploadedView,
+    AcceptedView, Activate, AppliedView, Check, Code, ConfigView, ConnectionView, DeadLetterView,
+    IngressView, KindsView, ModuleView, NewReading, NewTrial, Page, PutView, QueuedView, ReadingView,
+    ReadyView, RedriveFilter, Redriven, Retry, RouteView, SinkView, StatusView, TrialView, UploadedView,
 };
 
 pub(crate) fn all() -> Vec<Endpoint> {
@@ -132,6 +132,10 @@ fn of_readings() -> Vec<Endpoint> {
 
 fn of_leftovers() -> Vec<Endpoint> {
     vec![
+        get("/v1/connections", connections::list)
+            .does("List the connections that ingresses have open, oldest first")
+            .query::<connections::Wanted>()
+            .gives::<Page<ConnectionView>>(200),
         get("/v1/outbox", outbox::list)
             .does("List what waits for a sink or device, by target, oldest first")
             .query::<outbox::Wanted>()

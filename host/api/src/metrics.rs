@@ -50,6 +50,7 @@ impl Collector for Figures {
         store(&mut out, status)?;
         routes(&mut out, &status.routes)?;
         ingresses(&mut out, &status.ingresses)?;
+        connections(&mut out, status)?;
         sinks(&mut out, &status.sinks)
     }
 }
@@ -102,6 +103,11 @@ fn store(out: &mut Out<'_>, status: &Status) -> fmt::Result {
     out.counter("sandbar_commits", "Transactions since the start.", store.commits)?;
     let last = store.last_commit.as_secs_f64();
     out.gauge("sandbar_last_commit_seconds", "What the last transaction took.", last)
+}
+
+fn connections(out: &mut Out<'_>, status: &Status) -> fmt::Result {
+    out.gauge("sandbar_connections", "Connections that are open.", status.connections as f64)?;
+    out.counter("sandbar_connections_opened", "Connections since the start.", status.connections_opened)
 }
 
 type Count<'a> = &'a dyn Fn(&RouteStatus) -> f64;

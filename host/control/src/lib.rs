@@ -50,7 +50,10 @@ pub use views::{
 pub use what::What;
 
 // What of the crates below is seen through this one.
-pub use sandbar_ingress::{Answer, LastError, Replies, State as LinkState, Status as IngressStatus};
+pub use sandbar_ingress::{
+    Answer, ConnectionStatus, LastError, PeerInfo, Replies, State as LinkState, Status as IngressStatus,
+    TrafficStatus,
+};
 pub use sandbar_pipeline::{Circuit, Counts, OutletStatus, Seen};
 pub use sandbar_runtime::{Fault, HandlerStats, LogLevel, LogLine};
 pub use sandbar_store::{DeadLetter, DeadLetterQuery, Lane, Queued, ReadingQuery, Stats, Subject};

@@ -1,6 +1,6 @@
 //! What was accepted, what waits, and what was given up on.
 
-use sandbar_ingress::Accepted;
+use sandbar_ingress::{Accepted, ConnectionStatus};
 use sandbar_pipeline::Seen;
 use sandbar_reading::{
     DeadLetterId, DeliveryId, Inbound, Name, Reading, ReadingId, Receipt, Refused, Target,
@@ -105,6 +105,20 @@ impl Control {
         let items: Vec<_> = page.items.into_iter().take_while(wanted).collect();
         let next = page.cursor.filter(|_| items.len() == found);
         Ok(Page { items, next })
+    }
+
+    /// Connections that drivers have open, of one ingress or of all: those after `cursor`, oldest first. An
+    /// ingress's filter may leave a page short.
+    pub fn connections(
+        &self,
+        ingress: Option<&Name>,
+        cursor: Option<u64>,
+        limit: usize,
+    ) -> Page<ConnectionStatus, u64> {
+        let mut items = self.inner.pipeline.connections().list(cursor.unwrap_or(0), limit);
+        let next = (items.len() == limit).then(|| items.last().map(|last| last.id)).flatten();
+        items.retain(|connection| ingress.is_none_or(|ingress| connection.ingress == *ingress));
+        Page { items, next }
     }
 
     /// Does not wait for a failing target's time-out; without one, for that of no target.

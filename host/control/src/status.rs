@@ -40,6 +40,8 @@ impl Control {
                 .cloned()
                 .collect(),
             devices: self.inner.pipeline.devices().count(),
+            connections: self.inner.pipeline.connections().count(),
+            connections_opened: self.inner.pipeline.connections().opened(),
         }
     }
 

@@ -119,6 +119,10 @@ pub struct Status {
     pub commands: Vec<OutletStatus>,
     /// Devices that a session reaches.
     pub devices: usize,
+    /// That drivers have open now.
+    pub connections: usize,
+    /// Since the start.
+    pub connections_opened: u64,
 }
 
 impl Status {

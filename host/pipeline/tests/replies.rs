@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sandbar_ingress::Answer;
-use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Route, Sandbox};
+use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Replying, Route, Sandbox};
 use sandbar_reading::{ContentType, Failure, Inbound, Message, Output, Reading, SystemClock, Timestamp};
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::{Committer, Disk, Store};
@@ -58,7 +58,7 @@ fn route(name: &str, does: Does, reply: bool) -> Route {
         key: Key::default(),
         handler: Some(Arc::new(does)),
         sinks: Vec::new(),
-        reply,
+        reply: if reply { Replying::Handler } else { Replying::Nobody },
         attempts: Attempts::default(),
         concurrency: 1,
     }

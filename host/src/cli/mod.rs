@@ -1,6 +1,7 @@
 //! The command line: one file a group of commands. Whatever they do, the API does.
 
 mod check;
+mod connections;
 mod dead_letters;
 mod deploy;
 mod docs;
@@ -114,6 +115,8 @@ enum Command {
     Readings(readings::Options),
     /// What waits to be delivered
     Outbox(outbox::Options),
+    /// The connections that ingresses have open
+    Connections(connections::Options),
     /// What was given up on: look at it, try it again, drop it
     DeadLetters(dead_letters::Options),
     /// How the host is doing
@@ -154,6 +157,7 @@ impl Cli {
             Command::Send(options) => send::run(&host.client()?, options).await?,
             Command::Readings(options) => readings::run(&host.client()?, options).await?,
             Command::Outbox(options) => outbox::run(&host.client()?, options).await?,
+            Command::Connections(options) => connections::run(&host.client()?, options).await?,
             Command::DeadLetters(options) => dead_letters::run(&host.client()?, options).await?,
             Command::Status(options) => status::run(&host.client()?, options).await?,
         }
@@ -256,6 +260,7 @@ mod tests {
             "sandbar readings --topic sensors/# --since 2026-01-01T00:00:00Z --limit 5",
             "sandbar readings show 01ARZ3NDEKTSV4RRFFQ69G5FAV",
             "sandbar outbox --target alerts",
+            "sandbar connections --ingress mqtt",
             "sandbar outbox retry --target alerts",
             "sandbar dead-letters --route celsius",
             "sandbar dead-letters show 01ARZ3NDEKTSV4RRFFQ69G5FAV",

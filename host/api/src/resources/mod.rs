@@ -1,5 +1,6 @@
 //! What there is under `/v1`, a file for each kind of thing.
 
+pub(crate) mod connections;
 pub(crate) mod dead_letters;
 pub(crate) mod host;
 pub(crate) mod modules;

@@ -26,6 +26,10 @@ pub struct StatusView {
     pub commands: Vec<Named<SinkStatus>>,
     /// How many devices can be reached now.
     pub devices: u64,
+    /// How many connections drivers have open now.
+    pub connections: u64,
+    /// How many there were since the start.
+    pub connections_opened: u64,
 }
 
 /// How something of this name is doing.

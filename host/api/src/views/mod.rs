@@ -1,5 +1,6 @@
 //! Requests and answers as JSON: what clients may rely on. What the host has inside is converted at this border.
 
+mod connection;
 mod host;
 mod module;
 mod outbox;
@@ -9,6 +10,7 @@ mod problem;
 mod reading;
 mod table;
 
+pub use connection::*;
 pub use host::*;
 pub use module::*;
 pub use outbox::*;
