@@ -1,5 +1,7 @@
 //! What comes out of the host through a session: commands for its devices, and what sinks publish.
 
+use std::task::{Context, Poll};
+
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 
@@ -70,6 +72,11 @@ impl<T> Offers<T> {
     /// `None` once another session has taken the place.
     pub async fn next(&mut self) -> Option<T> {
         self.offers.recv().await
+    }
+
+    /// The same, for drivers that wait for many at once.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.offers.poll_recv(cx)
     }
 }
 

@@ -32,6 +32,14 @@ pub trait Intake: Send + Sync + 'static {
     /// The names of the driver's state that begin with `prefix`, sorted.
     fn kept_names(&self, ingress: &Name, prefix: &str) -> Result<Vec<Box<str>>, Refused>;
 
+    /// Calls `each` with name and value of all of the driver's state whose name begins with `prefix`, sorted.
+    fn each_kept(
+        &self,
+        ingress: &Name,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), Refused>;
+
     /// From now on commands for `device` go to the returned attachment; the last one attached gets them.
     fn attach(&self, ingress: &Name, device: &str) -> Attachment;
 
@@ -148,6 +156,11 @@ impl Session {
     /// The names of the driver's own state that begin with `prefix`, sorted.
     pub fn kept_names(&self, prefix: &str) -> Result<Vec<Box<str>>, Refused> {
         self.intake.kept_names(&self.ingress, prefix)
+    }
+
+    /// Calls `each` with name and value of all of the driver's own state whose name begins with `prefix`, sorted.
+    pub fn each_kept(&self, prefix: &str, each: &mut dyn FnMut(&str, &[u8])) -> Result<(), Refused> {
+        self.intake.each_kept(&self.ingress, prefix, each)
     }
 
     /// Says that `device` can be reached through this session, until the attachment is dropped.

@@ -89,6 +89,15 @@ impl Intake for Door {
         Ok(self.store.state_names(&Scope::Ingress(ingress.clone()), prefix)?)
     }
 
+    fn each_kept(
+        &self,
+        ingress: &Name,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), Refused> {
+        Ok(self.store.each_state(&Scope::Ingress(ingress.clone()), prefix, each)?)
+    }
+
     fn attach(&self, ingress: &Name, device: &str) -> Attachment {
         let attachment = self.devices.attach(ingress, device);
         self.deliveries.reachable(device);

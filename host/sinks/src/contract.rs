@@ -1,6 +1,7 @@
 //! What every sink promises, as one test. A kind brings its [`FarEnd`] and calls [`check`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_reading::{
@@ -8,7 +9,7 @@ use sandbar_reading::{
 };
 use serde_json::Value;
 
-use crate::{DeliveryError, Sink};
+use crate::{DeliveryError, OwnHost, Sink};
 
 /// A stand-in for what the sink delivers to.
 pub(crate) trait FarEnd {
@@ -20,6 +21,11 @@ pub(crate) trait FarEnd {
 
     /// Settings that lead here.
     fn settings(&self) -> Value;
+
+    /// The host that the sink belongs to, for one that sends through it.
+    fn own(&self) -> Option<Arc<dyn OwnHost>> {
+        None
+    }
 
     fn behave(&self, behaviour: Behaviour);
 
@@ -78,6 +84,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) async fn check<F: FarEnd>(far: &F) {
     let all = async {
         let sink = sink::<F>(far.settings());
+        if let Some(own) = far.own() {
+            sink.connect(&own);
+        }
         takes_in_order(&sink, far).await;
         offers_the_same_ids_again(&sink, far).await;
         survives_being_dropped(&sink, far).await;

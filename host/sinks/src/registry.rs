@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use sandbar_reading::{ConfigError, Delivery, settings};
 use serde_json::Value;
 
-use crate::kinds::{file, http, log};
+use crate::kinds::{file, http, local_mqtt, log};
 use crate::{DeliveryError, OwnHost, Sink};
 
 macro_rules! sinks {
@@ -15,7 +15,7 @@ macro_rules! sinks {
     };
 }
 
-sinks! { file::File, http::Http, log::Log }
+sinks! { file::File, http::Http, local_mqtt::LocalMqtt, log::Log }
 
 /// A sink of any kind.
 pub trait AnySink: Send + Sync + 'static {

@@ -12,6 +12,7 @@ mod send;
 mod status;
 mod tables;
 mod tail;
+mod users;
 
 use std::io;
 use std::path::PathBuf;
@@ -123,6 +124,8 @@ enum Command {
     Status(status::Options),
     /// Checks a configuration without running it, with the line that is wrong
     Check(check::Options),
+    /// Users of an MQTT broker and their passwords' hashes, in a file that its `users_file` names
+    Users(users::Options),
     /// Writes the reference pages of this binary's drivers and sinks
     Docs(docs::Options),
     /// Prints what makes a shell complete these commands
@@ -144,6 +147,7 @@ impl Cli {
             Command::Run(options) => return run::run(options, host.data.clone(), host.token.clone()).await,
             Command::Check(options) => return check::run(options).await.map(|()| Stopped::Gracefully),
             Command::Docs(options) => docs::run(&options)?,
+            Command::Users(options) => users::run(&options)?,
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "sandbar", &mut io::stdout());
             }

@@ -90,7 +90,9 @@ impl Store {
         Ok((bytes, count))
     }
 
-    fn each_state(&self, scope: &Scope, prefix: &str, mut each: impl FnMut(&str, &[u8])) -> Result<()> {
+    /// Calls `each` with name and value of the scope's state whose name begins with `prefix`, sorted. It may ask
+    /// the store itself.
+    pub fn each_state(&self, scope: &Scope, prefix: &str, mut each: impl FnMut(&str, &[u8])) -> Result<()> {
         let now = self.shared().clock.now();
         self.shared().ask(|read| {
             let (mut begin, mut of) = (Vec::new(), Vec::new());

@@ -240,6 +240,21 @@ impl Intake for StandIn {
         Ok(memory.kept.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
     }
 
+    fn each_kept(
+        &self,
+        _ingress: &Name,
+        prefix: &str,
+        each: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<(), Refused> {
+        let now = self.now();
+        let kept = self.memory.lock().kept.clone();
+        let there = kept.iter().filter(|(_, (_, expires))| expires.is_none_or(|expires| now < expires));
+        for (name, (value, _)) in there.filter(|(name, _)| name.starts_with(prefix)) {
+            each(name, value);
+        }
+        Ok(())
+    }
+
     fn attach(&self, _ingress: &Name, device: &str) -> Attachment {
         let (offers, commands) = mpsc::channel(COMMANDS_MAX);
         let number = {

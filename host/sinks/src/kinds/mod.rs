@@ -2,4 +2,5 @@
 
 pub(crate) mod file;
 pub(crate) mod http;
+pub(crate) mod local_mqtt;
 pub(crate) mod log;

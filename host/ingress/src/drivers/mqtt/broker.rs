@@ -1,0 +1,118 @@
+//! What all connections of an ingress share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
+
+use super::client::Client;
+use super::codec::reason;
+use super::keeper::Keeper;
+use super::retained::RetainedMessages;
+use super::rows;
+use super::settings::{PACKET_MAX_MOST, Settings};
+use super::subscriptions::Subscriptions;
+use super::timers::Timers;
+use super::will::Wills;
+use crate::Session;
+
+/// Messages that wait for their commit at once; large ones count for several. Fewer than what the host takes
+/// before it says that it is busy: so connections wait here, and TCP holds their clients back.
+const UNDER_WAY: usize = 8192;
+
+/// Replies that are awaited at once.
+const REPLIES: usize = 1024;
+
+pub(super) struct Broker {
+    pub(super) settings: Arc<Settings>,
+    pub(super) session: Session,
+    pub(super) subscriptions: RwLock<Subscriptions>,
+    pub(super) retained: Mutex<RetainedMessages>,
+    /// Held while a change of what is retained gets its place among such changes, in memory and in the store.
+    pub(super) retaining: Mutex<()>,
+    /// Sessions, by client identifier.
+    pub(super) clients: Mutex<HashMap<Box<str>, Arc<Client>>>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) timers: Timers,
+    pub(super) wills: Wills,
+    pub(super) under_way: Arc<Semaphore>,
+    pub(super) replies: Arc<Semaphore>,
+    pub(super) packet_max: usize,
+    /// Messages at quality of service 0 that the host had no room for.
+    shed: AtomicU64,
+    numbers: AtomicU32,
+    messages: AtomicU64,
+}
+
+impl Broker {
+    pub(super) fn new(settings: Arc<Settings>, session: Session) -> Self {
+        /// For topic and properties.
+        const BESIDE_THE_PAYLOAD: usize = 64 << 10;
+        let packet_max = match settings.packet_max {
+            Some(max) => max as usize,
+            None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
+        };
+        Self {
+            settings,
+            session,
+            subscriptions: RwLock::default(),
+            retained: Mutex::default(),
+            retaining: Mutex::default(),
+            clients: Mutex::default(),
+            keeper: Arc::default(),
+            timers: Timers::default(),
+            wills: Wills::default(),
+            under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+            replies: Arc::new(Semaphore::new(REPLIES)),
+            packet_max,
+            shed: AtomicU64::new(0),
+            numbers: AtomicU32::new(1),
+            messages: AtomicU64::new(1),
+        }
+    }
+
+    /// A number for a session that no other had.
+    pub(super) fn number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Numbers below `next` are taken.
+    pub(super) fn numbers_from(&self, sessions: u32, messages: u64) {
+        self.numbers.fetch_max(sessions, Ordering::Relaxed);
+        self.messages.fetch_max(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn message_number(&self) -> u64 {
+        self.messages.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Permits that a message of `bytes` takes while it is under way.
+    pub(super) fn weight(bytes: usize) -> u32 {
+        const UNIT: usize = 4 << 10;
+        u32::try_from(1 + bytes / UNIT).unwrap_or(u32::MAX).min((UNDER_WAY / 2) as u32)
+    }
+
+    pub(super) fn count_shed(&self, cause: &str) {
+        if self.shed.fetch_add(1, Ordering::Relaxed) == 0 {
+            let ingress = self.session.ingress();
+            tracing::warn!(%ingress, cause, "messages at quality of service 0 are being dropped");
+        }
+    }
+
+    /// Deletes the rows of `places` in the client's queue.
+    pub(super) fn forget(&self, client: &Client, places: impl IntoIterator<Item = u64>) {
+        let gone = places.into_iter().map(|place| rows::delete(rows::queued(client.number, place)));
+        self.keeper.soon(gone);
+    }
+
+    /// Every connection is told that the host stops.
+    pub(super) fn stop(&self) {
+        for client in self.clients.lock().values() {
+            if let Some(link) = client.state().link() {
+                link.kick(reason::SHUTTING_DOWN);
+            }
+        }
+    }
+}

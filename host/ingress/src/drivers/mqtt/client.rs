@@ -1,0 +1,229 @@
+//! One client's session: it outlives the client's connections, for as long as the client asked.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use futures::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use sandbar_reading::{Timestamp, Topic};
+use tokio_util::sync::CancellationToken;
+
+use super::access::Grants;
+use super::codec::{Qos, Wanted};
+use super::message::Entry;
+use super::outgoing::{Outgoing, Room};
+use super::rows::SessionRow;
+
+pub(super) struct Client {
+    pub(super) id: Box<str>,
+    /// Of no other session, ever.
+    pub(super) number: u32,
+    /// The session has rows in the store.
+    pub(super) stored: bool,
+    /// Who opened the session: nobody else may take it over.
+    pub(super) user: Option<Box<str>>,
+    /// Seconds without a connection after which it ends.
+    pub(super) expiry_s: AtomicU32,
+    pub(super) subscriptions: Mutex<Own>,
+    /// Packet identifiers of QoS 2 messages that were taken and not released.
+    pub(super) received: Mutex<HashSet<u16>>,
+    grants: RwLock<Arc<Grants>>,
+    places: AtomicU64,
+    room: Room,
+    state: Mutex<State>,
+}
+
+/// Its subscriptions as it wrote them, and their identifiers.
+pub(super) type Own = BTreeMap<Box<str>, (Wanted, Option<u32>)>;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) outgoing: Outgoing,
+    link: Option<Arc<Link>>,
+    absent_since: Option<Timestamp>,
+    /// The session is over; what still comes is for nobody.
+    ended: bool,
+}
+
+/// What others can do to a connection.
+pub(super) struct Link {
+    /// The reason to end it with; 0 is none.
+    kick: AtomicU8,
+    pub(super) waker: AtomicWaker,
+    /// The connection has let go of the session.
+    pub(super) gone: CancellationToken,
+}
+
+impl Link {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { kick: AtomicU8::new(0), waker: AtomicWaker::new(), gone: CancellationToken::new() })
+    }
+
+    /// The first reason stays.
+    pub(super) fn kick(&self, reason: u8) {
+        let _ = self.kick.compare_exchange(0, reason, Ordering::AcqRel, Ordering::Acquire);
+        self.waker.wake();
+    }
+
+    pub(super) fn kicked(&self) -> Option<u8> {
+        Some(self.kick.load(Ordering::Acquire)).filter(|reason| *reason != 0)
+    }
+}
+
+/// How a session begins.
+pub(super) struct Begin {
+    pub(super) id: Box<str>,
+    pub(super) number: u32,
+    pub(super) user: Option<Box<str>>,
+    pub(super) expiry_s: u32,
+    pub(super) stored: bool,
+    pub(super) next_place: u64,
+    pub(super) absent_since: Option<Timestamp>,
+}
+
+impl Client {
+    pub(super) fn new(begin: Begin, grants: Arc<Grants>, room: Room) -> Arc<Self> {
+        let Begin { id, number, user, expiry_s, stored, next_place, absent_since } = begin;
+        Arc::new(Self {
+            id,
+            number,
+            stored,
+            user,
+            expiry_s: AtomicU32::new(expiry_s),
+            subscriptions: Mutex::default(),
+            received: Mutex::default(),
+            grants: RwLock::new(grants),
+            places: AtomicU64::new(next_place),
+            room,
+            state: Mutex::new(State { absent_since, ..State::default() }),
+        })
+    }
+
+    /// A place in its queue that nothing else has.
+    pub(super) fn place(&self) -> u64 {
+        self.places.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Places below `next` are taken.
+    pub(super) fn places_from(&self, next: u64) {
+        self.places.fetch_max(next, Ordering::Relaxed);
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.grants.read())
+    }
+
+    pub(super) fn set_grants(&self, grants: Arc<Grants>) {
+        *self.grants.write() = grants;
+    }
+
+    pub(super) fn may_receive(&self, topic: &Topic) -> bool {
+        self.grants.read().may_receive(topic)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.state.lock().link.is_some()
+    }
+
+    /// Whether it is connected and not behind.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.link.is_some() && state.outgoing.has_room(self.room)
+    }
+
+    /// Puts `entry` into the queue. Returns places whose rows can go: of what found no room, or of the entry
+    /// itself if nobody wants it any more.
+    pub(super) fn push(&self, entry: Entry) -> Vec<u64> {
+        let mut state = self.state.lock();
+        let State { outgoing, link, ended, .. } = &mut *state;
+        if *ended || link.is_none() && (!self.stored || entry.qos == Qos::AtMostOnce) {
+            return if entry.stored { vec![entry.place] } else { Vec::new() };
+        }
+        let pushed = outgoing.push(entry, self.room, link.is_some());
+        if let Some(link) = link {
+            if pushed.overrun {
+                link.kick(super::codec::reason::QUOTA);
+            }
+            link.waker.wake();
+        }
+        pushed.dropped
+    }
+
+    pub(super) fn row(&self) -> SessionRow {
+        let state = self.state.lock();
+        let next_place = self.places.load(Ordering::Relaxed);
+        SessionRow {
+            number: self.number,
+            expiry_s: self.expiry_s.load(Ordering::Relaxed),
+            absent_since: state.absent_since.map(Timestamp::nanos),
+            next_place,
+            sent_below: state.outgoing.sent_below().min(next_place),
+            user: self.user.clone(),
+        }
+    }
+}
+
+impl State {
+    pub(super) const fn link(&self) -> Option<&Arc<Link>> {
+        self.link.as_ref()
+    }
+
+    pub(super) const fn absent_since(&self) -> Option<Timestamp> {
+        self.absent_since
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// A connection takes the session. Returns the places whose PUBREL is due.
+    pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<u64> {
+        self.absent_since = None;
+        self.link = Some(link);
+        self.outgoing.resume()
+    }
+
+    pub(super) fn let_go(&mut self, now: Timestamp) {
+        self.link = None;
+        self.absent_since = Some(now);
+        // Offers of commands go back to the host now, not with the next connection.
+        self.outgoing.drop_commands();
+    }
+
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.link = None;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn client(id: &str, number: u32) -> Arc<Client> {
+        let begin = Begin {
+            id: id.into(),
+            number,
+            user: None,
+            expiry_s: 0,
+            stored: false,
+            next_place: 0,
+            absent_since: None,
+        };
+        Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 })
+    }
+
+    #[test]
+    fn the_first_reason_to_end_a_connection_stays() {
+        let link = Link::new();
+        assert_eq!(link.kicked(), None);
+        link.kick(0x97);
+        link.kick(0x8E);
+        assert_eq!(link.kicked(), Some(0x97));
+    }
+}

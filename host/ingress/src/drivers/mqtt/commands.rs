@@ -1,0 +1,85 @@
+//! Commands to devices: as messages to the device's own client, on its topic.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::broker::Broker;
+use super::codec::{Properties, Qos, forwardable};
+use super::connection::Connection;
+use super::message::{Entry, Message};
+use crate::{Attachment, CommandError, CommandOffer};
+
+/// A gateway may speak for many devices; for more than these, commands do not arrive.
+const DEVICES: usize = 1024;
+
+/// The devices that a connection speaks for.
+#[derive(Default)]
+pub(super) struct Devices(Vec<(Box<str>, Attachment)>);
+
+impl Devices {
+    /// Does nothing if commands do not go out here, or the device is known.
+    pub(super) fn attach(&mut self, broker: &Broker, device: &str) {
+        let known = self.0.iter().any(|(other, _)| **other == *device);
+        if broker.settings.command_topic.is_some() && !known && self.0.len() < DEVICES {
+            self.0.push((device.into(), broker.session.attach(device)));
+        }
+    }
+
+    /// Ready with the next command for any of them.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CommandOffer> {
+        let mut at = 0;
+        while let Some((_, attachment)) = self.0.get_mut(at) {
+            match attachment.poll_next(cx) {
+                Poll::Ready(Some(offer)) => return Poll::Ready(offer),
+                // Another connection speaks for it now.
+                Poll::Ready(None) => drop(self.0.swap_remove(at)),
+                Poll::Pending => at += 1,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Connection {
+    /// Carried out when the client has acknowledged it; until then the host keeps it.
+    pub(super) fn command(&self, offer: CommandOffer) {
+        let command = &offer.command;
+        let values = [("device", &*command.device), ("command", &*command.name)];
+        let pattern = self.broker.settings.command_topic.as_ref();
+        let Some(topic) = pattern.and_then(|pattern| pattern.fill(&values)) else {
+            let problem = format!("{} and {} make no topic", command.device, command.name);
+            return offer.fail(CommandError::Reject(problem));
+        };
+        let client = &self.hold.client;
+        let Some(wanted) = self.broker.subscriptions.read().matches(client, &topic) else {
+            let problem = format!("the client {} has not subscribed to {topic}", client.id);
+            return offer.fail(CommandError::Retry(problem));
+        };
+        let properties = Properties {
+            content_type: Some(command.content_type.as_str().into()),
+            user: vec![("id".into(), offer.id.to_string().into())],
+            ..Properties::default()
+        };
+        let message = Message {
+            topic,
+            payload: command.payload.clone(),
+            properties: forwardable(&properties),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            expires: None,
+            publisher: 0,
+            row: None,
+        };
+        let gone = client.push(Entry {
+            message: Arc::new(message),
+            qos: wanted.qos.min(Qos::AtLeastOnce),
+            retain: false,
+            subscription_ids: Box::new([]),
+            place: client.place(),
+            stored: false,
+            again: false,
+            command: Some(offer),
+        });
+        self.broker.forget(client, gone);
+    }
+}

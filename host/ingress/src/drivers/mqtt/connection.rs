@@ -1,0 +1,420 @@
+//! One connection: reads, acts, writes. One task, which waits for whatever happens first; nothing in it
+//! waits for one thing alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use futures::future::{BoxFuture, poll_fn};
+use sandbar_reading::{Refused, Topic};
+use tokio::io::AsyncReadExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+use super::broker::Broker;
+use super::codec::{self, Publish, Version, Wrong, reason};
+use super::commands::Devices;
+use super::inbound::By;
+use super::io::Io;
+use super::output::Output;
+use super::publish::Plan;
+use super::rate::Rate;
+use super::sessions::Hold;
+use super::will::Will;
+use crate::{CommandOffer, Connection as Listed, Replies};
+
+/// What is read at once, at most.
+const READ: usize = 16 << 10;
+
+/// An idle connection has a buffer of this size.
+const READ_IDLE: usize = 256;
+
+/// While more waits to be written, nothing further is taken from the queue.
+const WRITE_AHEAD: usize = 64 << 10;
+
+/// What was taken and not committed, beyond the Receive Maximum, before reading pauses: messages at quality
+/// of service 0, and small packets.
+const AHEAD: usize = 64;
+
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+pub(super) struct Connection {
+    pub(super) broker: Arc<Broker>,
+    pub(super) hold: Hold,
+    pub(super) by: By,
+    pub(super) version: Version,
+    io: Box<dyn Io>,
+    input: BytesMut,
+    pub(super) output: Output,
+    /// What waits for a commit, in order.
+    pub(super) under_way: VecDeque<UnderWay>,
+    /// A message for which there is no room yet, and the wait for it.
+    parked: Option<(Publish, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
+    /// Messages of the client above quality of service 0 that were not acknowledged to their end.
+    pub(super) unacknowledged: usize,
+    pub(super) aliases_in: HashMap<u16, Topic>,
+    pub(super) aliases_out: HashMap<Box<str>, u16>,
+    pub(super) limits: Limits,
+    pub(super) will: Option<Will>,
+    pub(super) had_will: bool,
+    pub(super) devices: Devices,
+    pub(super) listed: Listed,
+    rate: Rate,
+    heard: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What the client asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Messages that it may have been sent and not have acknowledged.
+    pub(super) window: usize,
+    /// Bytes of one packet.
+    pub(super) packet_max: usize,
+    pub(super) topic_aliases: u16,
+    pub(super) keep_alive: Option<Duration>,
+}
+
+/// Something that is acknowledged, in its turn, once it is on disk.
+pub(super) struct UnderWay {
+    pub(super) done: BoxFuture<'static, Result<Option<Replies>, Refused>>,
+    pub(super) then: Then,
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(super) enum Then {
+    /// A message: to its subscribers, and PUBACK or PUBREC.
+    Published {
+        plan: Box<Plan>,
+        qos: codec::Qos,
+        id: u16,
+        replies: Option<Box<super::replies::ReplyTo>>,
+    },
+    PubComp {
+        id: u16,
+    },
+    PubRel {
+        place: u64,
+    },
+    SubAck {
+        id: u16,
+        granted: Vec<super::subscribe::Granted>,
+    },
+    UnsubAck {
+        id: u16,
+        reasons: Vec<u8>,
+    },
+    /// Only an acknowledgement's turn: `first` is the packet's first byte.
+    Ack {
+        first: u8,
+        id: u16,
+        reason: u8,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// DISCONNECT, with its reason.
+    Left(u8),
+    /// The link failed, or the client was gone.
+    Lost(String),
+    /// The broker ends it, for this reason code.
+    Told(u8, Option<String>),
+}
+
+impl From<Wrong> for End {
+    fn from(wrong: Wrong) -> Self {
+        Self::Told(wrong.reason(), Some(wrong.to_string()))
+    }
+}
+
+enum Event {
+    Read,
+    Committed(Result<Option<Replies>, Refused>),
+    Room(Option<OwnedSemaphorePermit>),
+    Command(CommandOffer),
+    Timer,
+    Queue,
+    End(End),
+}
+
+pub(super) struct Begin {
+    pub(super) broker: Arc<Broker>,
+    pub(super) hold: Hold,
+    pub(super) by: By,
+    pub(super) version: Version,
+    pub(super) io: Box<dyn Io>,
+    pub(super) input: BytesMut,
+    pub(super) output: Output,
+    pub(super) limits: Limits,
+    pub(super) will: Option<Will>,
+    pub(super) listed: Listed,
+}
+
+impl Connection {
+    pub(super) fn new(begin: Begin) -> Self {
+        let Begin { broker, hold, by, version, io, input, output, limits, will, listed } = begin;
+        let heard = Instant::now();
+        let until = limits.keep_alive.map_or(heard + Duration::from_secs(86_400), |wait| heard + wait);
+        let rate = Rate::new(broker.settings.rate_max);
+        Self {
+            broker,
+            hold,
+            by,
+            version,
+            io,
+            input,
+            output,
+            under_way: VecDeque::new(),
+            parked: None,
+            unacknowledged: 0,
+            aliases_in: HashMap::new(),
+            aliases_out: HashMap::new(),
+            limits,
+            had_will: will.is_some(),
+            will,
+            devices: Devices::default(),
+            listed,
+            rate,
+            heard,
+            timer: Box::pin(tokio::time::sleep_until(until)),
+        }
+    }
+
+    /// Until the connection ends; the session is let go of then.
+    pub(super) async fn run(mut self) {
+        self.begin();
+        let end = loop {
+            if let Err(end) = self.take_packets() {
+                break end;
+            }
+            self.pump();
+            let event = poll_fn(|cx| self.poll_event(cx)).await;
+            if let Err(end) = self.act(event) {
+                break end;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    fn begin(&mut self) {
+        if self.broker.session.is_stopped() {
+            self.hold.link.kick(reason::SHUTTING_DOWN);
+        }
+        for place in std::mem::take(&mut self.hold.released) {
+            self.pubrel(place);
+        }
+        if let Some(device) = self.broker.settings.mapping.device_of_client(&self.by) {
+            self.listed.name_device(device);
+            self.devices.attach(&self.broker, device);
+        }
+    }
+
+    fn act(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Read => self.heard = Instant::now(),
+            Event::Committed(result) => return self.committed(result),
+            Event::Room(permit) => {
+                if let (Some((publish, _)), Some(permit)) = (self.parked.take(), permit) {
+                    return self.publish(publish, permit);
+                }
+            }
+            Event::Command(offer) => self.command(offer),
+            Event::Timer => return self.timer(),
+            Event::Queue => {}
+            Event::End(end) => return Err(end),
+        }
+        Ok(())
+    }
+
+    /// Whether the next packet may be taken; if not, TCP holds the client back.
+    fn may_take(&self) -> bool {
+        self.parked.is_none()
+            && self.under_way.len() < usize::from(self.broker.settings.receive_maximum) + AHEAD
+            && self.output.waiting() < WRITE_AHEAD
+            && !self.rate.is_exceeded(Instant::now())
+    }
+
+    fn take_packets(&mut self) -> Result<(), End> {
+        while self.may_take() {
+            let Some(frame) = codec::frame(&mut self.input, self.broker.packet_max)? else { break };
+            let packet = codec::decode(frame, self.version)?;
+            self.packet(packet)?;
+        }
+        if self.input.is_empty() && self.input.capacity() > READ_IDLE {
+            self.input = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// A PUBLISH, as soon as there is room for it. What may be lost is shed instead.
+    pub(super) fn admit(&mut self, publish: Publish) -> Result<(), End> {
+        self.rate.count(Instant::now());
+        let weight = Broker::weight(publish.payload.len());
+        let permits = Arc::clone(&self.broker.under_way);
+        match Arc::clone(&permits).try_acquire_many_owned(weight) {
+            Ok(permit) => self.publish(publish, permit),
+            Err(_) if publish.qos == codec::Qos::AtMostOnce => {
+                self.broker.count_shed("too many messages wait for their commit");
+                Ok(())
+            }
+            Err(_) => {
+                let room = async move { permits.acquire_many_owned(weight).await.ok() };
+                self.parked = Some((publish, room.boxed()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The timer is set to what comes first when it was looked at; what was heard since puts it off.
+    fn timer(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let mut next = now + Duration::from_secs(86_400);
+        if let Some(keep_alive) = self.limits.keep_alive {
+            let until = self.heard + keep_alive;
+            // Who is not read cannot be heard.
+            if until <= now && self.may_take() {
+                return Err(End::Told(reason::KEEP_ALIVE, None));
+            }
+            next = next.min(until.max(now + Duration::from_millis(100)));
+        }
+        if let Some(until) = self.rate.exceeded_until(now) {
+            next = next.min(until);
+        }
+        self.timer.as_mut().reset(next);
+        Ok(())
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.hold.link.waker.register(cx.waker());
+        if let Some(reason) = self.hold.link.kicked() {
+            return Poll::Ready(Event::End(End::Told(reason, None)));
+        }
+        if let Poll::Ready(Err(error)) = self.output.poll_write(&mut *self.io, cx) {
+            return Poll::Ready(Event::End(lost(&error)));
+        }
+        if let Some(first) = self.under_way.front_mut()
+            && let Poll::Ready(result) = first.done.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Committed(result));
+        }
+        if let Some((_, room)) = &mut self.parked
+            && let Poll::Ready(permit) = room.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Room(permit));
+        }
+        if let Poll::Ready(offer) = self.devices.poll(cx) {
+            return Poll::Ready(Event::Command(offer));
+        }
+        if self.output.waiting() < WRITE_AHEAD && self.has_queued() {
+            return Poll::Ready(Event::Queue);
+        }
+        if self.may_take()
+            && let Poll::Ready(event) = self.poll_read(cx)
+        {
+            return Poll::Ready(event);
+        }
+        if let Some(until) = self.rate.exceeded_until(Instant::now())
+            && until < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(until);
+        }
+        self.timer.as_mut().poll(cx).map(|()| Event::Timer)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.input.capacity() - self.input.len() < READ_IDLE {
+            // A quiet connection waits with a small buffer; one that fills it gets a larger one.
+            self.input.reserve(if self.input.is_empty() { READ_IDLE } else { READ });
+        }
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        read.map(|result| match result {
+            Ok(0) => Event::End(End::Lost("the client closed the connection".to_owned())),
+            Ok(_) => Event::Read,
+            Err(error) => Event::End(lost(&error)),
+        })
+    }
+
+    fn has_queued(&self) -> bool {
+        self.hold.client.state().outgoing.has_next(self.limits.window)
+    }
+
+    /// From the queue to the buffer, as far as the client and the buffer let it.
+    fn pump(&mut self) {
+        let mut sent = false;
+        while self.output.waiting() < WRITE_AHEAD && self.send_next() {
+            sent = true;
+        }
+        if sent {
+            self.listed.queued(self.hold.client.state().outgoing.waiting());
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        let text = match &end {
+            End::Left(_) => None,
+            End::Lost(cause) => Some(cause.clone()),
+            End::Told(code, cause) => Some(cause.clone().unwrap_or_else(|| format!("reason {code:#04x}"))),
+        };
+        if let Some(cause) = text {
+            let (ingress, client) = (self.broker.session.ingress(), &*self.by.client);
+            tracing::debug!(%ingress, client, cause, "a client's connection ended");
+        }
+        let farewell = tokio::time::sleep(FAREWELL);
+        tokio::pin!(farewell);
+        if matches!(end, End::Told(reason::SHUTTING_DOWN, _)) {
+            // What is on its way to the disk is acknowledged first.
+            while let Some(first) = self.under_way.front_mut() {
+                tokio::select! {
+                    result = &mut first.done => if self.committed(result).is_err() { break },
+                    () = &mut farewell => break,
+                }
+            }
+        }
+        if let End::Told(code, text) = &end {
+            let version = self.version;
+            self.output.head(|out| codec::disconnect(out, version, *code, text.as_deref()));
+        }
+        if !matches!(end, End::Lost(_)) {
+            let (output, io) = (&mut self.output, &mut self.io);
+            let last = poll_fn(|cx| output.poll_write(&mut **io, cx));
+            tokio::select! {
+                _ = last => {}
+                () = &mut farewell => {}
+            }
+            let closed = poll_fn(|cx| Pin::new(&mut **io).poll_shutdown(cx));
+            drop(tokio::time::timeout(FAREWELL, closed).await);
+        }
+        self.drop_link();
+        self.settle().await;
+        let will = match end {
+            End::Left(code) if code != reason::DISCONNECT_WITH_WILL => None,
+            _ => self.will.take(),
+        };
+        self.broker.close(&self.hold, will, self.had_will);
+    }
+
+    fn drop_link(&mut self) {
+        self.io = Box::new(tokio::io::empty());
+        self.devices = Devices::default();
+    }
+
+    /// What is on its way to the disk gets there without the client; its subscribers must have it.
+    async fn settle(&mut self) {
+        while let Some(UnderWay { done, then, .. }) = self.under_way.pop_front() {
+            let result = done.await;
+            self.settled(then, result.is_ok());
+        }
+    }
+}
+
+fn lost(error: &io::Error) -> End {
+    End::Lost(error.to_string())
+}

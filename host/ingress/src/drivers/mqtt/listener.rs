@@ -1,0 +1,184 @@
+//! Where clients arrive: TCP, TLS and WebSockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use sandbar_reading::ConfigError;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::accept_hdr_async_with_config;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::broker::Broker;
+use super::config::{ListenerConfig, Transport};
+use super::handshake::{self, Link};
+use super::io::{Io, OverWebSocket};
+use super::tls;
+use crate::LinkError;
+
+/// After a failure to accept, such as too many open files: one closed connection may be enough.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener as configured, its certificates read.
+pub(super) struct Listen {
+    address: SocketAddr,
+    transport: Transport,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// One that listens.
+pub(super) struct Listener {
+    listener: TcpListener,
+    listen: Arc<Listen>,
+}
+
+impl Listen {
+    pub(super) const fn tcp(address: SocketAddr) -> Self {
+        Self { address, transport: Transport::Tcp, tls: None }
+    }
+
+    pub(super) fn new(config: &ListenerConfig) -> Result<Self, ConfigError> {
+        let tls = config.tls.as_ref().map(tls::server).transpose().map_err(|error| error.within("tls"))?;
+        Ok(Self { address: config.listen, transport: config.protocol, tls })
+    }
+
+    pub(super) async fn bind(self: Arc<Self>) -> Result<Listener, LinkError> {
+        let listening = |error| LinkError::new(format!("listening on {}", self.address), error);
+        let listener = TcpListener::bind(self.address).await.map_err(listening)?;
+        Ok(Listener { listener, listen: self })
+    }
+
+    /// The handshakes below MQTT. `None` if the far end does not get through them.
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        packet_max: usize,
+    ) -> Option<(Box<dyn Io>, Link)> {
+        // Acknowledgements are short: waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let mut link = Link { remote, certificate: None };
+        let mut io: Box<dyn Io> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
+                link.certificate = tls::common_name(stream.get_ref().1);
+                Box::new(stream)
+            }
+        };
+        if self.transport == Transport::WebSocket {
+            let limit = packet_max.max(64 << 10);
+            let config = WebSocketConfig::default()
+                .read_buffer_size(4 << 10)
+                .write_buffer_size(0)
+                .max_message_size(Some(limit))
+                .max_frame_size(Some(limit));
+            let socket = accept_hdr_async_with_config(io, upgrade, Some(config)).await.ok()?;
+            io = Box::new(OverWebSocket::new(socket));
+        }
+        Some((io, link))
+    }
+}
+
+/// The path must be `/mqtt`, and the sub-protocol `mqtt` (MQTT 5.0, section 6.0.0-3).
+#[expect(clippy::result_large_err, reason = "tungstenite asks for this type")]
+fn upgrade(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    let refuse = |status: StatusCode| {
+        let mut response = ErrorResponse::new(None);
+        *response.status_mut() = status;
+        response
+    };
+    if request.uri().path() != "/mqtt" {
+        return Err(refuse(StatusCode::NOT_FOUND));
+    }
+    let offered = request.headers().get_all("Sec-WebSocket-Protocol").iter();
+    let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    // 3.1 was called `mqttv3.1` there.
+    let chosen = offered.map(str::trim).find(|name| matches!(*name, "mqtt" | "mqttv3.1"));
+    match chosen.map(HeaderValue::from_str) {
+        Some(Ok(chosen)) => {
+            response.headers_mut().insert("Sec-WebSocket-Protocol", chosen);
+            Ok(response)
+        }
+        _ => Err(refuse(StatusCode::BAD_REQUEST)),
+    }
+}
+
+impl Listener {
+    pub(super) fn address(&self) -> Result<SocketAddr, LinkError> {
+        let listening = |error| LinkError::new(format!("listening on {}", self.listen.address), error);
+        self.listener.local_addr().map_err(listening)
+    }
+
+    /// Until the session stops and every connection has ended.
+    pub(super) async fn run(self, broker: Arc<Broker>, places: Arc<Semaphore>) {
+        let Self { listener, listen } = self;
+        let mut connections = JoinSet::new();
+        loop {
+            // When there are enough, further ones wait in the kernel's backlog.
+            let place = async { Arc::clone(&places).acquire_owned().await };
+            let accepted = async {
+                let place = place.await.ok()?;
+                Some((listener.accept().await, place))
+            };
+            tokio::select! {
+                () = broker.session.stopped() => break,
+                Some(ended) = connections.join_next() => log_panic(ended),
+                Some((accepted, place)) = accepted => match accepted {
+                    Ok((stream, remote)) => {
+                        connections.spawn(serve(Arc::clone(&broker), Arc::clone(&listen), stream, remote, place));
+                    }
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        }
+        drop(listener);
+        broker.stop();
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    }
+}
+
+async fn serve(
+    broker: Arc<Broker>,
+    listen: Arc<Listen>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    _place: OwnedSemaphorePermit,
+) {
+    let arriving = arrive(&broker, &listen, stream, remote);
+    let connection = tokio::select! {
+        connection = Box::pin(arriving) => connection,
+        () = broker.session.stopped() => None,
+    };
+    drop(broker);
+    if let Some(connection) = connection {
+        Box::pin(connection.run()).await;
+    }
+}
+
+async fn arrive(
+    broker: &Arc<Broker>,
+    listen: &Listen,
+    stream: TcpStream,
+    remote: SocketAddr,
+) -> Option<super::connection::Connection> {
+    let welcome = listen.welcome(stream, remote, broker.packet_max);
+    let (io, link) = tokio::time::timeout(broker.settings.connect_timeout, welcome).await.ok()??;
+    handshake::greet(broker, io, link).await
+}
+
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "bug in the mqtt driver: a connection was lost");
+    }
+}

@@ -1,0 +1,142 @@
+//! A message on its way to subscribers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sandbar_reading::{Timestamp, Topic};
+
+use super::codec::Qos;
+use super::keeper::Keeper;
+use super::rows;
+
+/// Shared by all who are to get it.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: Topic,
+    pub(super) payload: Bytes,
+    /// Encoded, as subscribers with 5.0 get them.
+    pub(super) properties: Bytes,
+    pub(super) qos: Qos,
+    /// It was published so.
+    pub(super) retain: bool,
+    /// Not to be sent any more from then on.
+    pub(super) expires: Option<Timestamp>,
+    /// The publisher's session, for subscribers that want nothing of their own.
+    pub(super) publisher: u32,
+    /// Where several stored sessions wait for it.
+    pub(super) row: Option<OwnRow>,
+}
+
+/// The row of a message that several sessions wait for: it goes when none does any longer.
+pub(super) struct OwnRow {
+    pub(super) number: u64,
+    pub(super) keeper: Arc<Keeper>,
+}
+
+impl Drop for OwnRow {
+    fn drop(&mut self) {
+        self.keeper.soon([rows::delete(rows::message(self.number))]);
+    }
+}
+
+impl std::fmt::Debug for OwnRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnRow({})", self.number)
+    }
+}
+
+impl Message {
+    /// Bytes it takes in memory, about.
+    pub(super) fn size(&self) -> usize {
+        const FIXED: usize = 160;
+        FIXED + self.topic.as_str().len() + self.payload.len() + self.properties.len()
+    }
+
+    /// The same, of which no row is kept.
+    pub(super) fn without_row(message: &Arc<Self>) -> Arc<Self> {
+        if message.row.is_none() {
+            return Arc::clone(message);
+        }
+        Arc::new(Self {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            properties: message.properties.clone(),
+            row: None,
+            ..**message
+        })
+    }
+
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Seconds left, rounded up: what is not over has at least one.
+    pub(super) fn seconds_left(&self, now: Timestamp) -> Option<u32> {
+        self.expires.map(|expires| {
+            let left = expires.since(now).as_millis().div_ceil(1000);
+            u32::try_from(left).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+/// A message in the queue of a session.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) message: Arc<Message>,
+    /// The lower one of what it was published and subscribed with.
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    pub(super) subscription_ids: Box<[u32]>,
+    /// Its place in the session; the packet identifier follows from it, so that it needs not be stored.
+    pub(super) place: u64,
+    /// It has a row in the store.
+    pub(super) stored: bool,
+    /// It may have been sent before.
+    pub(super) again: bool,
+    /// The command that it carries to a device.
+    pub(super) command: Option<crate::CommandOffer>,
+}
+
+impl Entry {
+    pub(super) fn packet_id(&self) -> u16 {
+        packet_id(self.place)
+    }
+}
+
+/// Packet identifiers go round; no two of the last 65,535 places have the same.
+pub(super) const PACKET_IDS: u64 = 65_535;
+
+pub(super) fn packet_id(place: u64) -> u16 {
+    // The remainder is below 65,535.
+    (place % PACKET_IDS) as u16 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn packet_ids_go_round_without_zero() {
+        assert_eq!([0, 1, 65_534, 65_535].map(packet_id), [1, 2, 65_535, 1]);
+    }
+
+    #[test]
+    fn time_left_is_rounded_up() {
+        let now = Timestamp::from_millis(1000);
+        let message = |expires| Message {
+            topic: "t".parse().unwrap(),
+            payload: Bytes::new(),
+            properties: Bytes::new(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            expires,
+            publisher: 0,
+            row: None,
+        };
+        assert_eq!(message(Some(now.after(Duration::from_millis(1)))).seconds_left(now), Some(1));
+        assert_eq!(message(None).seconds_left(now), None);
+        assert!(message(Some(now)).has_expired(now));
+    }
+}

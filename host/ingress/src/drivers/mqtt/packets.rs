@@ -1,0 +1,355 @@
+//! What a connection does with each packet of its client.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use sandbar_reading::{Refused, Topic};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason};
+use super::connection::{Connection, End, Then, UnderWay};
+use super::inbound::Published;
+use super::message::packet_id;
+use super::publish::Submitted;
+use super::replies::ReplyTo;
+use super::rows::{self, QueueRow};
+use crate::Replies;
+
+/// First bytes of packets.
+const PUBACK: u8 = 0x40;
+const PUBREC: u8 = 0x50;
+const PUBREL: u8 = 0x62;
+const PUBCOMP: u8 = 0x70;
+
+impl Connection {
+    pub(super) fn packet(&mut self, packet: Packet) -> Result<(), End> {
+        match packet {
+            Packet::Publish(publish) => return self.admit(publish),
+            Packet::PubAck(ack) => self.puback(ack),
+            Packet::PubRec(ack) => self.pubrec(ack),
+            Packet::PubRel(ack) => self.pubrel_came(ack),
+            Packet::PubComp(ack) => self.pubcomp(ack),
+            Packet::Subscribe(subscribe) => self.subscribe(subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Packet::PingReq => self.output.head(codec::pingresp),
+            Packet::Disconnect(disconnect) => return Err(self.disconnect(disconnect)),
+            Packet::Connect(_) => return Err(told(reason::PROTOCOL_ERROR, "a second CONNECT")),
+            // None of the methods of enhanced authentication is offered, so none can go on.
+            Packet::Auth => return Err(told(reason::PROTOCOL_ERROR, "AUTH without a method")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(&mut self, publish: Publish, permit: OwnedSemaphorePermit) -> Result<(), End> {
+        let Publish { qos, retain, topic, id, properties, payload } = publish;
+        let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
+        let topic = self.topic(topic, alias)?;
+        self.listed.received(payload.len(), self.broker.session.now());
+        if qos != Qos::AtMostOnce {
+            if qos == Qos::ExactlyOnce && self.hold.client.received.lock().contains(&id) {
+                // Sent again: it is there, or on its way.
+                self.later(Then::Ack { first: PUBREC, id, reason: reason::SUCCESS }, None);
+                return Ok(());
+            }
+            self.unacknowledged += 1;
+            let allowed = usize::from(self.broker.settings.receive_maximum);
+            if self.version == Version::V5 && self.unacknowledged > allowed {
+                return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
+            }
+        }
+        if !self.may_publish(&topic) {
+            return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
+        }
+        let mut keep = Vec::new();
+        if qos == Qos::ExactlyOnce {
+            self.hold.client.received.lock().insert(id);
+            if self.hold.client.stored {
+                keep.push(rows::mark(rows::packet(self.by.number, id)));
+            }
+        }
+        let published = Published { topic, payload, qos, retain, properties };
+        if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
+            self.devices.attach(&self.broker, device);
+        }
+        let Submitted { accept, plan } = self.broker.submit(&published, &self.by, keep);
+        let replies = ReplyTo::of(&published, &self.by, &self.broker.settings).map(Box::new);
+        let then = Then::Published { plan: Box::new(plan), qos, id, replies };
+        self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });
+        Ok(())
+    }
+
+    fn may_publish(&self, topic: &Topic) -> bool {
+        // `$SYS` is the broker's own, and `$share` no topic.
+        let name = topic.as_str();
+        !name.starts_with("$SYS/")
+            && !name.starts_with("$share/")
+            && self.hold.client.grants().may_publish(topic)
+    }
+
+    /// MQTT 5.0, section 3.3.2.3.4.
+    fn topic(&mut self, topic: Box<str>, alias: Option<u16>) -> Result<Topic, End> {
+        let invalid = || told(reason::TOPIC_ALIAS_INVALID, "an alias that stands for no topic");
+        if let Some(alias) = alias {
+            if alias == 0 || alias > self.broker.settings.topic_alias_max {
+                return Err(invalid());
+            }
+            if topic.is_empty() {
+                return self
+                    .aliases_in
+                    .get(&alias)
+                    .cloned()
+                    .ok_or_else(|| told(reason::PROTOCOL_ERROR, "an alias that stands for no topic"));
+            }
+        }
+        let topic = Topic::try_from(topic).map_err(|_| told(reason::TOPIC_NAME_INVALID, "not a topic"))?;
+        if let Some(alias) = alias {
+            self.aliases_in.insert(alias, topic.clone());
+        }
+        Ok(topic)
+    }
+
+    /// 5.0 says it in the acknowledgement; 3.1.1 has no word for it, so the connection ends.
+    fn refuse(&mut self, qos: Qos, id: u16, code: u8, why: &str) -> Result<(), End> {
+        match (self.version, qos) {
+            // Nobody waits for an answer.
+            (_, Qos::AtMostOnce) => return Ok(()),
+            // Version 3.1.1, section 3.3.5: the message may be acknowledged, or the connection closed.
+            (Version::V3, _) if code == reason::NOT_AUTHORIZED => {
+                let first = if qos == Qos::AtLeastOnce { PUBACK } else { PUBREC };
+                self.later(Then::Ack { first, id, reason: reason::SUCCESS }, None);
+                return Ok(());
+            }
+            (Version::V3, _) => return Err(told(code, why)),
+            (Version::V5, Qos::AtLeastOnce) => {
+                self.later(Then::Ack { first: PUBACK, id, reason: code }, None);
+            }
+            (Version::V5, Qos::ExactlyOnce) => {
+                self.later(Then::Ack { first: PUBREC, id, reason: code }, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// In its turn, after `done`.
+    pub(super) fn later(&mut self, then: Then, done: Option<BoxFuture<'static, Result<(), Refused>>>) {
+        let done = match done {
+            None => ready(Ok(None)).boxed(),
+            Some(done) => done.map(|result| result.map(|()| None)).boxed(),
+        };
+        self.under_way.push_back(UnderWay { done, then, _permit: None });
+    }
+
+    /// The first that waited for a commit has it, or was refused.
+    pub(super) fn committed(&mut self, result: Result<Option<Replies>, Refused>) -> Result<(), End> {
+        let Some(UnderWay { then, .. }) = self.under_way.pop_front() else { return Ok(()) };
+        let version = self.version;
+        match (result, then) {
+            (Ok(replies), Then::Published { plan, qos, id, replies: to }) => {
+                self.broker.deliver(*plan);
+                if let (Some(replies), Some(to)) = (replies, to) {
+                    self.broker.answer(replies, *to);
+                }
+                match qos {
+                    Qos::AtMostOnce => {}
+                    Qos::AtLeastOnce => self.ack(PUBACK, id, reason::SUCCESS),
+                    Qos::ExactlyOnce => self.ack(PUBREC, id, reason::SUCCESS),
+                }
+            }
+            (Err(refused), Then::Published { plan, qos, id, .. }) => {
+                self.broker.abandon(&plan);
+                return self.refused(&refused, qos, id);
+            }
+            (Ok(_), then) => self.settle_ack(then, version),
+            (Err(refused), Then::SubAck { id, granted }) => {
+                let reasons = self.take_back(&granted, code_for(&refused));
+                self.output.head(|out| codec::suback(out, version, id, &reasons));
+            }
+            // The client asks again on its next connection.
+            (Err(refused), _) => return Err(End::Told(code_for(&refused), Some(refused.to_string()))),
+        }
+        Ok(())
+    }
+
+    fn settle_ack(&mut self, then: Then, version: Version) {
+        match then {
+            Then::PubComp { id } => {
+                self.hold.client.received.lock().remove(&id);
+                self.ack(PUBCOMP, id, reason::SUCCESS);
+            }
+            Then::PubRel { place } => self.pubrel(place),
+            Then::SubAck { id, granted } => {
+                let reasons: Vec<u8> = granted.iter().map(|granted| granted.reason).collect();
+                self.output.head(|out| codec::suback(out, version, id, &reasons));
+                self.send_retained(granted);
+            }
+            Then::UnsubAck { id, reasons } => {
+                self.output.head(|out| codec::unsuback(out, version, id, &reasons));
+            }
+            Then::Ack { first, id, reason } => self.ack(first, id, reason),
+            Then::Published { .. } => {}
+        }
+    }
+
+    /// The connection is gone, and what was under way is told nobody any more.
+    pub(super) fn settled(&mut self, then: Then, taken: bool) {
+        match then {
+            Then::Published { plan, .. } if taken => self.broker.deliver(*plan),
+            Then::Published { plan, qos, id, .. } => {
+                self.broker.abandon(&plan);
+                if qos == Qos::ExactlyOnce {
+                    self.hold.client.received.lock().remove(&id);
+                }
+            }
+            Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
+            Then::SubAck { granted, .. } if !taken => drop(self.take_back(&granted, reason::UNSPECIFIED)),
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, refused: &Refused, qos: Qos, id: u16) -> Result<(), End> {
+        let code = code_for(refused);
+        if qos == Qos::ExactlyOnce {
+            self.hold.client.received.lock().remove(&id);
+        }
+        match (refused, qos) {
+            (Refused::TooLarge { .. } | Refused::Stopping, _) => {
+                Err(End::Told(code, Some(refused.to_string())))
+            }
+            (_, Qos::AtMostOnce) => {
+                self.broker.count_shed(&refused.to_string());
+                Ok(())
+            }
+            (_, _) if self.version == Version::V3 => Err(End::Told(code, Some(refused.to_string()))),
+            (_, Qos::AtLeastOnce) => {
+                self.ack(PUBACK, id, code);
+                Ok(())
+            }
+            (_, Qos::ExactlyOnce) => {
+                self.ack(PUBREC, id, code);
+                Ok(())
+            }
+        }
+    }
+
+    fn ack(&mut self, first: u8, id: u16, code: u8) {
+        let version = self.version;
+        let is_last = first == PUBACK || first == PUBCOMP || code >= reason::UNSPECIFIED;
+        if is_last && first != PUBREL {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        }
+        self.output.head(|out| codec::ack(out, version, first, id, code));
+    }
+
+    pub(super) fn pubrel(&mut self, place: u64) {
+        let version = self.version;
+        self.output.head(|out| codec::ack(out, version, PUBREL, packet_id(place), reason::SUCCESS));
+    }
+
+    /// The client releases a QoS 2 message of its own. Its identifier is free once that is on disk: freed
+    /// earlier, a crash would make the broker take the next message under it for this one.
+    fn pubrel_came(&mut self, ack: Ack) {
+        if !self.hold.client.received.lock().contains(&ack.id) {
+            let code =
+                if self.version == Version::V5 { reason::PACKET_ID_NOT_FOUND } else { reason::SUCCESS };
+            let version = self.version;
+            self.output.head(|out| codec::ack(out, version, PUBCOMP, ack.id, code));
+            return;
+        }
+        let done = self.hold.client.stored.then(|| {
+            self.broker.keeper.write(vec![rows::delete(rows::packet(self.by.number, ack.id))]).boxed()
+        });
+        self.later(Then::PubComp { id: ack.id }, done);
+    }
+
+    fn puback(&mut self, ack: Ack) {
+        let entry = self.hold.client.state().outgoing.acknowledged(ack.id);
+        self.done_with(entry);
+    }
+
+    pub(super) fn done_with(&self, entry: Option<super::message::Entry>) {
+        let Some(entry) = entry else { return };
+        if entry.stored {
+            self.broker.forget(&self.hold.client, [entry.place]);
+        }
+        if let Some(command) = entry.command {
+            command.acknowledge();
+        }
+    }
+
+    fn pubrec(&mut self, ack: Ack) {
+        if ack.reason >= reason::UNSPECIFIED {
+            let entry = self.hold.client.state().outgoing.refused(ack.id);
+            return self.done_with(entry);
+        }
+        let received = self.hold.client.state().outgoing.received(ack.id);
+        let Some((place, stored, entry)) = received else {
+            let code =
+                if self.version == Version::V5 { reason::PACKET_ID_NOT_FOUND } else { reason::SUCCESS };
+            let version = self.version;
+            return self.output.head(|out| codec::ack(out, version, PUBREL, ack.id, code));
+        };
+        if entry.is_some() && stored {
+            // Released before that is on disk, a crash would have it sent as a new message.
+            let row = rows::write(rows::queued(self.by.number, place), &QueueRow::Released);
+            let done = self.broker.keeper.write(vec![row]).boxed();
+            return self.later(Then::PubRel { place }, Some(done));
+        }
+        if let Some(command) = entry.and_then(|entry| entry.command) {
+            command.acknowledge();
+        }
+        self.pubrel(place);
+    }
+
+    fn pubcomp(&mut self, ack: Ack) {
+        let completed = self.hold.client.state().outgoing.completed(ack.id);
+        if let Some((place, true)) = completed {
+            self.broker.forget(&self.hold.client, [place]);
+        }
+    }
+
+    fn disconnect(&mut self, disconnect: Disconnect) -> End {
+        if let Some(wanted) = disconnect.session_expiry {
+            let expiry = &self.hold.client.expiry_s;
+            if wanted > 0 && expiry.load(Ordering::Relaxed) == 0 {
+                return told(reason::PROTOCOL_ERROR, "a session that was to end cannot be kept");
+            }
+            let most = self.broker.settings.session_expiry_max_s;
+            expiry.store(wanted.min(most), Ordering::Relaxed);
+        }
+        End::Left(disconnect.reason)
+    }
+
+    /// Takes the next entry of the queue to the buffer; `false` if there is none, or no window for it.
+    pub(super) fn send_next(&mut self) -> bool {
+        let now = self.broker.session.now();
+        let client = Arc::clone(&self.hold.client);
+        let next = client.state().outgoing.next(self.limits.window, now, || client.place());
+        match next {
+            None => false,
+            Some(super::outgoing::Next::Expired(place)) => {
+                self.broker.forget(&client, [place]);
+                true
+            }
+            Some(super::outgoing::Next::Publish(entry)) => {
+                self.send(entry, now);
+                true
+            }
+        }
+    }
+}
+
+pub(super) fn told(code: u8, why: &str) -> End {
+    End::Told(code, Some(why.to_owned()))
+}
+
+/// What 5.0 calls it.
+pub(super) const fn code_for(refused: &Refused) -> u8 {
+    match refused {
+        Refused::Busy { .. } | Refused::DiskFull => reason::QUOTA,
+        Refused::TooLarge { .. } => reason::PACKET_TOO_LARGE,
+        Refused::Storage { .. } => reason::IMPLEMENTATION,
+        Refused::Stopping => reason::SHUTTING_DOWN,
+    }
+}

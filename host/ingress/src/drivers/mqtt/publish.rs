@@ -1,0 +1,186 @@
+//! From a message that was published to the queues of its subscribers: planned before the commit, which
+//! stores the plan with the reading, and carried out after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sandbar_reading::{Refused, StateWrite};
+
+use super::broker::Broker;
+use super::codec::{Qos, forwardable};
+use super::inbound::{By, Published};
+use super::message::{Entry, Message, OwnRow};
+use super::rows::{self, How, QueueRow};
+use super::subscriptions::Recipient;
+use crate::Replies;
+
+/// A message that waits for its commit.
+pub(super) struct Submitted {
+    /// Resolves once it is on disk.
+    pub(super) accept: BoxFuture<'static, Result<Option<Replies>, Refused>>,
+    pub(super) plan: Plan,
+}
+
+/// Who gets a message once it is on disk. Must be [delivered](Broker::deliver) or
+/// [abandoned](Broker::abandon).
+#[derive(Default)]
+pub(super) struct Plan {
+    message: Option<Arc<Message>>,
+    recipients: Vec<Planned>,
+    retain: Option<u64>,
+}
+
+struct Planned {
+    recipient: Recipient,
+    /// Its place, if it has a row.
+    stored: Option<u64>,
+}
+
+impl Broker {
+    /// Hands a client's message to the host, with `keep` and the rows of its subscribers, in the order of the
+    /// calls.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        published: &Published,
+        by: &By,
+        mut keep: Vec<StateWrite>,
+    ) -> Submitted {
+        let _order = published.retain.then(|| self.retaining.lock());
+        let plan = self.plan(published, by.number, &mut keep);
+        let broker = Arc::clone(self);
+        let accept = if published.qos == Qos::AtMostOnce && !self.settings.journal_qos0 {
+            self.keep(keep)
+        } else {
+            let inbound = self.settings.mapping.inbound(published, by);
+            async move { Ok(broker.session.accept_keeping(inbound, keep).await?.replies) }.boxed()
+        };
+        Submitted { accept: begun(accept), plan }
+    }
+
+    /// A message that is not a reading: of a sink, or a reply.
+    pub(super) fn submit_own(self: &Arc<Self>, published: &Published) -> Submitted {
+        let _order = published.retain.then(|| self.retaining.lock());
+        let mut keep = Vec::new();
+        let plan = self.plan(published, 0, &mut keep);
+        Submitted { accept: begun(self.keep(keep)), plan }
+    }
+
+    fn keep(self: &Arc<Self>, keep: Vec<StateWrite>) -> BoxFuture<'static, Result<Option<Replies>, Refused>> {
+        if keep.is_empty() {
+            return futures::future::ready(Ok(None)).boxed();
+        }
+        let broker = Arc::clone(self);
+        async move { broker.session.keep(keep).await.map(|()| None) }.boxed()
+    }
+
+    fn plan(&self, published: &Published, publisher: u32, keep: &mut Vec<StateWrite>) -> Plan {
+        let expiry = published.properties.as_ref().and_then(|properties| properties.message_expiry);
+        let expires = expiry.map(|seconds| self.session.now().after(Duration::from_secs(seconds.into())));
+        let mut message = Message {
+            topic: published.topic.clone(),
+            payload: published.payload.clone(),
+            properties: published.properties.as_ref().map_or_else(Bytes::new, |p| forwardable(p)),
+            qos: published.qos,
+            retain: published.retain,
+            expires,
+            publisher,
+            row: None,
+        };
+        let recipients = self.subscriptions.read().recipients(&message);
+        if recipients.is_empty() && !published.retain {
+            return Plan::default();
+        }
+        if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
+            message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
+        }
+        let message = Arc::new(message);
+        let retain = published.retain.then(|| self.plan_retained(&message, keep)).flatten();
+        let recipients = self.plan_queued(recipients, &message, keep);
+        Plan { message: Some(message), recipients, retain }
+    }
+
+    /// `None` if there are too many already.
+    fn plan_retained(&self, message: &Arc<Message>, keep: &mut Vec<StateWrite>) -> Option<u64> {
+        let name = rows::retained(message.topic.as_str());
+        let mut retained = self.retained.lock();
+        if message.payload.is_empty() {
+            keep.push(rows::delete(name));
+        } else if retained.count() < self.settings.retained_max || retained.has(message.topic.as_str()) {
+            keep.push(rows::write_message(name, message));
+        } else {
+            return None;
+        }
+        Some(retained.stamp())
+    }
+
+    /// A row for each session that is stored. If there are several, the message has a row of its own.
+    fn plan_queued(
+        &self,
+        recipients: Vec<Recipient>,
+        message: &Arc<Message>,
+        keep: &mut Vec<StateWrite>,
+    ) -> Vec<Planned> {
+        let own = message.row.as_ref().map(|row| row.number);
+        if let Some(number) = own {
+            keep.push(rows::write_message(rows::message(number), message));
+        }
+        let planned = recipients.into_iter().map(|to| {
+            if !to.is_stored() {
+                return Planned { recipient: to, stored: None };
+            }
+            let place = to.client.place();
+            let name = rows::queued(to.client.number, place);
+            let subscription_ids = to.subscription_ids.clone().into();
+            let how = How { qos: to.qos as u8, retain: to.retain, subscription_ids };
+            keep.push(match own {
+                None => rows::write_queued(name, message, how),
+                Some(message) => rows::write(name, &QueueRow::Shared { message, how }),
+            });
+            Planned { recipient: to, stored: Some(place) }
+        });
+        planned.collect()
+    }
+
+    /// It is on disk: into the queues, and what is retained.
+    pub(super) fn deliver(&self, plan: Plan) {
+        let Plan { message: Some(message), recipients, retain } = plan else { return };
+        if let Some(stamp) = retain {
+            let kept = (!message.payload.is_empty()).then(|| Message::without_row(&message));
+            self.retained.lock().set(message.topic.as_str(), kept, stamp);
+        }
+        for Planned { recipient, stored } in recipients {
+            let client = &recipient.client;
+            let gone = client.push(Entry {
+                message: Arc::clone(&message),
+                qos: recipient.qos,
+                retain: recipient.retain,
+                subscription_ids: recipient.subscription_ids.into(),
+                place: stored.unwrap_or_else(|| client.place()),
+                stored: stored.is_some(),
+                again: false,
+                command: None,
+            });
+            if !gone.is_empty() {
+                self.forget(client, gone);
+            }
+        }
+    }
+
+    /// The host did not take it.
+    pub(super) fn abandon(&self, plan: &Plan) {
+        if plan.retain.is_some() {
+            self.retained.lock().abandon();
+        }
+    }
+}
+
+/// Polled once, so that it is in line behind what was submitted before.
+fn begun<T: Send + 'static>(mut future: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+    match (&mut future).now_or_never() {
+        Some(done) => futures::future::ready(done).boxed(),
+        None => future,
+    }
+}

@@ -1,0 +1,93 @@
+//! Handlers' answers to a reading, published to the topic that its sender named (MQTT 5.0, section 4.10).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sandbar_reading::Topic;
+
+use super::broker::Broker;
+use super::codec::Qos;
+use super::inbound::{By, Published, outbound};
+use super::settings::Settings;
+use crate::{Answer, Replies};
+
+/// Where answers go.
+pub(super) struct ReplyTo {
+    topic: Topic,
+    correlation_data: Option<Bytes>,
+    qos: Qos,
+}
+
+impl ReplyTo {
+    /// `None` if neither the message nor the configuration names a topic.
+    pub(super) fn of(published: &Published, by: &By, settings: &Settings) -> Option<Self> {
+        let properties = published.properties.as_deref();
+        let named = properties.and_then(|properties| properties.response_topic.as_deref());
+        let configured = || {
+            let device = settings.mapping.device(&published.topic, by).unwrap_or("");
+            let topic = published.topic.as_str();
+            settings.reply_topic.as_ref()?.fill(&[
+                ("device", device),
+                ("client", &by.client),
+                ("topic", topic),
+            ])
+        };
+        let topic = match named {
+            Some(named) => named.parse().ok()?,
+            None => configured()?,
+        };
+        let correlation_data = properties.and_then(|properties| properties.correlation_data.clone());
+        Some(Self { topic, correlation_data, qos: published.qos.max(Qos::AtLeastOnce) })
+    }
+}
+
+impl Broker {
+    /// Publishes what comes. More than what may be awaited at once is not answered.
+    pub(super) fn answer(self: &Arc<Self>, mut replies: Replies, to: ReplyTo) {
+        let Ok(permit) = Arc::clone(&self.replies).try_acquire_owned() else {
+            tracing::warn!(ingress = %self.session.ingress(), topic = %to.topic, "too many replies are awaited");
+            return;
+        };
+        let broker = Arc::clone(self);
+        tokio::spawn(async move {
+            let _permit = permit;
+            loop {
+                let answer = tokio::select! {
+                    answer = replies.next() => answer,
+                    () = broker.session.stopped() => None,
+                };
+                match answer {
+                    Some(Answer::Reply(message)) => broker.publish_reply(&message, &to).await,
+                    // The sender has been told that its message is taken, and MQTT has no word for more.
+                    Some(Answer::Rejected(_) | Answer::Retrying(_)) => {}
+                    None => return,
+                }
+            }
+        });
+    }
+
+    async fn publish_reply(self: &Arc<Self>, message: &sandbar_reading::Message, to: &ReplyTo) {
+        let mut published = match outbound(message) {
+            Ok(published) => published,
+            Err(problem) => {
+                tracing::warn!(ingress = %self.session.ingress(), problem, "a reply cannot be sent");
+                return;
+            }
+        };
+        published.topic = to.topic.clone();
+        published.qos = to.qos;
+        if let Some(properties) = &mut published.properties
+            && properties.correlation_data.is_none()
+        {
+            properties.correlation_data = to.correlation_data.clone();
+        }
+        let submitted = self.submit_own(&published);
+        match submitted.accept.await {
+            Ok(_) => self.deliver(submitted.plan),
+            Err(refused) => {
+                tracing::warn!(ingress = %self.session.ingress(), %refused, "a reply could not be sent");
+                self.abandon(&submitted.plan);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Sessions begin, are taken over, wait for their client, and end (MQTT 5.0, section 4.1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sandbar_reading::Timestamp;
+
+use super::access::Grants;
+use super::broker::Broker;
+use super::client::{Begin, Client, Link};
+use super::codec::reason;
+use super::rows;
+use super::subscriptions::Target;
+use super::timers::What;
+use super::will::Will;
+
+/// What MQTT says for a session that never ends by itself.
+const NEVER: u32 = u32::MAX;
+
+/// What a CONNECT asks for.
+pub(super) struct Wanted {
+    pub(super) id: Box<str>,
+    pub(super) user: Option<Box<str>>,
+    pub(super) clean: bool,
+    pub(super) expiry_s: u32,
+    pub(super) grants: Arc<Grants>,
+}
+
+/// A connection's hold on a session. Dropped without [`Broker::close`], the session is let go of.
+pub(super) struct Hold {
+    pub(super) client: Arc<Client>,
+    pub(super) link: Arc<Link>,
+    broker: Arc<Broker>,
+    /// The session was there before.
+    pub(super) present: bool,
+    /// Places whose PUBREL is due again.
+    pub(super) released: Vec<u64>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.link.gone.is_cancelled() {
+            return;
+        }
+        self.client.state().let_go(self.broker.session.now());
+        self.link.gone.cancel();
+    }
+}
+
+impl Broker {
+    /// Takes the session of a client, or begins one, after whoever holds it was told to let go. `will` makes
+    /// the will of the session's number. An error is the reason code for the client.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        will: impl FnOnce(u32) -> Option<Will>,
+    ) -> Result<(Hold, Option<Will>), u8> {
+        let hold = loop {
+            let held = match self.claim(&wanted)? {
+                Ok(hold) => break hold,
+                Err(link) => link,
+            };
+            held.kick(reason::TAKEN_OVER);
+            held.gone.cancelled().await;
+        };
+        let client = &hold.client;
+        let had_will = self.wills.withdraw(client.number);
+        let will = will(client.number);
+        let mut keep = Vec::new();
+        if client.stored {
+            keep.push(rows::write(rows::session(&client.id), &client.row()));
+        }
+        match &will {
+            Some(will) => keep.push(will.row()),
+            None if had_will => keep.push(rows::delete(rows::will(client.number))),
+            None => {}
+        }
+        // Also what the end of an earlier session deletes is on disk before the client is told.
+        if !keep.is_empty() || wanted.clean && self.keeper.is_behind() {
+            self.keeper.write(keep).await.map_err(|_| reason::SERVER_UNAVAILABLE)?;
+        }
+        Ok((hold, will))
+    }
+
+    /// The inner error is the link that holds the session.
+    fn claim(self: &Arc<Self>, wanted: &Wanted) -> Result<Result<Hold, Arc<Link>>, u8> {
+        let link = Link::new();
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(&wanted.id).cloned() {
+            if client.user != wanted.user {
+                return Err(reason::NOT_AUTHORIZED);
+            }
+            let mut state = client.state();
+            if let Some(held) = state.link() {
+                return Ok(Err(Arc::clone(held)));
+            }
+            if wanted.clean {
+                drop(state);
+                self.end(&mut clients, &client);
+            } else {
+                let released = state.take(Arc::clone(&link));
+                drop(state);
+                client.expiry_s.store(wanted.expiry_s, Ordering::Relaxed);
+                client.set_grants(Arc::clone(&wanted.grants));
+                let broker = Arc::clone(self);
+                return Ok(Ok(Hold { client, link, broker, present: true, released }));
+            }
+        }
+        if clients.len() >= self.settings.sessions_max {
+            return Err(reason::QUOTA);
+        }
+        let begin = Begin {
+            id: wanted.id.clone(),
+            number: self.number(),
+            user: wanted.user.clone(),
+            expiry_s: wanted.expiry_s,
+            stored: wanted.expiry_s > 0,
+            next_place: 0,
+            absent_since: None,
+        };
+        let client = Client::new(begin, Arc::clone(&wanted.grants), self.settings.room);
+        client.state().take(Arc::clone(&link));
+        clients.insert(wanted.id.clone(), Arc::clone(&client));
+        let broker = Arc::clone(self);
+        Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new() }))
+    }
+
+    /// The connection is gone. `will` is published now or after its delay; without one, that of the CONNECT is
+    /// forgotten.
+    pub(super) fn close(self: &Arc<Self>, hold: &Hold, will: Option<Will>, had_will: bool) {
+        let client = &hold.client;
+        let now = self.session.now();
+        let expiry_s = client.expiry_s.load(Ordering::Relaxed);
+        match will {
+            Some(will) => {
+                let wait = Duration::from_secs(will.delay_s.min(expiry_s).into());
+                self.await_will(will, wait);
+            }
+            None if had_will => self.keeper.soon([rows::delete(rows::will(client.number))]),
+            None => {}
+        }
+        let mut clients = self.clients.lock();
+        client.state().let_go(now);
+        if expiry_s == 0 {
+            self.end(&mut clients, client);
+        } else {
+            self.keeper.soon([rows::write(rows::session(&client.id), &client.row())]);
+            self.expire_after(client, expiry_s, now);
+        }
+        drop(clients);
+        hold.link.gone.cancel();
+    }
+
+    pub(super) fn expire_after(&self, client: &Arc<Client>, expiry_s: u32, since: Timestamp) {
+        if expiry_s != NEVER {
+            let passed = self.session.now().since(since);
+            let wait = Duration::from_secs(expiry_s.into()).saturating_sub(passed);
+            self.timers.add(wait, What::End(Arc::downgrade(client), since));
+        }
+    }
+
+    pub(super) fn end_if_absent(&self, client: &Arc<Client>, since: Timestamp) {
+        let mut clients = self.clients.lock();
+        let state = client.state();
+        let still = state.link().is_none() && state.absent_since() == Some(since) && !state.has_ended();
+        drop(state);
+        if still {
+            self.end(&mut clients, client);
+        }
+    }
+
+    fn end(&self, clients: &mut HashMap<Box<str>, Arc<Client>>, client: &Arc<Client>) {
+        let stored = {
+            let mut state = client.state();
+            state.end();
+            state.outgoing.stored()
+        };
+        if clients.get(&client.id).is_some_and(|other| Arc::ptr_eq(other, client)) {
+            clients.remove(&client.id);
+        }
+        let filters = std::mem::take(&mut *client.subscriptions.lock());
+        {
+            let mut subscriptions = self.subscriptions.write();
+            for filter in filters.keys() {
+                if let Ok(target) = Target::parse(filter) {
+                    subscriptions.remove(client, &target);
+                }
+            }
+        }
+        if client.stored {
+            let number = client.number;
+            let mut gone = vec![rows::delete(rows::session(&client.id))];
+            gone.extend(filters.keys().map(|filter| rows::delete(rows::subscription(number, filter))));
+            gone.extend(client.received.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
+            self.keeper.soon(gone);
+            self.forget(client, stored);
+        }
+        self.hasten_will(client.number);
+    }
+}

@@ -1,0 +1,145 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use sandbar_reading::TopicFilter;
+
+use super::codec::{Qos, Retained, Subscribe, Unsubscribe, Version, Wanted, reason};
+use super::connection::{Connection, Then};
+use super::rows::{self, SubscriptionRow};
+use super::subscriptions::Target;
+
+/// What became of one filter of a SUBSCRIBE.
+pub(super) struct Granted {
+    pub(super) reason: u8,
+    /// As the client wrote it.
+    text: Box<str>,
+    target: Option<Target>,
+    wanted: Wanted,
+    subscription_id: Option<u32>,
+    /// What stood there before.
+    before: Option<(Wanted, Option<u32>)>,
+}
+
+impl Connection {
+    pub(super) fn subscribe(&mut self, subscribe: Subscribe) {
+        let Subscribe { id, subscription_id, filters } = subscribe;
+        let granted: Vec<Granted> =
+            filters.into_iter().map(|(text, wanted)| self.grant(text, wanted, subscription_id)).collect();
+        let client = &self.hold.client;
+        let row = |granted: &Granted| {
+            let row = SubscriptionRow::of(granted.wanted, granted.subscription_id);
+            rows::write(rows::subscription(client.number, &granted.text), &row)
+        };
+        let keep: Vec<_> = granted.iter().filter(|granted| granted.target.is_some()).map(row).collect();
+        let done = (client.stored && !keep.is_empty()).then(|| self.broker.keeper.write(keep).boxed());
+        self.later(Then::SubAck { id, granted }, done);
+    }
+
+    fn grant(&self, text: Box<str>, wanted: Wanted, subscription_id: Option<u32>) -> Granted {
+        let mut granted =
+            Granted { reason: reason::SUCCESS, text, target: None, wanted, subscription_id, before: None };
+        let target = match Target::parse(&granted.text) {
+            Ok(target) => target,
+            Err(_) => return Granted { reason: reason::FILTER_INVALID, ..granted },
+        };
+        // MQTT 5.0, section 3.8.3.1: no-local makes no sense for a group.
+        if target.group.is_some() && wanted.no_local {
+            return Granted { reason: reason::FILTER_INVALID, ..granted };
+        }
+        let client = &self.hold.client;
+        if !client.grants().may_subscribe(&target.filter) {
+            return Granted { reason: reason::NOT_AUTHORIZED, ..granted };
+        }
+        let mut own = client.subscriptions.lock();
+        if !own.contains_key(&granted.text) && own.len() >= self.broker.settings.subscriptions_max {
+            return Granted { reason: reason::QUOTA, ..granted };
+        }
+        granted.before = own.insert(granted.text.clone(), (wanted, subscription_id));
+        drop(own);
+        self.broker.subscriptions.write().insert(client, &target, wanted, subscription_id);
+        granted.reason = wanted.qos as u8;
+        granted.target = Some(target);
+        granted
+    }
+
+    /// It could not be stored: everything is as it was. Returns what to tell.
+    pub(super) fn take_back(&self, granted: &[Granted], code: u8) -> Vec<u8> {
+        let client = &self.hold.client;
+        let back = |granted: &Granted| {
+            let Some(target) = &granted.target else { return granted.reason };
+            let mut own = client.subscriptions.lock();
+            let mut subscriptions = self.broker.subscriptions.write();
+            match granted.before {
+                Some((wanted, id)) => {
+                    own.insert(granted.text.clone(), (wanted, id));
+                    subscriptions.insert(client, target, wanted, id);
+                }
+                None => {
+                    own.remove(&granted.text);
+                    subscriptions.remove(client, target);
+                }
+            }
+            code
+        };
+        granted.iter().map(back).collect()
+    }
+
+    /// MQTT 5.0, section 3.3.1.3. A group gets none.
+    pub(super) fn send_retained(&self, granted: Vec<Granted>) {
+        let now = self.broker.session.now();
+        for Granted { target, wanted, subscription_id, before, .. } in granted {
+            let Some(Target { group: None, filter }) = target else { continue };
+            let sends = match wanted.retained {
+                Retained::Always => true,
+                Retained::IfNew => before.is_none(),
+                Retained::Never => false,
+            };
+            if sends {
+                self.queue_retained(&filter, wanted, subscription_id, now);
+            }
+        }
+    }
+
+    fn queue_retained(
+        &self,
+        filter: &TopicFilter,
+        wanted: Wanted,
+        subscription_id: Option<u32>,
+        now: sandbar_reading::Timestamp,
+    ) {
+        let client = &self.hold.client;
+        let found = self.broker.retained.lock().matching(filter, now);
+        let mut state = client.state();
+        for message in found {
+            let own = wanted.no_local && message.publisher == client.number;
+            if !own && client.may_receive(&message.topic) {
+                let qos: Qos = wanted.qos.min(message.qos);
+                state.outgoing.add_retained(message, qos, subscription_id);
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
+        let Unsubscribe { id, filters } = unsubscribe;
+        let client = Arc::clone(&self.hold.client);
+        let mut gone = Vec::new();
+        let mut remove = |filter: &str| {
+            if client.subscriptions.lock().remove(filter).is_none() {
+                return reason::NO_SUBSCRIPTION_EXISTED;
+            }
+            if let Ok(target) = Target::parse(filter) {
+                self.broker.subscriptions.write().remove(&client, &target);
+            }
+            gone.push(rows::delete(rows::subscription(client.number, filter)));
+            reason::SUCCESS
+        };
+        let mut reasons: Vec<u8> = filters.iter().map(|filter| remove(filter)).collect();
+        if self.version == Version::V3 {
+            reasons.clear();
+        }
+        let done = (client.stored && !gone.is_empty()).then(|| self.broker.keeper.write(gone).boxed());
+        self.later(Then::UnsubAck { id, reasons }, done);
+    }
+}

@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use sandbar_reading::{Clock, Command, ContentType, SystemClock};
+use serde_json::json;
+
+use super::bench;
+use super::client::{Client, Hello};
+use crate::Answer;
+use crate::contract::{Ending, in_time};
+
+#[tokio::test]
+async fn an_absent_client_finds_its_messages_after_a_restart() {
+    let mut bench = bench(json!({})).await;
+    for (five, id) in [(false, "three"), (true, "five")] {
+        let hello = || if five { Hello::five(id) } else { Hello::three(id) };
+        let mut to = Client::connect(bench.address, hello().kept()).await;
+        to.subscribe("t/#", 2).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    for (qos, id) in [(1, 1), (0, 2), (2, 3)] {
+        from.publish(qos, id, &format!("t/{qos}"), b"x").await;
+        if qos > 0 {
+            from.hear().await;
+        }
+    }
+    bench = bench.restart(json!({})).await;
+    for (five, id) in [(false, "three"), (true, "five")] {
+        let hello = if five { Hello::five(id) } else { Hello::three(id) };
+        let (mut to, connack) = Client::hello(bench.address, hello.kept()).await;
+        assert_eq!(connack[0], 1, "the session was there");
+        let got = [to.message().await, to.message().await];
+        assert_eq!((&*got[0].topic, got[0].qos, got[0].again), ("t/1", 1, false));
+        assert_eq!((&*got[1].topic, got[1].qos, got[1].again), ("t/2", 2, false));
+        to.expect_nothing().await;
+    }
+    // Not acknowledged: again, under the same identifiers.
+    bench = bench.restart(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("three").kept()).await;
+    let got = [to.message().await, to.message().await];
+    assert!(got[0].again && got[1].again);
+    to.ack(0x40, &got[0].id.to_be_bytes()).await;
+    to.ack(0x50, &got[1].id.to_be_bytes()).await;
+    assert_eq!(to.hear().await.0, 0x62);
+    to.leave().await;
+    bench = bench.restart(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("three").kept()).await;
+    assert_eq!(to.hear().await, (0x62, got[1].id.to_be_bytes().to_vec()), "released, and not completed");
+    to.ack(0x70, &got[1].id.to_be_bytes()).await;
+    to.expect_nothing().await;
+    to.leave().await;
+    let bench = bench.restart(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("three").kept()).await;
+    to.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_qos_2_identifier_outlives_the_broker() {
+    let bench = bench(json!({})).await;
+    let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
+    client.publish(2, 9, "t", b"x").await;
+    assert_eq!(client.hear().await, (0x50, vec![0, 9]));
+    let bench = bench.restart(json!({})).await;
+    let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
+    client.publish_with(12, 9, "t", &[], b"x").await;
+    assert_eq!(client.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(bench.host.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_ended_session() {
+    let bench = bench(json!({})).await;
+    let mut client = Client::connect(bench.address, Hello::three("c").kept()).await;
+    client.subscribe("t", 1).await;
+    client.subscribe("$share/g/t", 1).await;
+    client.publish(2, 1, "t", b"x").await;
+    assert_eq!(client.hear().await.0, 0x50);
+    let _ = (client.message().await, client.message().await);
+    client.leave().await;
+    let (client, connack) = Client::hello(bench.address, Hello::three("c")).await;
+    assert_eq!(connack, [0, 0], "a clean start");
+    client.leave().await;
+    let host = std::sync::Arc::clone(&bench.host);
+    bench.ingress.stop(Duration::from_secs(5)).await;
+    let session = crate::Session::new("tested".parse().unwrap(), host as _, Default::default());
+    assert_eq!(session.kept_names("").unwrap(), []);
+}
+
+#[tokio::test]
+async fn retained_messages_outlive_the_broker_until_their_time_is_over() {
+    let bench = bench(json!({})).await;
+    bench.host.set_now(SystemClock.now());
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    from.publish_with(3, 1, "r/1", &[2, 0, 0, 0, 60], b"a").await;
+    from.publish_with(3, 1, "r/2", &[], b"b").await;
+    let _ = (from.hear().await, from.hear().await);
+    bench.host.set_now(SystemClock.now().after(Duration::from_secs(20)));
+    let bench = bench.restart(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::five("to")).await;
+    to.subscribe("r/#", 0).await;
+    let got = to.message().await;
+    assert_eq!((&*got.topic, &got.properties[..4]), ("r/1", &[2, 0, 0, 0][..]));
+    assert!((39..=41).contains(&got.properties[4]), "the time that is left: {:?}", got.properties);
+    assert_eq!(to.message().await.topic, "r/2");
+    bench.host.set_now(SystemClock.now().after(Duration::from_secs(90)));
+    to.subscribe("r/#", 0).await;
+    assert_eq!(to.message().await.topic, "r/2");
+    to.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_lost_client_s_will_is_published_and_journaled() {
+    let bench = bench(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("to")).await;
+    to.subscribe("gone/#", 1).await;
+    let will = |id| Hello { will: Some(("gone/c", "lost")), ..Hello::three(id) };
+    Client::connect(bench.address, will("polite")).await.leave().await;
+    drop(Client::connect(bench.address, will("rude")).await);
+    let got = to.message().await;
+    assert_eq!((&*got.topic, &*got.payload), ("gone/c", "lost"));
+    to.expect_nothing().await;
+    let taken = bench.host.wait_taken(1).await;
+    assert_eq!(taken[0].inbound.device.as_deref(), Some("rude"));
+}
+
+#[tokio::test]
+async fn a_second_connection_takes_the_session_over() {
+    let bench = bench(json!({})).await;
+    let mut first = Client::connect(bench.address, Hello::five("c").kept()).await;
+    first.subscribe("t", 1).await;
+    let (mut second, connack) = Client::hello(bench.address, Hello::five("c").kept()).await;
+    assert_eq!(connack[0], 1);
+    assert_eq!(first.hear().await.1[0], 0x8E);
+    second.publish(1, 1, "t", b"x").await;
+    let mut heard = [second.hear().await.0 & 0xf0, second.hear().await.0 & 0xf0];
+    heard.sort_unstable();
+    assert_eq!(heard, [0x30, 0x40]);
+}
+
+#[tokio::test]
+async fn a_handler_s_reply_goes_to_the_response_topic() {
+    let bench = bench(json!({ "reply_topic": "replies/{client}" })).await;
+    let reply = sandbar_reading::Message {
+        topic: "ignored".parse().unwrap(),
+        device: None,
+        content_type: ContentType::TEXT,
+        attributes: sandbar_reading::Attributes::new(),
+        payload: "hi".into(),
+    };
+    bench.host.answer(vec![Answer::Reply(reply)], Ending::Ended);
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    client.subscribe("replies/#", 0).await;
+    client
+        .publish_with(
+            0,
+            0,
+            "ask",
+            &[8, 0, 9, b'r', b'e', b'p', b'l', b'i', b'e', b's', b'/', b'1', 9, 0, 1, 7],
+            b"?",
+        )
+        .await;
+    let got = client.message().await;
+    assert_eq!((&*got.topic, &*got.payload), ("replies/1", "hi"));
+    assert!(got.properties.windows(4).any(|part| part == [9, 0, 1, 7]), "{:?}", got.properties);
+    client.publish(0, 0, "ask", b"?").await;
+    assert_eq!(client.message().await.topic, "replies/c");
+}
+
+#[tokio::test]
+async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
+    let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
+    let mut client = Client::connect(bench.address, Hello::three("lamp")).await;
+    let command = || Command {
+        device: "lamp".into(),
+        name: "set".into(),
+        content_type: ContentType::JSON,
+        payload: "on".into(),
+    };
+    let error = in_time(bench.host.command(command())).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("has not subscribed to d/lamp/set"), "{error}");
+    client.subscribe("d/lamp/+", 1).await;
+    let carried_out = tokio::spawn({
+        let (host, command) = (std::sync::Arc::clone(&bench.host), command());
+        async move { host.command(command).await }
+    });
+    let got = client.message().await;
+    assert_eq!((&*got.topic, &*got.payload, got.qos), ("d/lamp/set", "on", 1));
+    assert!(!carried_out.is_finished());
+    client.ack(0x40, &got.id.to_be_bytes()).await;
+    assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+}

@@ -1,0 +1,111 @@
+use serde_json::json;
+
+use super::bench;
+use super::client::{Client, Hello};
+
+#[tokio::test]
+async fn a_client_that_sends_more_than_it_may_is_told() {
+    let bench = bench(json!({ "receive_maximum": 2 })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    for id in 1..=3 {
+        client.publish(2, id, "t", b"x").await;
+    }
+    let (mut last, mut heard) = (0, Vec::new());
+    while let Some((first, body)) = client.next().await {
+        (last, heard) = (first, body);
+    }
+    assert_eq!((last, heard[0]), (0xE0, 0x93));
+    let mut client = Client::connect(bench.address, Hello::three("d")).await;
+    for id in 1..=9 {
+        client.publish(2, id, "t", b"x").await;
+    }
+    for id in 1..=9 {
+        assert_eq!(client.hear().await, (0x50, vec![0, id]), "3.1.1 knows no such limit");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_no_more_at_once_than_it_asked_for() {
+    let bench = bench(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello { properties: &[33, 0, 2], ..Hello::five("to") }).await;
+    to.subscribe("t", 1).await;
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    for id in 1..=4 {
+        from.publish(1, id, "t", &[b'0' + id as u8]).await;
+        from.hear().await;
+    }
+    let (one, two) = (to.message().await, to.message().await);
+    to.expect_nothing().await;
+    to.ack(0x40, &one.id.to_be_bytes()).await;
+    assert_eq!(to.message().await.payload, "3");
+    to.ack(0x40, &two.id.to_be_bytes()).await;
+    assert_eq!(to.message().await.payload, "4");
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_ended_and_nobody_else_waits() {
+    let bench = bench(json!({ "queue_max": 5 })).await;
+    let mut slow =
+        Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("slow") }).await;
+    let mut quick = Client::connect(bench.address, Hello::five("quick")).await;
+    for client in [&mut slow, &mut quick] {
+        client.subscribe("t", 1).await;
+    }
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    for id in 1..=10 {
+        from.publish(1, id, "t", b"x").await;
+        assert_eq!(from.hear().await.0, 0x40);
+        let got = quick.message().await;
+        quick.ack(0x40, &got.id.to_be_bytes()).await;
+    }
+    slow.message().await;
+    let (first, body) = slow.hear().await;
+    assert_eq!((first, body[0]), (0xE0, 0x97));
+}
+
+#[tokio::test]
+async fn packets_that_are_too_large_end_the_connection_or_are_not_sent() {
+    let bench = bench(json!({ "packet_max": 1024 })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    client.publish(0, 0, "t", &[0; 2000]).await;
+    let (first, body) = client.hear().await;
+    assert_eq!((first, body[0]), (0xE0, 0x95));
+    let mut small =
+        Client::connect(bench.address, Hello { properties: &[39, 0, 0, 0, 40], ..Hello::five("s") }).await;
+    small.subscribe("t", 0).await;
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    from.publish(1, 1, "t", &[b'x'; 100]).await;
+    from.publish(1, 2, "t", b"short").await;
+    assert_eq!(small.message().await.payload, "short");
+}
+
+#[tokio::test]
+async fn the_longest_silence_is_told_and_kept_to() {
+    let bench = bench(json!({ "keep_alive_max_s": 1 })).await;
+    let (mut client, connack) = Client::hello(bench.address, Hello::five("c")).await;
+    assert!(connack.windows(3).any(|part| part == [19, 0, 1]), "{connack:?}");
+    let (first, body) = client.hear().await;
+    assert_eq!((first, body[0]), (0xE0, 0x8D));
+}
+
+#[tokio::test]
+async fn a_client_over_its_rate_is_read_more_slowly_and_loses_nothing() {
+    let bench = bench(json!({ "rate_max": 50 })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    let begun = std::time::Instant::now();
+    for id in 1..=75 {
+        client.publish(1, id, "t", b"x").await;
+    }
+    for id in 1..=75 {
+        assert_eq!(client.hear().await, (0x40, vec![0, id]));
+    }
+    assert!(begun.elapsed().as_millis() >= 400, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_shown_out() {
+    use tokio::io::AsyncReadExt;
+    let bench = bench(json!({ "connect_timeout_ms": 50 })).await;
+    let mut link = Client::link(bench.address).await;
+    assert_eq!(crate::contract::in_time(link.read(&mut [0; 9])).await.unwrap(), 0);
+}

@@ -1,0 +1,44 @@
+//! The broker against clients of bytes, and a stand-in for the host.
+
+mod client;
+mod contract;
+mod durable;
+mod garbage;
+mod limits;
+mod routing;
+mod security;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Mqtt;
+use crate::Supervised;
+use crate::contract::{StandIn, running, supervise};
+
+struct Bench {
+    host: Arc<StandIn>,
+    ingress: Supervised,
+    address: SocketAddr,
+}
+
+async fn bench(mut settings: Value) -> Bench {
+    settings["listen"] = json!("127.0.0.1:0");
+    start(settings, StandIn::new()).await
+}
+
+async fn start(settings: Value, host: Arc<StandIn>) -> Bench {
+    let ingress = supervise::<Mqtt>(settings, &host);
+    let address = running(&ingress).await.address.expect("it listens");
+    Bench { host, ingress, address }
+}
+
+impl Bench {
+    /// A new broker over what the old one kept.
+    async fn restart(self, mut settings: Value) -> Self {
+        self.ingress.stop(std::time::Duration::from_secs(5)).await;
+        settings["listen"] = json!("127.0.0.1:0");
+        start(settings, self.host).await
+    }
+}

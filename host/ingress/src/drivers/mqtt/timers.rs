@@ -1,0 +1,95 @@
+//! What is due later: the end of sessions without a connection, and wills that wait.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sandbar_reading::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::broker::Broker;
+use super::client::Client;
+
+/// How often retained messages whose time is over are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Timers {
+    due: Mutex<Due>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    count: u64,
+    at: BTreeMap<(Instant, u64), What>,
+}
+
+pub(super) enum What {
+    /// A session ends, if it has had no connection since.
+    End(Weak<Client>, Timestamp),
+    /// The will of a session is published, if it was not withdrawn.
+    Will(u32),
+    SweepRetained,
+}
+
+impl Timers {
+    pub(super) fn add(&self, wait: Duration, what: What) {
+        let mut due = self.due.lock();
+        due.count += 1;
+        // Decades are for ever: adding them to an instant must not overflow.
+        let at = Instant::now() + wait.min(Duration::from_secs(10 * 365 * 86_400));
+        let key = (at, due.count);
+        due.at.insert(key, what);
+        let first = due.at.first_key_value().is_some_and(|(first, _)| *first == key);
+        drop(due);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    async fn next(&self) -> What {
+        loop {
+            let next = {
+                let mut due = self.due.lock();
+                match due.at.first_key_value().map(|(key, _)| key.0) {
+                    Some(at) if at <= Instant::now() => {
+                        if let Some((_, what)) = due.at.pop_first() {
+                            return what;
+                        }
+                        None
+                    }
+                    next => next,
+                }
+            };
+            let woken = self.wake.notified();
+            match next {
+                Some(at) => drop(tokio::time::timeout_at(at, woken).await),
+                None => woken.await,
+            }
+        }
+    }
+
+    /// Never returns.
+    pub(super) async fn run(&self, broker: &Arc<Broker>) {
+        self.add(SWEEP, What::SweepRetained);
+        loop {
+            match self.next().await {
+                What::End(client, since) => {
+                    if let Some(client) = client.upgrade() {
+                        broker.end_if_absent(&client, since);
+                    }
+                }
+                What::Will(number) => broker.publish_will(number).await,
+                What::SweepRetained => {
+                    // Their rows the store forgets by itself.
+                    let gone = broker.retained.lock().expire(broker.session.now());
+                    drop(gone);
+                    self.add(SWEEP, What::SweepRetained);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Users and their passwords: argon2id hashes, in the configuration or in a file.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
+use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::Mutex;
+use sandbar_reading::ConfigError;
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+
+use super::config::UserConfig;
+
+/// How many passwords are checked at once: each takes 19 MiB, and a processor for tens of milliseconds.
+const CHECKS: usize = 2;
+
+/// How many checks that succeeded are remembered, so that a client that comes back costs nothing.
+const REMEMBERED: usize = 4096;
+
+/// What nobody has, for names that there are not: they take as long as others.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c2FuZGJhci1ub2JvZHk$6m6wB2LrGmqyzpkAVCRRHDmzzHzDYcwuKnYSK1nMGEI";
+
+pub(super) struct Users {
+    inline: HashMap<String, Arc<str>>,
+    file: Option<PathBuf>,
+    read: Mutex<FromFile>,
+    checks: Semaphore,
+    /// Keyed hashes of name, password and stored hash.
+    known: Mutex<HashSet<[u8; 32]>>,
+    key: [u8; 32],
+}
+
+#[derive(Default)]
+struct FromFile {
+    modified: Option<SystemTime>,
+    users: HashMap<String, Arc<str>>,
+}
+
+impl Users {
+    pub(super) fn new(inline: Vec<UserConfig>, file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        for (index, user) in inline.iter().enumerate() {
+            if let Err(problem) = check_hash(&user.password_hash) {
+                return Err(ConfigError::at(format!("users[{index}].password_hash"), problem));
+            }
+        }
+        let users = Self {
+            inline: inline.into_iter().map(|user| (user.name, user.password_hash.into())).collect(),
+            file,
+            read: Mutex::default(),
+            checks: Semaphore::new(CHECKS),
+            known: Mutex::default(),
+            key: rand::random(),
+        };
+        users.refresh().map_err(|problem| ConfigError::at("users_file", problem))?;
+        Ok(users)
+    }
+
+    /// Whether names mean anything here.
+    pub(super) fn are_any(&self) -> bool {
+        !self.inline.is_empty() || self.file.is_some()
+    }
+
+    /// Whether `password` is that of `name`.
+    pub(super) async fn check(self: &Arc<Self>, name: &str, password: &[u8]) -> bool {
+        let users = Arc::clone(self);
+        let wanted = name.to_owned();
+        let hash = tokio::task::spawn_blocking(move || users.hash_of(&wanted)).await.ok().flatten();
+        let mark = self.mark(name, password, hash.as_deref().unwrap_or_default());
+        if hash.is_some() && self.known.lock().contains(&mark) {
+            return true;
+        }
+        let Ok(_turn) = self.checks.acquire().await else { return false };
+        let (password, there) = (password.to_vec(), hash.is_some());
+        let hash = hash.unwrap_or_else(|| NOBODY.into());
+        let verified = tokio::task::spawn_blocking(move || {
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
+        });
+        let right = verified.await.unwrap_or(false) && there;
+        if right {
+            let mut known = self.known.lock();
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            known.insert(mark);
+        }
+        right
+    }
+
+    fn hash_of(&self, name: &str) -> Option<Arc<str>> {
+        if let Some(hash) = self.inline.get(name) {
+            return Some(Arc::clone(hash));
+        }
+        if let Err(problem) = self.refresh() {
+            tracing::warn!(problem, "the users that were read last still count");
+        }
+        self.read.lock().users.get(name).cloned()
+    }
+
+    /// Reads the file if it has changed.
+    fn refresh(&self) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let shown = file.display();
+        let problem = |error: std::io::Error| format!("the file {shown} cannot be read: {error}");
+        let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified()).map_err(problem)?;
+        let mut read = self.read.lock();
+        if read.modified != Some(modified) {
+            let text = std::fs::read_to_string(file).map_err(problem)?;
+            read.users = parse(&text).map_err(|problem| format!("the file {shown}: {problem}"))?;
+            read.modified = Some(modified);
+        }
+        Ok(())
+    }
+
+    fn mark(&self, name: &str, password: &[u8], hash: &str) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("every length is a key");
+        for part in [name.as_bytes(), password, hash.as_bytes()] {
+            mac.update(&part.len().to_le_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// Lines `name:hash`; empty ones and those that begin with `#` say nothing.
+fn parse(text: &str) -> Result<HashMap<String, Arc<str>>, String> {
+    let mut users = HashMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, hash) = line.split_once(':').ok_or_else(|| format!("line {number} is not `name:hash`"))?;
+        check_hash(hash).map_err(|problem| format!("line {number}: {problem}"))?;
+        users.insert(name.to_owned(), hash.into());
+    }
+    Ok(users)
+}
+
+fn check_hash(hash: &str) -> Result<(), String> {
+    match PasswordHash::new(hash) {
+        Ok(parsed) if parsed.algorithm.as_str().starts_with("argon2") => Ok(()),
+        _ => Err("is not an argon2 hash, as `sandbar users hash` prints it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::password_hash::PasswordHasher;
+
+    use super::*;
+
+    fn hash(password: &str) -> String {
+        let quick = argon2::Params::new(8, 1, 1, None).unwrap();
+        Argon2::from(quick).hash_password(password.as_bytes()).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn knows_users_of_the_configuration_and_of_the_file() {
+        let file = std::env::temp_dir().join(format!("sandbar-users-{}", std::process::id()));
+        std::fs::write(&file, format!("# people\n\nbob:{}\n", hash("b"))).unwrap();
+        let ann = UserConfig { name: "ann".into(), password_hash: hash("a") };
+        let users = Arc::new(Users::new(vec![ann], Some(file.clone())).unwrap());
+        for _ in 0..2 {
+            assert!(users.check("ann", b"a").await && users.check("bob", b"b").await);
+        }
+        for (name, password) in [("ann", "b"), ("bob", "a"), ("cid", "a"), ("", "")] {
+            assert!(!users.check(name, password.as_bytes()).await, "{name}");
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn names_the_line_that_is_wrong() {
+        assert_eq!(parse("ann").unwrap_err(), "line 1 is not `name:hash`");
+        assert!(parse("\nann:secret").unwrap_err().starts_with("line 2: is not an argon2 hash"));
+        let error = Users::new(vec![UserConfig { name: "a".into(), password_hash: "x".into() }], None);
+        assert_eq!(error.err().unwrap().setting, "users[0].password_hash");
+    }
+
+    #[test]
+    fn nobody_has_a_hash_that_can_be_checked() {
+        assert_eq!(check_hash(NOBODY), Ok(()));
+    }
+}
