@@ -254,6 +254,9 @@ impl Host {
             },
             attempts: self.world.plan.attempts,
             concurrency: self.world.plan.concurrency,
+            batch: 64,
+            version: 1,
+            candidate: None,
         }
     }
 

@@ -1,17 +1,21 @@
 //! From tables to what runs. Everything that can fail, fails here, before anything is changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_ingress::AnyDriver;
 use sandbar_pipeline::{Attempts, Filter, Offering, Replying, Route};
 use sandbar_reading::{ConfigError, Name};
-use sandbar_runtime::{Component, Handler, InitError, Limits, Permissions, Runtime, Settings};
+use sandbar_runtime::{
+    Component, Handler, HttpAccess, InitError, Limits, Permissions, Runtime, Secrets, Settings,
+};
 use sandbar_sinks::AnySink;
 use serde_json::Value;
 
 use crate::broken::{self, BrokenHandler};
 use crate::tables::{AttemptsTable, IngressTable, LimitsTable, OfferingTable, Reply, RouteTable, SinkTable};
+use crate::wanted::Revealed;
 
 pub(crate) fn sink(table: &SinkTable) -> Result<Arc<dyn AnySink>, ConfigError> {
     table.offering.check()?;
@@ -35,14 +39,39 @@ pub(crate) async fn handler(
     })
 }
 
-pub(crate) fn settings(route: &Name, table: &RouteTable) -> Settings {
+/// `secrets`: all of the host's; the route's handler gets those that its permissions name.
+pub(crate) fn settings(
+    route: &Name,
+    table: &RouteTable,
+    secrets: &BTreeMap<String, Revealed>,
+) -> Result<Settings, ConfigError> {
     let limits = &table.limits;
-    Settings {
+    Ok(Settings {
         route: route.clone(),
         config: table.config.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
         limits: Limits { instances: table.concurrency.into(), ..limits_of(limits) },
-        permissions: Permissions { clock: table.permissions.clock, random: table.permissions.random },
+        permissions: permissions(table, secrets).map_err(|error| error.within("permissions"))?,
+    })
+}
+
+fn permissions(table: &RouteTable, secrets: &BTreeMap<String, Revealed>) -> Result<Permissions, ConfigError> {
+    let asked = &table.permissions;
+    let mut given = BTreeMap::new();
+    for (index, name) in asked.secrets.0.iter().enumerate() {
+        let secret = secrets.get(name).ok_or_else(|| {
+            let problem =
+                format!("there is no secret `{name}`: `[secret]` in the configuration file has them");
+            ConfigError::at(format!("secrets[{index}]"), problem)
+        })?;
+        given.insert(name.clone(), secret.text().to_owned());
     }
+    let (at_once, timeout) = (table.limits.http_at_once, table.limits.http_timeout_ms);
+    Ok(Permissions {
+        clock: asked.clock,
+        random: asked.random,
+        http: HttpAccess::new(asked.http()?, at_once.into(), Duration::from_millis(timeout)),
+        secrets: Secrets(given),
+    })
 }
 
 fn limits_of(table: &LimitsTable) -> Limits {
@@ -54,6 +83,8 @@ fn limits_of(table: &LimitsTable) -> Limits {
         output_bytes: bytes(table.output_bytes),
         state_bytes: bytes(table.state_bytes),
         value_bytes: bytes(table.value_bytes),
+        init_time: Duration::from_millis(table.init_time_ms),
+        log_lines: usize::from(table.log_lines),
         ..Limits::default()
     }
 }
@@ -85,6 +116,9 @@ pub(crate) fn route(name: &Name, table: &RouteTable, handler: Result<Option<Hand
         },
         attempts,
         concurrency: table.concurrency.into(),
+        batch: table.limits.batch.into(),
+        version: 0,
+        candidate: None,
     }
 }
 

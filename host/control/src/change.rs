@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sandbar_ingress::AnyDriver;
+use sandbar_pipeline::Candidate;
 use sandbar_reading::{ConfigError, Name};
 use sandbar_runtime::{Component, Handler};
 use sandbar_sinks::AnySink;
@@ -41,6 +42,7 @@ pub(crate) struct Built {
     pub(crate) sinks: BTreeMap<Name, Arc<dyn AnySink>>,
     pub(crate) drivers: BTreeMap<Name, Box<dyn AnyDriver>>,
     pub(crate) handlers: BTreeMap<Name, Option<Handler>>,
+    pub(crate) candidates: BTreeMap<Name, Arc<Candidate>>,
     pub(crate) components: HashMap<String, Component>,
 }
 
@@ -76,6 +78,7 @@ impl Control {
         }
         let new = after.wanted.clone();
         *self.inner.running.write() = after;
+        self.watch_candidates(plan.routes.set());
         self.inner.tidy_up(&old, &new).await;
         self.inner.mend().await;
         Ok(plan)
@@ -163,12 +166,18 @@ impl Inner {
                         None => self.component(digest, fresh.get(digest).cloned()).await.map_err(wrong)?,
                     };
                     built.components.insert(digest.to_owned(), component.clone());
-                    let handler =
-                        build::handler(&self.runtime, &component, build::settings(name, table)).await;
+                    let settings = build::settings(name, table, &asked.wanted.secrets);
+                    let settings = settings.map_err(at(What::Route, name))?;
+                    let handler = build::handler(&self.runtime, &component, settings).await;
                     Some(handler.map_err(at(What::Route, name))?)
                 }
             };
             built.handlers.insert(name.clone(), handler);
+            let candidate = self.build_candidate(name, &asked.wanted, &before.components).await;
+            if let Some((candidate, component)) = candidate.map_err(at(What::Route, name))? {
+                built.components.insert(component.digest().to_owned(), component);
+                built.candidates.insert(name.clone(), candidate);
+            }
         }
         Ok(built)
     }

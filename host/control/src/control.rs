@@ -1,5 +1,6 @@
 //! A running host, and everything that may be asked of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use sandbar_pipeline::Pipeline;
 use sandbar_reading::{Clock, Timestamp};
 use sandbar_runtime::Runtime;
 use sandbar_store::Store;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::declared::Declared;
 use crate::error::ControlError;
@@ -44,6 +45,12 @@ pub(crate) struct Inner {
     /// Changes are made one after the other.
     pub(crate) changing: Mutex<()>,
     pub(crate) stopping: AtomicBool,
+    /// Tries on journaled readings that may be under way.
+    pub(crate) trying: Semaphore,
+    /// Replays that are to end.
+    pub(crate) cancelled: parking_lot::Mutex<BTreeSet<String>>,
+    /// What replays call, by their id.
+    pub(crate) replaying: parking_lot::Mutex<BTreeMap<String, Arc<dyn sandbar_pipeline::Handler>>>,
 }
 
 impl Control {

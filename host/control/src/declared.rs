@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::lines::Lines;
 use crate::problem::ConfigProblem;
 use crate::tables::{ApiTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable};
+use crate::wanted::Revealed;
 use crate::what::What;
 
 /// A configuration file, read and checked as far as that needs no running host.
@@ -26,6 +27,7 @@ pub struct Declared {
     pub(crate) ingresses: BTreeMap<Name, IngressTable>,
     pub(crate) sinks: BTreeMap<Name, SinkTable>,
     pub(crate) routes: BTreeMap<Name, RouteTable>,
+    pub(crate) secrets: BTreeMap<String, Revealed>,
 }
 
 /// Where a declared module's component is.
@@ -59,6 +61,8 @@ pub struct ConfigFile {
     pub module: BTreeMap<String, ModuleTable>,
     /// Which readings are handled how, by name.
     pub route: BTreeMap<String, RouteTable>,
+    /// What handlers may be given by name, if their route's permissions say so.
+    pub secret: BTreeMap<String, Secret>,
 }
 
 /// JSON schema of `sandbar.toml`, without what is a driver's or a sink's own.
@@ -104,6 +108,7 @@ impl Declared {
             ingresses: named(What::Ingress, written.ingress)?,
             sinks: named(What::Sink, written.sink)?,
             routes: named(What::Route, written.route)?,
+            secrets: revealed(&written.secret)?,
         };
         declared.check()?;
         Ok(declared)
@@ -130,6 +135,7 @@ impl Declared {
             ingresses: BTreeMap::new(),
             sinks: BTreeMap::new(),
             routes: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 
@@ -181,6 +187,19 @@ impl Declared {
             problem: error.problem,
         }
     }
+}
+
+/// What cannot be had is found out when the file is read, not when a handler asks.
+fn revealed(secrets: &BTreeMap<String, Secret>) -> Result<BTreeMap<String, Revealed>, ConfigError> {
+    let reveal = |(name, secret): (&String, &Secret)| {
+        let setting = format!("secret.{name}");
+        if let Err(error) = name.parse::<Name>() {
+            return Err(ConfigError::at(setting, error.to_string()));
+        }
+        let text = secret.resolve(&setting, |path| std::fs::read_to_string(path))?;
+        Ok((name.clone(), Revealed::new(text)))
+    };
+    secrets.iter().map(reveal).collect()
 }
 
 fn named<T>(what: What, tables: BTreeMap<String, T>) -> Result<BTreeMap<Name, T>, ConfigError> {

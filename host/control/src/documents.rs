@@ -48,6 +48,7 @@ impl Known {
 pub(crate) fn read(store: &Store) -> Result<Wanted, StoreError> {
     let modules = read_all::<ModuleDocument>(store, Kind::Module)?;
     Ok(Wanted {
+        secrets: BTreeMap::new(),
         sinks: through_api(read_all(store, Kind::Sink)?),
         ingresses: through_api(read_all(store, Kind::Ingress)?),
         routes: through_api(read_all(store, Kind::Route)?),
@@ -104,7 +105,10 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("tables have text keys and no failing parts")
 }
 
-fn read_all<T: DeserializeOwned>(store: &Store, kind: Kind) -> Result<BTreeMap<String, T>, StoreError> {
+pub(crate) fn read_all<T: DeserializeOwned>(
+    store: &Store,
+    kind: Kind,
+) -> Result<BTreeMap<String, T>, StoreError> {
     let mut all = BTreeMap::new();
     for (name, document) in store.documents(kind)? {
         match serde_json::from_slice(&document) {

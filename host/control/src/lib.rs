@@ -7,12 +7,14 @@
 mod blobs;
 mod broken;
 mod build;
+mod candidates;
 mod change;
 mod control;
 mod declared;
 mod documents;
 mod error;
 mod files;
+mod grants;
 mod lines;
 mod mend;
 mod modules;
@@ -20,6 +22,7 @@ mod nearest;
 mod plan;
 mod problem;
 mod queries;
+mod replays;
 mod resources;
 mod running;
 mod secrets;
@@ -30,19 +33,26 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 mod token;
+mod traces;
 mod trial;
+mod tryout;
 mod views;
 mod wanted;
 mod what;
 
+pub use candidates::{CandidateInfo, OnTrial, TrialEnded, TrialMode};
 pub use control::{Control, Start};
 pub use declared::{ConfigFile, Declared, config_schema};
 pub use error::{ControlError, StartError};
+pub use grants::NotGranted;
 pub use modules::MODULE_MAX_BYTES;
 pub use problem::ConfigProblem;
 pub use queries::{DeadLetterFilter, Kinds, OutboxQuery, kinds};
+pub use replays::{NewReplay, Replay, ReplayFailure, ReplayOf, ReplayState};
 pub use secrets::HIDDEN;
 pub use token::TOKEN_FILE;
+pub use traces::{LogQuery, RouteVerdict, TraceInfo};
+pub use tryout::{TRY_MAX, TriedReading, Try, TryCandidate, TryResult, TrySide};
 pub use views::{
     Applied, Info, IngressInfo, IngressState, Item, ModuleInfo, Page, RouteInfo, RouteStatus, SinkInfo,
     SinkState, Status, Trial, TrialResult, Tried, Uploaded, Version,
@@ -54,9 +64,12 @@ pub use sandbar_ingress::{
     Answer, ConnectionStatus, LastError, PeerInfo, Replies, State as LinkState, Status as IngressStatus,
     TrafficStatus,
 };
-pub use sandbar_pipeline::{Circuit, Counts, OutletStatus, Seen};
-pub use sandbar_runtime::{Fault, HandlerStats, LogLevel, LogLine};
-pub use sandbar_store::{DeadLetter, DeadLetterQuery, Lane, Queued, ReadingQuery, Stats, Subject};
+pub use sandbar_pipeline::{Circuit, Compared, Counts, LogRecord, OutletStatus, Seen};
+pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine};
+pub use sandbar_store::{
+    DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
+    TracedEnd,
+};
 
 /// The ingress of readings that come in through the host's own API.
 pub const API_INGRESS: &str = "api";

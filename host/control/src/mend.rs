@@ -76,7 +76,8 @@ impl Inner {
                 .await
                 .map_err(|problem| format!("module `{}`: {problem}", module.0))?,
         };
-        let handler = build::handler(&self.runtime, &component, build::settings(name, table)).await;
+        let settings = build::settings(name, table, &wanted.secrets).map_err(|error| error.to_string())?;
+        let handler = build::handler(&self.runtime, &component, settings).await;
         Ok((Some(handler.map_err(|error| error.to_string())?), Some(component)))
     }
 

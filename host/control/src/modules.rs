@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use sandbar_reading::Name;
-use sandbar_runtime::ComponentError;
 
+use crate::candidates::CandidateInfo;
 use crate::change::{Asked, By};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::files::version_of;
+use crate::grants::not_granted;
 use crate::resources::{gone, may_edit};
+use crate::running::Running;
 use crate::views::{Blob, Item, ModuleInfo, Uploaded};
 use crate::wanted::{Module, Owned, Wanted};
 use crate::what::What;
@@ -21,15 +23,15 @@ pub const MODULE_MAX_BYTES: usize = 64 << 20;
 impl Control {
     /// Sorted by name.
     pub fn modules(&self) -> Vec<ModuleInfo> {
-        let wanted = self.running().wanted;
-        wanted.modules.iter().map(|(name, module)| info(&wanted, name, module)).collect()
+        let running = self.running();
+        running.wanted.modules.iter().map(|(name, module)| info(&running, name, module)).collect()
     }
 
     pub fn module(&self, name: &str) -> Result<ModuleInfo, ControlError> {
-        let wanted = self.running().wanted;
-        let found = wanted.modules.get_key_value(name);
+        let running = self.running();
+        let found = running.wanted.modules.get_key_value(name);
         let not_found = || ControlError::NotFound { what: What::Module, name: name.to_owned() };
-        found.map(|(name, module)| info(&wanted, name, module)).ok_or_else(not_found)
+        found.map(|(name, module)| info(&running, name, module)).ok_or_else(not_found)
     }
 
     /// Checks, compiles and keeps a component as the module's next version. With `activate`, or if it is the
@@ -41,13 +43,7 @@ impl Control {
             return Err(ControlError::TooLarge { size: wasm.len(), limit: MODULE_MAX_BYTES });
         }
         // Compiling takes long: other changes need not wait for it.
-        let (runtime, bytes) = (self.inner.runtime.clone(), wasm.clone());
-        let loaded = tokio::task::spawn_blocking(move || runtime.load(&bytes)).await;
-        let loaded = loaded.map_err(|error| ControlError::Component(error.to_string()))?;
-        let component = loaded.map_err(|error| match error {
-            ComponentError::TooLarge { size, limit } => ControlError::TooLarge { size, limit },
-            error => ControlError::Component(error.to_string()),
-        })?;
+        let component = self.load(wasm.clone()).await?;
         self.one_by_one(move |control| async move {
             let digest = component.digest().to_owned();
             let mut wanted = Wanted::clone(&control.running().wanted);
@@ -62,6 +58,7 @@ impl Control {
             };
             if activate || created {
                 module.active = version.version;
+                module.candidate = None;
             }
             let active = module.active == version.version;
             let asked = Asked {
@@ -88,6 +85,7 @@ impl Control {
                 return Err(not_found(format!("{name}, version {version}")));
             }
             module.active = version;
+            module.candidate = None;
             Ok(())
         })
         .await?;
@@ -101,8 +99,17 @@ impl Control {
     }
 }
 
-fn info(wanted: &Wanted, name: &Name, module: &Owned<Module>) -> ModuleInfo {
+fn info(running: &Running, name: &Name, module: &Owned<Module>) -> ModuleInfo {
+    let wanted = &running.wanted;
+    let compared = |route: &Name| Some((route.clone(), running.candidates.get(route)?.compared()));
+    let candidate = module.it.candidate.map(|asked| CandidateInfo {
+        asked,
+        routes: wanted.routes_with(name).filter_map(compared).collect(),
+    });
     ModuleInfo {
+        candidate,
+        ended: module.it.ended.clone(),
+        not_granted: not_granted(wanted, name, &module.it),
         name: name.clone(),
         declared: module.declared,
         active: module.it.active,

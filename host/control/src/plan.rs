@@ -54,7 +54,16 @@ impl Difference {
 impl Plan {
     pub(crate) fn between(old: &Wanted, new: &Wanted) -> Self {
         // A route whose module has another active version needs another handler.
-        let same_route = |a: &RouteTable, b: &RouteTable| a == b && old.digest_of(a) == new.digest_of(b);
+        let same_secrets = |route: &RouteTable| {
+            route.permissions.secrets.0.iter().all(|name| old.secrets.get(name) == new.secrets.get(name))
+        };
+        let same_route = |a: &RouteTable, b: &RouteTable| {
+            a == b
+                && old.digest_of(a) == new.digest_of(b)
+                && old.version_of(a) == new.version_of(b)
+                && old.candidate_of(a) == new.candidate_of(b)
+                && same_secrets(b)
+        };
         Self {
             sinks: Difference::between(&old.sinks, &new.sinks, PartialEq::eq),
             modules: Difference::between(&old.modules, &new.modules, PartialEq::eq),

@@ -163,7 +163,9 @@ impl Control {
         let (mut redriven, mut cursor) = (0, None);
         loop {
             let DeadLetterFilter { route, target } = filter.clone();
-            let page = self.dead_letters(DeadLetterQuery { route, target, cursor, limit: AT_ONCE }).await?;
+            let page = self
+                .dead_letters(DeadLetterQuery { route, target, cursor, oldest_first: false, limit: AT_ONCE })
+                .await?;
             for letter in page.items.iter().filter(|letter| self.gone(letter).is_none()) {
                 match self.inner.store.redrive(letter.id).await {
                     Ok(()) => redriven += 1,
@@ -199,7 +201,7 @@ impl Control {
     }
 
     /// Questions that may look at much are not asked on a thread that others wait for.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ControlError> {

@@ -74,6 +74,7 @@ impl Control {
             "sink": tables(&wanted.sinks, sink_table),
             "module": modules.collect::<Value>(),
             "route": tables(&wanted.routes, table),
+            "secret": wanted.secrets.keys().map(|name| (name.clone(), Value::from(secrets::HIDDEN))).collect::<Value>(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sandbar_ingress::Supervised;
-use sandbar_pipeline::Route;
+use sandbar_pipeline::{Candidate, Route};
 use sandbar_reading::Name;
 use sandbar_runtime::{Component, Handler};
 use sandbar_sinks::AnySink;
@@ -23,6 +23,8 @@ pub(crate) struct Running {
     pub(crate) ingresses: BTreeMap<Name, Result<Arc<Supervised>, String>>,
     /// `None` for a route without a module.
     pub(crate) handlers: BTreeMap<Name, Result<Option<Handler>, String>>,
+    /// Versions on trial, by route.
+    pub(crate) candidates: BTreeMap<Name, Arc<Candidate>>,
     /// Those that handlers are made of, by digest.
     pub(crate) components: HashMap<String, Component>,
 }
@@ -35,6 +37,7 @@ impl Running {
             sinks: BTreeMap::new(),
             ingresses: BTreeMap::new(),
             handlers: BTreeMap::new(),
+            candidates: BTreeMap::new(),
             components: HashMap::new(),
         }
     }
@@ -46,13 +49,21 @@ impl Running {
             Err(cause) => Err(cause.as_str()),
         };
         let table = &self.wanted.routes.get(name)?.it;
-        Some(build::route(name, table, handler))
+        Some(Route {
+            version: self.wanted.version_of(table),
+            candidate: self.candidates.get(name).cloned(),
+            ..build::route(name, table, handler)
+        })
     }
 
-    /// Drops the components that no active version is.
+    /// Drops the components that no active version is, nor one on trial.
     pub(crate) fn keep_active_components(&mut self) {
         let wanted = &self.wanted;
+        let on_trial = |digest: &str| {
+            let mut tables = wanted.routes.values();
+            tables.any(|table| wanted.candidate_of(&table.it).is_some_and(|(_, known)| known == digest))
+        };
         let active = |digest: &str| wanted.modules.values().any(|module| module.it.digest() == Some(digest));
-        self.components.retain(|digest, _| active(digest));
+        self.components.retain(|digest, _| active(digest) || on_trial(digest));
     }
 }

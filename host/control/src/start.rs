@@ -67,6 +67,9 @@ impl Control {
             running: parking_lot::RwLock::new(Running::nothing(declared.clone())),
             changing: tokio::sync::Mutex::default(),
             stopping: false.into(),
+            trying: tokio::sync::Semaphore::new(2),
+            cancelled: parking_lot::Mutex::default(),
+            replaying: parking_lot::Mutex::default(),
         });
         let control = Self { inner };
         if let Err(error) = control.inner.resume(declared).await {
@@ -74,6 +77,9 @@ impl Control {
             control.stop(Duration::ZERO).await;
             return Err(error);
         }
+        let routes: Vec<_> = control.running().candidates.keys().cloned().collect();
+        control.watch_candidates(routes.iter());
+        control.resume_replays();
         Ok(control)
     }
 }
@@ -190,6 +196,14 @@ impl Inner {
                 error!(route = %name, cause, "broken: readings wait until it is mended");
             }
             running.handlers.insert(name.clone(), handler);
+            match self.build_candidate(name, &wanted, &running.components).await {
+                Ok(Some((candidate, component))) => {
+                    running.components.insert(component.digest().to_owned(), component);
+                    running.candidates.insert(name.clone(), candidate);
+                }
+                Ok(None) => {}
+                Err(error) => error!(route = %name, %error, "not on trial: it does not start"),
+            }
         }
         let routes = wanted.routes.keys().filter_map(|name| running.route(name)).collect();
         self.pipeline.set_routes(routes);

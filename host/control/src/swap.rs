@@ -48,6 +48,8 @@ impl Inner {
             after.sinks.insert(name, Ok(sink));
         }
         after.handlers.extend(built.handlers.into_iter().map(|(name, handler)| (name, Ok(handler))));
+        plan.routes.set().for_each(|name| drop(after.candidates.remove(name)));
+        after.candidates.extend(built.candidates);
         let routes: Vec<_> = plan.routes.set().filter_map(|name| after.route(name)).collect();
         if !routes.is_empty() {
             self.pipeline.set_routes(routes);
@@ -72,6 +74,7 @@ impl Inner {
         for name in &plan.routes.removed {
             self.pipeline.remove_route(name).await?;
             after.handlers.remove(name);
+            after.candidates.remove(name);
         }
         for name in &plan.sinks.removed {
             self.pipeline.remove_sink(name).await?;

@@ -41,7 +41,10 @@ impl Control {
             None => self.inner.component(&digest, None).await.map_err(ControlError::Component)?,
         };
         let name = trial.route.clone().unwrap_or_else(|| trial.module.clone());
-        let handler = match self.inner.runtime.handler(&component, build::settings(&name, &table)).await {
+        let settings = build::settings(&name, &table, &running.wanted.secrets);
+        let mut settings = settings.map_err(ControlError::Invalid)?;
+        settings.permissions.http = settings.permissions.http.for_trial();
+        let handler = match self.inner.runtime.handler(&component, settings).await {
             Ok(handler) => handler,
             Err(error) => return Ok(TrialResult::failed(init_fault(error))),
         };

@@ -11,11 +11,13 @@ use sandbar_runtime::{Fault, HandlerStats, LogLine};
 use sandbar_store::Stats;
 use serde_json::Value;
 
+use crate::candidates::{CandidateInfo, TrialEnded};
+use crate::grants::NotGranted;
 use crate::tables::Scalar;
 use crate::what::What;
 
 /// A module and its versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModuleInfo {
     pub name: Name,
     /// It comes from the configuration file.
@@ -26,6 +28,12 @@ pub struct ModuleInfo {
     pub versions: Vec<Version>,
     /// The routes that use it.
     pub routes: Vec<Name>,
+    /// The version that is on trial.
+    pub candidate: Option<CandidateInfo>,
+    /// How the last trial ended, if the version did not become the active one.
+    pub ended: Option<TrialEnded>,
+    /// What the active version imports and its routes do not grant.
+    pub not_granted: Vec<NotGranted>,
 }
 
 impl ModuleInfo {

@@ -1,9 +1,11 @@
 //! What is configured: by the file, and through the API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sandbar_reading::Name;
 
+use crate::candidates::{OnTrial, TrialEnded};
 use crate::declared::Declared;
 use crate::tables::{IngressTable, RouteTable, SinkTable};
 use crate::views::Version;
@@ -16,6 +18,28 @@ pub(crate) struct Wanted {
     pub(crate) ingresses: BTreeMap<Name, Owned<IngressTable>>,
     pub(crate) modules: BTreeMap<Name, Owned<Module>>,
     pub(crate) routes: BTreeMap<Name, Owned<RouteTable>>,
+    /// Of the file; never kept in the store.
+    pub(crate) secrets: BTreeMap<String, Revealed>,
+}
+
+/// A secret's text; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Revealed(Arc<str>);
+
+impl Revealed {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Revealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Revealed(…)")
+    }
 }
 
 /// Something configured, and who may change it.
@@ -27,10 +51,15 @@ pub(crate) struct Owned<T> {
 }
 
 /// A module: its versions, oldest first, and the one that is active.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Module {
     pub(crate) active: u32,
     pub(crate) versions: Vec<Version>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) candidate: Option<OnTrial>,
+    /// How the last trial ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<TrialEnded>,
 }
 
 impl Module {
@@ -38,7 +67,7 @@ impl Module {
     const VERSIONS_MAX: usize = 10;
 
     pub(crate) fn new() -> Self {
-        Self { active: 0, versions: Vec::new() }
+        Self { active: 0, versions: Vec::new(), candidate: None, ended: None }
     }
 
     pub(crate) fn version(&self, version: u32) -> Option<&Version> {
@@ -55,7 +84,13 @@ impl Module {
         let number = self.versions.last().map_or(1, |last| last.version + 1);
         self.versions.push(Version { version: number, ..uploaded });
         while self.versions.len() > Self::VERSIONS_MAX {
-            let oldest = self.versions.iter().position(|version| version.version != self.active);
+            let on_trial = self.candidate.map(|candidate| candidate.version);
+            let is_unused = |version: &Version| {
+                version.version != self.active
+                    && version.version != number
+                    && Some(version.version) != on_trial
+            };
+            let oldest = self.versions.iter().position(is_unused);
             self.versions.remove(oldest.unwrap_or(0));
         }
         self.versions.last().expect("one was just added")
@@ -71,6 +106,7 @@ impl Wanted {
         replace(&mut self.ingresses, &declared.ingresses);
         replace(&mut self.routes, &declared.routes);
         replace(&mut self.modules, modules);
+        self.secrets.clone_from(&declared.secrets);
         self
     }
 
@@ -81,13 +117,26 @@ impl Wanted {
             What::Ingress => self.ingresses.get(name).map(|owned| owned.declared),
             What::Module => self.modules.get(name).map(|owned| owned.declared),
             What::Route => self.routes.get(name).map(|owned| owned.declared),
-            What::Reading | What::DeadLetter => None,
+            What::Reading | What::DeadLetter | What::Replay => None,
         }
     }
 
     /// The digest of the component that handles the route's readings; `None` without a module.
     pub(crate) fn digest_of(&self, route: &RouteTable) -> Option<&str> {
         self.modules.get(&route.module.as_ref()?.0)?.it.digest()
+    }
+
+    /// What is on trial in the route, and its digest.
+    pub(crate) fn candidate_of(&self, route: &RouteTable) -> Option<(&OnTrial, &str)> {
+        let module = &self.modules.get(&route.module.as_ref()?.0)?.it;
+        let candidate = module.candidate.as_ref()?;
+        Some((candidate, module.version(candidate.version)?.digest.as_str()))
+    }
+
+    /// The number of the version that handles the route's readings; 0 without a module.
+    pub(crate) fn version_of(&self, route: &RouteTable) -> u32 {
+        let module = route.module.as_ref().and_then(|module| self.modules.get(&module.0));
+        module.map_or(0, |module| module.it.active)
     }
 
     /// Every component that some version is.

@@ -11,6 +11,7 @@ pub enum What {
     Sink,
     Reading,
     DeadLetter,
+    Replay,
 }
 
 impl What {
@@ -29,6 +30,7 @@ impl fmt::Display for What {
             Self::Sink => "sink",
             Self::Reading => "reading",
             Self::DeadLetter => "dead letter",
+            Self::Replay => "replay",
         })
     }
 }

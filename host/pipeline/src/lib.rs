@@ -3,6 +3,7 @@
 //! The store is told everything first; what is here in memory is a window on it that may be lost at any time.
 
 mod backoff;
+mod candidate;
 mod delivery;
 mod devices;
 mod dispatch;
@@ -11,20 +12,25 @@ mod intake;
 mod jitter;
 mod key;
 mod lane_state;
+mod logs;
 mod own_host;
 mod pipeline;
 mod places;
+mod replay;
 mod replies;
 mod route;
 mod router;
 mod tail;
 
+pub use candidate::{Candidate, Compared, Difference, ErrorLimit, Mode, difference};
 pub use delivery::{Circuit, Offering, OutletStatus};
 pub use devices::Devices;
 pub use dispatch::{Counts, Window};
 pub use handlers::{Handler, Sandbox};
 pub use key::{Key, KeyError};
+pub use logs::LogRecord;
 pub use pipeline::{Options, Pipeline};
+pub use replay::{REPLAY_ATTRIBUTE, Replay, ReplayDone, as_inbound};
 pub use route::{Attempts, Filter, Replying, Route};
 pub use router::Router;
 pub use tail::Seen;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sandbar_ingress::{Connections, Intake};
-use sandbar_reading::{Clock, Name, Target};
+use sandbar_reading::{Clock, Name, Target, Timestamp};
 use sandbar_sinks::{AnySink, OwnHost};
 use sandbar_store::{News, Observer, Store, StoreError};
 use tokio::sync::broadcast;
@@ -17,6 +17,7 @@ use crate::devices::Devices;
 use crate::dispatch::{Counts, Dispatch, Window};
 use crate::intake::Door;
 use crate::jitter::Jitter;
+use crate::logs::{LogRecord, RouteLogs};
 use crate::own_host::{Outward, Own};
 use crate::replies::Awaited;
 use crate::route::Route;
@@ -215,6 +216,37 @@ impl Pipeline {
     /// Everything that is journaled, put out or given up on from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.tail.watch()
+    }
+
+    /// The newest `limit` lines of a route's handler of which `wanted` is true, oldest first.
+    pub fn logs(
+        &self,
+        route: &Name,
+        limit: usize,
+        wanted: impl Fn(&LogRecord) -> bool,
+    ) -> Vec<Arc<LogRecord>> {
+        self.dispatch.logs(route, limit, wanted)
+    }
+
+    pub(crate) fn logs_of(&self, route: &Name) -> Arc<RouteLogs> {
+        self.dispatch.logs_of(route)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn depth_max(&self) -> u8 {
+        self.dispatch.depth_max()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.dispatch.now()
+    }
+
+    /// Lines of all routes' handlers, from now on.
+    pub fn watch_logs(&self) -> broadcast::Receiver<Arc<LogRecord>> {
+        self.dispatch.watch_logs()
     }
 
     pub fn devices(&self) -> &Devices {

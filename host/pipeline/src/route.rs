@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{Name, TopicFilter};
+use sandbar_reading::{Name, Reading, TopicFilter};
 
+use crate::candidate::Candidate;
 use crate::handlers::Handler;
 use crate::key::Key;
 
@@ -17,12 +18,18 @@ pub struct Route {
     pub key: Key,
     /// Without one, readings go to the sinks as they are.
     pub handler: Option<Arc<dyn Handler>>,
+    /// The module's version that the handler is; 0 without a module.
+    pub version: u32,
+    /// A version on trial beside the handler.
+    pub candidate: Option<Arc<Candidate>>,
     pub sinks: Vec<Name>,
     /// Who answers the reading's sender.
     pub reply: Replying,
     pub attempts: Attempts,
     /// How many readings may be handled at once, each of another key.
     pub concurrency: usize,
+    /// How many readings of one key are handled before what they came to is committed.
+    pub batch: usize,
 }
 
 /// Who answers the sender of a reading.
@@ -60,6 +67,39 @@ pub struct Filter {
     pub devices: Vec<Box<str>>,
     /// Ranges: `image/*`.
     pub content_types: Vec<Box<str>>,
+}
+
+impl Filter {
+    /// Why a route of this name does not take a reading; `None` if it takes it.
+    pub fn objection(&self, route: &Name, reading: &Reading) -> Option<String> {
+        let quoted = |all: Vec<&str>| all.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
+        if reading.ingress.chained_from() == Some(route.as_str()) {
+            return Some("it is a message of the route itself".to_owned());
+        }
+        if !self.ingresses.is_empty() && !self.ingresses.contains(&reading.ingress) {
+            let wanted = quoted(self.ingresses.iter().map(Name::as_str).collect());
+            return Some(format!("it came in through `{}`, not through {wanted}", reading.ingress));
+        }
+        if !self.topics.is_empty() && !self.topics.iter().any(|topic| topic.matches(&reading.topic)) {
+            let wanted = quoted(self.topics.iter().map(TopicFilter::as_str).collect());
+            return Some(format!("its topic `{}` does not match {wanted}", reading.topic));
+        }
+        let device = reading.device.as_deref();
+        if !self.devices.is_empty() && !self.devices.iter().any(|wanted| Some(&**wanted) == device) {
+            let wanted = quoted(self.devices.iter().map(|device| &**device).collect());
+            return Some(match device {
+                Some(device) => format!("its device `{device}` is not {wanted}"),
+                None => format!("it is about no device, and not about {wanted}"),
+            });
+        }
+        if !self.content_types.is_empty()
+            && !self.content_types.iter().any(|range| reading.content_type.is_in(range))
+        {
+            let wanted = quoted(self.content_types.iter().map(|range| &**range).collect());
+            return Some(format!("its content type `{}` is not {wanted}", reading.content_type));
+        }
+        None
+    }
 }
 
 /// How often a failing reading is tried, and how long the waits are: they double.

@@ -114,10 +114,13 @@ mod tests {
             filter,
             key: crate::Key::Device,
             handler: None,
+            version: 0,
+            candidate: None,
             sinks: Vec::new(),
             reply: crate::Replying::Nobody,
             attempts: Attempts::default(),
             concurrency: 1,
+            batch: 64,
         })
     }
 

@@ -97,6 +97,9 @@ fn route(name: &str, puts_out: Output) -> Route {
         reply: Replying::Handler,
         attempts: Attempts::default(),
         concurrency: 1,
+        batch: 64,
+        version: 1,
+        candidate: None,
     }
 }
 

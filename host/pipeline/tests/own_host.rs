@@ -85,6 +85,9 @@ async fn pipeline(reply: Replying) -> (Pipeline, TempDir) {
         reply,
         attempts: Attempts::default(),
         concurrency: 1,
+        batch: 64,
+        version: 1,
+        candidate: None,
     }]);
     (pipeline, folder)
 }

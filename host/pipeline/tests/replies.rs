@@ -61,6 +61,9 @@ fn route(name: &str, does: Does, reply: bool) -> Route {
         reply: if reply { Replying::Handler } else { Replying::Nobody },
         attempts: Attempts::default(),
         concurrency: 1,
+        batch: 64,
+        version: 1,
+        candidate: None,
     }
 }
 

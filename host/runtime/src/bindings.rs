@@ -13,7 +13,11 @@ wasmtime::component::bindgen!({
             import sandbar:handler/state@0.1.0;
             import wasi:logging/logging@0.1.0-draft;
             import wasi:config/store@0.2.0-rc.1;
+            import wasi:keyvalue/store@0.2.0-draft;
+            import wasi:keyvalue/atomics@0.2.0-draft;
+            import wasi:keyvalue/batch@0.2.0-draft;
         }
     ",
     imports: { default: trappable },
+    with: { "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket },
 });

@@ -172,12 +172,17 @@ where
     !function.async_() && function.typecheck::<P, R>(&ty.instance_type()).is_ok()
 }
 
-/// Every interface that the linker has: ours, and WASI 0.2.
+/// Every interface that the linker has: ours, and WASI 0.2. What a route does not permit is there too, and says no.
 const OFFERED: &[&str] = &[
     "sandbar:handler/types@0.1.0",
     "sandbar:handler/state@0.1.0",
     "wasi:logging/logging@0.1.0-draft",
     "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:http/types@0.2.12",
+    "wasi:http/outgoing-handler@0.2.12",
     "wasi:cli/environment@0.2.12",
     "wasi:cli/exit@0.2.12",
     "wasi:cli/stderr@0.2.12",
@@ -253,12 +258,20 @@ mod tests {
 
     #[test]
     fn patch_versions_stand_in_for_each_other() {
-        for name in ["wasi:io/poll@0.2.0", "wasi:io/poll@0.2.99", "sandbar:handler/state@0.1.7"] {
+        for name in [
+            "wasi:io/poll@0.2.0",
+            "wasi:io/poll@0.2.99",
+            "wasi:http/outgoing-handler@0.2.3",
+            "sandbar:handler/state@0.1.7",
+        ] {
             assert!(is_offered(name), "{name}");
         }
-        for name in
-            ["wasi:io/poll@0.3.0", "wasi:io/poll", "wasi:http/types@0.2.0", "wasi:logging/logging@0.1.0"]
-        {
+        for name in [
+            "wasi:io/poll@0.3.0",
+            "wasi:io/poll",
+            "wasi:http/incoming-handler@0.2.0",
+            "wasi:logging/logging@0.1.0",
+        ] {
             assert!(!is_offered(name), "{name}");
         }
     }

@@ -16,6 +16,7 @@ use crate::fault::{Fault, InitError, OutOfTime, classify};
 use crate::host::Host;
 use crate::instance::{Instance, Warm, within};
 use crate::limits::Limits;
+use crate::outgoing::HttpAccess;
 use crate::runtime;
 use crate::stats::{Counters, HandlerStats};
 
@@ -30,12 +31,26 @@ pub struct Settings {
 }
 
 /// What is real in the sandbox. By default nothing is: replays give the same results.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Permissions {
     /// Clocks show the time, not the reading's.
     pub clock: bool,
     /// Random numbers cannot be foretold.
     pub random: bool,
+    /// Who may be asked over HTTP.
+    pub http: HttpAccess,
+    /// What `wasi:config/store` shows as `secret.NAME`, and only to who asks by name.
+    pub secrets: Secrets,
+}
+
+/// Secrets by name; never printed.
+#[derive(Clone, Default)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// Cheap to clone.

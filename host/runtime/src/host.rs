@@ -17,6 +17,10 @@ use crate::overlay::{Overlay, TooLarge};
 use crate::state::{StateUnavailable, StateView};
 use crate::wasi::{Moment, Wasi};
 
+/// What stands before a secret's name where settings are asked for. A listing of all settings has none of them:
+/// such listings end up in logs.
+const SECRET: &str = "secret.";
+
 pub(crate) struct Host {
     pub(crate) settings: Arc<Settings>,
     pub(crate) meter: Meter,
@@ -70,16 +74,16 @@ impl Host {
     }
 
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
-        let (moment, permissions, logs) = (self.moment, self.settings.permissions, &self.logs);
+        let (moment, permissions, logs) = (self.moment, &self.settings.permissions, &self.logs);
         self.wasi.get_or_insert_with(|| Box::new(Wasi::new(permissions, logs, moment)))
     }
 
-    fn state(&mut self) -> wasmtime::Result<&mut Overlay> {
+    pub(crate) fn state(&mut self) -> wasmtime::Result<&mut Overlay> {
         self.state.as_mut().ok_or_else(|| wasmtime::format_err!("there is no state during `configure`"))
     }
 }
 
-fn lost(error: StateUnavailable) -> wasmtime::Error {
+pub(crate) fn lost(error: StateUnavailable) -> wasmtime::Error {
     wasmtime::Error::new(StateLost(error.cause))
 }
 
@@ -137,7 +141,8 @@ impl logging::Host for Host {
 
 impl config::Host for Host {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, config::Error>> {
-        Ok(Ok(self.settings.config.get(&key).cloned()))
+        let secret = key.strip_prefix(SECRET).and_then(|name| self.settings.permissions.secrets.0.get(name));
+        Ok(Ok(secret.or_else(|| self.settings.config.get(&key)).cloned()))
     }
 
     fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, config::Error>> {

@@ -135,6 +135,7 @@ impl Inner {
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     bindings::Offered::add_to_linker::<_, wasmtime::component::HasSelf<Host>>(&mut linker, |host| host)?;
     Ok(linker)
 }

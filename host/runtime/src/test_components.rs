@@ -122,9 +122,10 @@ impl World {
 }
 
 /// In the order in which they build on each other.
-const WIT: [(&str, &str); 4] = [
+const WIT: [(&str, &str); 5] = [
     ("config.wit", include_str!("../../../wit/deps/config/store.wit")),
     ("logging.wit", include_str!("../../../wit/deps/logging/logging.wit")),
+    ("keyvalue.wit", include_str!("../../../wit/deps/keyvalue/keyvalue.wit")),
     ("handler.wit", include_str!("../../../wit/handler.wit")),
     ("worlds.wit", include_str!("test_components/worlds.wit")),
 ];

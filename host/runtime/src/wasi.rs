@@ -1,4 +1,4 @@
-//! WASI 0.2, there and empty: no files, sockets, arguments or environment. Clocks show the reading's time and
+//! WASI 0.2, there and empty: no files, sockets, arguments or environment, and no HTTP but what the route permits. Clocks show the reading's time and
 //! random numbers depend on the reading alone, unless the route permits the real ones
 //! (docs/decisions/0005-deterministic-by-default.md).
 
@@ -14,10 +14,12 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::handler::Permissions;
 use crate::host::Host;
 use crate::logs::{LogLevel, Logs};
+use crate::outgoing::Outgoing;
 
 /// Handles to streams, pollables and the like that an instance may hold.
 const RESOURCES: usize = 4096;
@@ -45,6 +47,8 @@ pub(crate) struct Wasi {
     given: Arc<Given>,
     stdout: Lines,
     stderr: Lines,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
 }
 
 /// The given time and chance, as clocks and generators share it.
@@ -56,7 +60,7 @@ struct Given {
 }
 
 impl Wasi {
-    pub(crate) fn new(permissions: Permissions, logs: &Logs, moment: Moment) -> Self {
+    pub(crate) fn new(permissions: &Permissions, logs: &Logs, moment: Moment) -> Self {
         let given = Arc::new(Given::default());
         let (stdout, stderr) =
             (Lines::new(logs, LogLevel::Info, "stdout"), Lines::new(logs, LogLevel::Error, "stderr"));
@@ -75,7 +79,9 @@ impl Wasi {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        let mut wasi = Self { ctx: builder.build(), table, given, stdout, stderr };
+        let outgoing = Outgoing::new(permissions.http.clone(), logs);
+        let ctx = builder.build();
+        let mut wasi = Self { ctx, table, given, stdout, stderr, http: WasiHttpCtx::new(), outgoing };
         wasi.set(moment);
         wasi
     }
@@ -83,6 +89,10 @@ impl Wasi {
     pub(crate) fn set(&mut self, moment: Moment) {
         self.given.time.store(moment.time, Relaxed);
         self.given.chance.store(moment.seed, Relaxed);
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 
     /// Lines that were begun and not ended become log lines too.
@@ -96,6 +106,13 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = self.wasi();
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let wasi = self.wasi();
+        WasiHttpCtxView { hooks: &mut wasi.outgoing, table: &mut wasi.table, ctx: &mut wasi.http }
     }
 }
 

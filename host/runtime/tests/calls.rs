@@ -179,7 +179,7 @@ async fn time_and_chance_come_from_the_reading_unless_permitted() {
     let other = look(&given, ReadingId::from_u128(7)).await;
     assert_ne!(other[16..24], first[16..24], "another reading, other numbers");
 
-    let permissions = Permissions { clock: true, random: true };
+    let permissions = Permissions { clock: true, random: true, ..Permissions::default() };
     let real = Settings { permissions, ..settings() };
     let real = host.try_handler(&components::time_and_chance(), real).await.unwrap();
     let (first, second) = (look(&real, reading().id).await, look(&real, reading().id).await);

@@ -15,7 +15,7 @@ use sandbar_reading::{
 
 use crate::change::{
     Accept, DeadLetter, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued,
-    Subject, Waiting,
+    Replayed, Subject, Waiting,
 };
 use crate::documents::Kind;
 use crate::error::StoreError;
@@ -25,6 +25,7 @@ use crate::row::{
     self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
 };
 use crate::tables::{Ledger, Tables};
+use crate::trace::TraceRow;
 
 pub(crate) type Ids = Range<u128>;
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
@@ -43,6 +44,7 @@ pub(crate) struct Batch<'t> {
     pub(crate) first_journaled: Option<u128>,
     pub(crate) key: Vec<u8>,
     pub(crate) row: Vec<u8>,
+    pub(crate) trace: TraceRow,
 }
 
 impl<'t> Batch<'t> {
@@ -59,6 +61,7 @@ impl<'t> Batch<'t> {
             first_journaled: None,
             key,
             row,
+            trace: TraceRow::default(),
         }
     }
 
@@ -70,6 +73,7 @@ impl<'t> Batch<'t> {
             Work::Keep(scope, writes) => self.keep(&scope, &writes)?,
             Work::Settle(outcome) => return self.settle(outcome, &mut ids),
             Work::Delivered(delivered) => self.delivered(delivered, &mut ids)?,
+            Work::Replayed(replayed) => self.replayed(replayed, &mut ids)?,
             Work::Documents(documents) => self.documents(&documents)?,
             Work::DiscardRoute(route) => return self.discard_route(&route, &mut ids).map(Ok),
             Work::DiscardTarget(target) => return self.discard_target(&target, &mut ids).map(Ok),
@@ -140,7 +144,7 @@ impl<'t> Batch<'t> {
     }
 
     fn settle(&mut self, outcome: Outcome, ids: &mut Ids) -> Result<Done> {
-        let Outcome { lane, handled, deliveries, chained, state, failed } = outcome;
+        let Outcome { lane, handled, deliveries, chained, state, failed, traces } = outcome;
         if !self.stop_waiting(&lane, &handled, failed.as_ref().map(|failed| failed.reading))? {
             return Ok(Err(StoreError::Stale));
         }
@@ -148,6 +152,7 @@ impl<'t> Batch<'t> {
             let scope = Scope::Route { route: lane.route.clone(), key: (*lane.key).into() };
             self.keep(&scope, &state)?;
         }
+        self.trace.outcome(&lane.route, &traces, &deliveries, failed.as_ref(), ids.start);
         for delivery in deliveries {
             self.put_out(delivery, &lane.route, next(ids))?;
         }
@@ -158,6 +163,26 @@ impl<'t> Batch<'t> {
             self.attempt_failed(lane, failed, ids)?;
         }
         Ok(Ok(false))
+    }
+
+    fn replayed(&mut self, replayed: Replayed, ids: &mut Ids) -> Result<()> {
+        let Replayed { route, deliveries, chained, state, traces, dead_letters, documents } = replayed;
+        for (scope, writes) in state {
+            self.keep(&scope, &writes)?;
+        }
+        self.trace.outcome(&route, &traces, &deliveries, None, ids.start);
+        for delivery in deliveries {
+            self.put_out(delivery, &route, next(ids))?;
+        }
+        for accept in chained {
+            self.accept(accept, ids)?;
+        }
+        for letter in dead_letters {
+            if self.tables.dead()?.remove(letter.as_u128())?.is_some() {
+                self.ledger.dead -= 1;
+            }
+        }
+        self.documents(&documents)
     }
 
     /// Takes `handled` out of the lane, if they and `failed` all wait there; else changes nothing.
@@ -258,6 +283,7 @@ impl<'t> Batch<'t> {
     /// What is no longer in the outbox was discarded meanwhile, and is passed over.
     fn delivered(&mut self, delivered: Delivered, ids: &mut Ids) -> Result<()> {
         let Delivered { target, accepted, failed } = delivered;
+        self.trace.delivered(&target, &accepted, &failed);
         for id in accepted {
             key::queued(&mut self.key, &target, id.as_u128());
             if self.tables.outbox()?.remove(&self.key[..])?.is_some() {

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use sandbar_reading::{
-    DeadLetterId, Delivery, DeliveryId, Inbound, Lineage, Message, Name, Reading, ReadingId, StateWrite,
-    Target, Timestamp,
+    DeadLetterId, Delivery, DeliveryId, Inbound, Lineage, Message, Name, Reading, ReadingId, Scope,
+    StateWrite, Target, Timestamp,
 };
 use twox_hash::XxHash3_64;
+
+use crate::documents::Kind;
 
 /// An inbound to journal, and the lanes in which it waits to be handled.
 #[derive(Clone, Debug)]
@@ -52,6 +54,69 @@ pub struct Outcome {
     pub state: Vec<StateWrite>,
     /// What became of the reading after the handled ones, if its attempt failed.
     pub failed: Option<FailedAttempt>,
+    /// What is to be told of them later: in the order of the readings, the failed one last.
+    pub traces: Vec<Trace>,
+}
+
+/// What came of handling journaled readings, or dead letters, once more.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    pub route: Name,
+    pub deliveries: Vec<NewDelivery>,
+    pub chained: Vec<Accept>,
+    pub state: Vec<(Scope, Vec<StateWrite>)>,
+    pub traces: Vec<Trace>,
+    /// Dead letters that are handled by this; those that are gone are passed over.
+    pub dead_letters: Vec<DeadLetterId>,
+    /// How far it has come: documents that are written or, with `None`, removed.
+    pub documents: Vec<(Kind, String, Option<Vec<u8>>)>,
+}
+
+/// How one reading was handled, or was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub reading: ReadingId,
+    /// Calls in their order; none on a route without a module.
+    pub calls: Vec<TracedCall>,
+    /// How many of the outcome's deliveries and chained readings are its own.
+    pub deliveries: usize,
+    pub chained: usize,
+}
+
+/// One call of a handler, whatever came of it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TracedCall {
+    /// Of the module.
+    pub version: u32,
+    pub part: Part,
+    /// Nanoseconds since the Unix epoch.
+    pub began: u64,
+    pub micros: u32,
+    /// What it failed of.
+    pub fault: Option<String>,
+    /// A part of what it logged.
+    pub lines: Vec<TracedLine>,
+}
+
+/// In which role a version was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Part {
+    /// The one that the route uses.
+    Active,
+    /// In place of the active one.
+    Canary,
+    /// Beside the active one; nothing came of it.
+    Shadow,
+    /// In a replay.
+    Replay,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TracedLine {
+    /// From 0, the least urgent, to 5.
+    pub level: u8,
+    pub context: String,
+    pub message: String,
 }
 
 #[derive(Clone, Debug)]

@@ -127,13 +127,15 @@ impl Committing {
         let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
         let alone = work.is_empty();
         let results = work.into_iter().map(|(work, ids)| batch.apply(work, ids)).collect::<Result<_, _>>()?;
+        batch.write_trace(self.shared.options.trace_bytes)?;
         let mut sweep = self.sweep;
         let swept = sweep.run(&mut batch, alone)?;
         if alone && !swept && !(saving && self.quick_repair.is_unsaved()) {
             return Ok(Written::Nothing(sweep));
         }
         let Batch { tables, ledger, news, .. } = batch;
-        if ledger.last_id != self.ledger.last_id || ledger.journal_bytes != self.ledger.journal_bytes {
+        let on_disk = |ledger: &Ledger| (ledger.last_id, ledger.journal_bytes, ledger.trace_bytes);
+        if on_disk(&ledger) != on_disk(&self.ledger) {
             tables.write_ledger(&ledger)?;
         }
         Ok(Written::Committed(Committed { ledger, sweep, results, news, saving }))

@@ -89,10 +89,14 @@ impl Batch<'_> {
         self.ledger.dead -= 1;
         match subject(&row)? {
             Subject::Reading { lane, reading } => {
+                self.trace.redriven(reading.id.as_u128());
                 self.journal_again(&lane, &reading)?;
                 self.wait(lane, reading)?;
             }
-            Subject::Delivery { target, delivery } => self.queue(target, delivery)?,
+            Subject::Delivery { target, delivery } => {
+                self.trace.redriven(delivery.id.as_u128());
+                self.queue(target, delivery)?;
+            }
         }
         Ok(Ok(false))
     }

@@ -9,4 +9,5 @@ pub enum Kind {
     Ingress = 3,
     Sink = 4,
     Setting = 5,
+    Replay = 6,
 }

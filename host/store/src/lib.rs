@@ -28,6 +28,7 @@ mod shared;
 pub mod simulated;
 mod store;
 mod tables;
+mod trace;
 
 pub use blob::{Digest, DigestError};
 pub use change::*;
@@ -38,3 +39,4 @@ pub use options::{Committer, Options, Retention};
 pub use query::{DeadLetterQuery, Page, ReadingQuery, Stats};
 pub use read::Loaded;
 pub use store::{Committed, Journaling, Store};
+pub use trace::{ReadingTrace, TracedDelivery, TracedEnd, TracedHandling, TracedLane, TracedOffer};

@@ -38,13 +38,16 @@ pub struct ReadingQuery {
     pub limit: usize,
 }
 
-/// Which dead letters, newest first.
+/// Which dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterQuery {
     /// Readings that this route could not handle; not deliveries, whoever put them out.
     pub route: Option<Name>,
     pub target: Option<Target>,
+    /// Go on behind this one, in the order asked for.
     pub cursor: Option<DeadLetterId>,
+    /// Else newest first.
+    pub oldest_first: bool,
     pub limit: usize,
 }
 
@@ -110,8 +113,15 @@ impl Store {
     ) -> Result<Page<DeadLetter, DeadLetterId>, StoreError> {
         self.shared().ask(|read| {
             let mut page = Pages::new(query.limit);
-            let end = query.cursor.map_or(u128::MAX, DeadLetterId::as_u128);
-            page.fill(read.open_table(DEAD)?.range(..end)?.rev(), |id, row| query.pick(id, row))?;
+            let table = read.open_table(DEAD)?;
+            let cursor = query.cursor.map(DeadLetterId::as_u128);
+            if query.oldest_first {
+                let begin = cursor.map_or(0, |id| id.saturating_add(1));
+                page.fill(table.range(begin..)?, |id, row| query.pick(id, row))?;
+            } else {
+                let end = cursor.unwrap_or(u128::MAX);
+                page.fill(table.range(..end)?.rev(), |id, row| query.pick(id, row))?;
+            }
             Ok(page.done(DeadLetterId::from_u128))
         })
     }

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use sandbar_reading::{IdGenerator, Name, Scope, StateWrite, Target, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
-use crate::change::{Accept, Delivered, Outcome};
+use crate::change::{Accept, Delivered, NewDelivery, Outcome, Replayed};
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError};
 
@@ -29,6 +29,7 @@ pub(crate) enum Work {
     Keep(Scope, Vec<StateWrite>),
     Settle(Outcome),
     Delivered(Delivered),
+    Replayed(Replayed),
     Documents(Vec<(Kind, String, Option<Vec<u8>>)>),
     DiscardRoute(Name),
     DiscardTarget(Target),
@@ -46,6 +47,7 @@ impl Work {
             Self::Accept(_) => 1,
             Self::Settle(outcome) => outcome.chained.len() + outcome.deliveries.len() + 1,
             Self::Delivered(delivered) => delivered.failed.len(),
+            Self::Replayed(replayed) => replayed.chained.len() + replayed.deliveries.len(),
             Self::DiscardRoute(_) | Self::DiscardTarget(_) => DISCARD_CHUNK,
             Self::Keep(..) | Self::Documents(_) | Self::Redrive(_) | Self::DiscardDeadLetter(_) => 0,
         }
@@ -68,16 +70,22 @@ impl Work {
                 + inbound.topic.as_str().len()
                 + kept(&accept.keep)
         };
+        let sent = |delivery: &NewDelivery| {
+            let message = &delivery.message;
+            FIXED + message.payload.len() + message.attributes.size() + message.topic.as_str().len()
+        };
         match self {
             Self::Accept(accepted) => accept(accepted),
             Self::Keep(_, writes) => FIXED + kept(writes),
             Self::Settle(outcome) => {
-                let sent = outcome.deliveries.iter().map(|delivery| {
-                    let message = &delivery.message;
-                    FIXED + message.payload.len() + message.attributes.size() + message.topic.as_str().len()
-                });
+                let sent = outcome.deliveries.iter().map(sent);
                 let chained = outcome.chained.iter().map(accept);
                 FIXED + kept(&outcome.state) + sent.sum::<usize>() + chained.sum::<usize>()
+            }
+            Self::Replayed(replayed) => {
+                let state: usize = replayed.state.iter().map(|(_, writes)| kept(writes)).sum();
+                let sent: usize = replayed.deliveries.iter().map(sent).sum();
+                FIXED + state + sent + replayed.chained.iter().map(accept).sum::<usize>()
             }
             Self::Delivered(delivered) => FIXED + 32 * (delivered.accepted.len() + delivered.failed.len()),
             Self::Documents(documents) => {

@@ -12,7 +12,7 @@ use sandbar_reading::{Clock, DeadLetterId, Name, ReadingId, Receipt, Refused, Sc
 use tokio::sync::{oneshot, watch};
 
 use crate::blob::Blobs;
-use crate::change::{Accept, Delivered, Observer, Outcome};
+use crate::change::{Accept, Delivered, Observer, Outcome, Replayed};
 use crate::committer::Committing;
 use crate::documents::Kind;
 use crate::error::{OpenError, StoreError};
@@ -138,6 +138,11 @@ impl Store {
         delivered: Delivered,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
         self.own(Work::Delivered(delivered))
+    }
+
+    /// Commits what came of handling readings once more, and how far that has come, all of it or nothing.
+    pub async fn replayed(&self, replayed: Replayed) -> Result<(), StoreError> {
+        self.own(Work::Replayed(replayed)).await
     }
 
     /// Writes, or with `None` deletes, documents, all in one transaction.

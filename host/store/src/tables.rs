@@ -1,8 +1,8 @@
 //! The tables of the file, and what is known of them without asking.
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, TableError, WriteTransaction,
 };
 
 /// The format that this version writes, and the newest that it reads.
@@ -24,6 +24,8 @@ pub(crate) const STATE: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new
 /// [`key::expiry`](crate::key::expiry) → nothing
 pub(crate) const EXPIRY: TableDefinition<'_, Bytes, ()> = TableDefinition::new("state expiry");
 /// [`key::document`](crate::key::document) → the document
+/// Counts up from the time → entries, one after the other ([`Entry`](crate::trace::Entry))
+pub(crate) const TRACE: TableDefinition<'_, u128, Bytes> = TableDefinition::new("trace");
 pub(crate) const DOCUMENTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("documents");
 
 const FORMAT_ROW: &str = "format";
@@ -42,6 +44,7 @@ pub(crate) struct Tables<'t> {
     state: Option<BytesTable<'t>>,
     expiry: Option<Table<'t, Bytes, ()>>,
     documents: Option<BytesTable<'t>>,
+    trace: Option<IdTable<'t>>,
 }
 
 macro_rules! table {
@@ -66,6 +69,7 @@ impl<'t> Tables<'t> {
             state: None,
             expiry: None,
             documents: None,
+            trace: None,
         }
     }
 
@@ -76,23 +80,29 @@ impl<'t> Tables<'t> {
     table!(state, STATE, BytesTable<'t>);
     table!(expiry, EXPIRY, Table<'t, Bytes, ()>);
     table!(documents, DOCUMENTS, BytesTable<'t>);
+    table!(trace, TRACE, IdTable<'t>);
 
     pub(crate) fn write_ledger(&self, ledger: &Ledger) -> Result<(), redb::Error> {
-        let mut row = [0; 24];
+        let mut row = [0; 32];
         row[..16].copy_from_slice(&ledger.last_id.to_be_bytes());
-        row[16..].copy_from_slice(&ledger.journal_bytes.to_be_bytes());
+        row[16..24].copy_from_slice(&ledger.journal_bytes.to_be_bytes());
+        row[24..].copy_from_slice(&ledger.trace_bytes.to_be_bytes());
         self.transaction.open_table(META)?.insert(LEDGER_ROW, &row[..])?;
         Ok(())
     }
 }
 
-/// What is counted as changes are made. The first two are on disk; the others are lengths of tables.
+/// What is counted as changes are made. The first three are on disk; the others are asked of tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// The greatest id that was given out.
     pub(crate) last_id: u128,
     /// Of the payloads of journaled readings.
     pub(crate) journal_bytes: u64,
+    /// Of the rows of the trace.
+    pub(crate) trace_bytes: u64,
+    /// The key of its last row.
+    pub(crate) last_trace: u128,
     pub(crate) journal: u64,
     pub(crate) waiting: u64,
     pub(crate) outbox: u64,
@@ -117,7 +127,7 @@ pub(crate) fn format(database: &Database) -> Result<Format, redb::Error> {
     }
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
-        Err(redb::TableError::Storage(error)) => return Err(error.into()),
+        Err(TableError::Storage(error)) => return Err(error.into()),
         Err(_) => return Ok(Format::Foreign),
     };
     let row = meta.get(FORMAT_ROW)?;
@@ -141,6 +151,7 @@ pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
         tables.state()?;
         tables.expiry()?;
         tables.documents()?;
+        tables.trace()?;
         tables.write_ledger(&Ledger::default())?;
         transaction.open_table(META)?.insert(FORMAT_ROW, &FORMAT.to_be_bytes()[..])?;
     }
@@ -153,10 +164,22 @@ pub(crate) fn ledger(transaction: &ReadTransaction) -> Result<Ledger, redb::Erro
     let meta = transaction.open_table(META)?;
     let damaged = || redb::Error::Corrupted("the ledger is missing".to_owned());
     let row = meta.get(LEDGER_ROW)?.ok_or_else(damaged)?;
-    let (last_id, bytes) = row.value().split_first_chunk::<16>().ok_or_else(damaged)?;
+    let (last_id, rest) = row.value().split_first_chunk::<16>().ok_or_else(damaged)?;
+    let (journal_bytes, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let trace_bytes = match rest {
+        // Written before there was a trace.
+        [] => 0,
+        rest => u64::from_be_bytes(rest.try_into().map_err(|_| damaged())?),
+    };
+    let last_trace = match transaction.open_table(TRACE) {
+        Err(TableError::TableDoesNotExist(_)) => 0,
+        opened => opened?.last()?.map_or(0, |(key, _)| key.value()),
+    };
     Ok(Ledger {
         last_id: u128::from_be_bytes(*last_id),
-        journal_bytes: u64::from_be_bytes(bytes.try_into().map_err(|_| damaged())?),
+        journal_bytes: u64::from_be_bytes(*journal_bytes),
+        trace_bytes,
+        last_trace,
         journal: transaction.open_table(JOURNAL)?.len()?,
         waiting: transaction.open_table(WAITING)?.len()?,
         outbox: transaction.open_table(OUTBOX)?.len()?,

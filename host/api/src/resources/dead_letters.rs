@@ -40,7 +40,7 @@ pub(crate) async fn list(
     let target = wanted.sink.map(|sink| Target::Sink(sink.0));
     let ask = |limit, cursor| {
         let (route, target) = (route.clone(), target.clone());
-        app.control.dead_letters(DeadLetterQuery { route, target, cursor, limit })
+        app.control.dead_letters(DeadLetterQuery { route, target, cursor, oldest_first: false, limit })
     };
     let begin = wanted.cursor.map(|cursor| cursor.0);
     let (items, next) = super::page(wanted.limit.0, begin, ask, size).await?;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::route::{
-    AttemptsTable, ContentRange, ContentRangeError, IngressName, LimitsTable, PermissionsTable, Reply,
-    RouteTable,
+    AttemptsTable, ContentRange, ContentRangeError, HttpTable, IngressName, LimitsTable, PermissionsTable,
+    Reply, RouteTable,
 };
 pub use self::text::{List, Scalar, Text};
 

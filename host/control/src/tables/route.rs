@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use sandbar_pipeline::Key;
 use sandbar_reading::{ConfigError, Name, NameError, TopicFilter};
+use sandbar_runtime::HttpPermission;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,16 @@ pub struct LimitsTable {
     pub state_bytes: u64,
     /// Bytes of one value of the state.
     pub value_bytes: u64,
+    /// Time for a fresh instance: its own start-up and `configure`.
+    pub init_time_ms: u64,
+    /// Lines that are kept of what it logs for one reading.
+    pub log_lines: u16,
+    /// HTTP requests at the same time.
+    pub http_at_once: u16,
+    /// Time for a connection, for the beginning of an answer, and between two parts of it.
+    pub http_timeout_ms: u64,
+    /// Readings of one key that are handled before what they came to is committed.
+    pub batch: u16,
 }
 
 impl Default for LimitsTable {
@@ -135,6 +146,11 @@ impl Default for LimitsTable {
             output_bytes: 4 << 20,
             state_bytes: 1 << 20,
             value_bytes: 256 << 10,
+            init_time_ms: 10_000,
+            log_lines: 100,
+            http_at_once: 8,
+            http_timeout_ms: 10_000,
+            batch: 64,
         }
     }
 }
@@ -147,6 +163,38 @@ pub struct PermissionsTable {
     pub clock: bool,
     /// Have real randomness; else random numbers depend on the reading alone.
     pub random: bool,
+    /// Ask others over HTTP: only what is listed here, and only addresses of the world unless others are named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpTable>,
+    /// Know these secrets of the file's `[secret]`, as the setting `secret.NAME`.
+    #[serde(skip_serializing_if = "List::is_empty")]
+    pub secrets: List<String>,
+}
+
+/// Requests that a handler may make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTable {
+    /// Where to: `https://api.example.com/v1` and what is below it; `https://*.example.com/` for every host of a
+    /// domain. An address as the host names itself; a name must not stand for one of this machine or its
+    /// networks, unless `addresses` has it.
+    pub url: String,
+    /// These methods only.
+    #[serde(default, skip_serializing_if = "List::is_empty")]
+    pub methods: List<String>,
+    /// Loopback, link-local and private addresses that may be reached: `127.0.0.1`, `192.168.0.0/16`.
+    #[serde(default, skip_serializing_if = "List::is_empty")]
+    pub addresses: List<String>,
+}
+
+impl PermissionsTable {
+    pub(crate) fn http(&self) -> Result<Vec<HttpPermission>, ConfigError> {
+        let read = |(index, table): (usize, &HttpTable)| {
+            let permission = HttpPermission::parse(&table.url, &table.methods.0, &table.addresses.0);
+            permission.map_err(|error| error.within(&format!("http[{index}]")))
+        };
+        self.http.iter().enumerate().map(read).collect()
+    }
 }
 
 impl RouteTable {
@@ -173,6 +221,12 @@ impl RouteTable {
         {
             return Err(ConfigError::at("reply", format!("`{}` is none of the route's sinks", sink.0)));
         }
+        between("limits.init_time_ms", self.limits.init_time_ms, 600_000)?;
+        between("limits.log_lines", self.limits.log_lines.into(), 10_000)?;
+        between("limits.http_at_once", self.limits.http_at_once.into(), 256)?;
+        between("limits.http_timeout_ms", self.limits.http_timeout_ms, 3_600_000)?;
+        between("limits.batch", self.limits.batch.into(), 1024)?;
+        self.permissions.http().map_err(|error| error.within("permissions"))?;
         match (&self.module, self.config.is_empty()) {
             (None, false) => Err(ConfigError::at("config", "is for a module, and this route has none")),
             _ => Ok(()),

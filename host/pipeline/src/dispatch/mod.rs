@@ -1,6 +1,7 @@
 //! Calls handlers: for every route its readings, in order for each key, as often as an attempt is worth it.
 //! The only place that retries a handler.
 
+mod calls;
 mod lanes;
 mod stats;
 mod turn;
@@ -20,20 +21,24 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::calls::Hands;
 pub use self::lanes::Window;
 use self::lanes::{Ended, Lanes, Need, Turn, Wanted};
 pub use self::stats::Counts;
 use self::stats::RouteStats;
-use self::turn::{Context, Done};
+pub(crate) use self::turn::Context;
+use self::turn::Done;
+use crate::candidate::Candidate;
 use crate::handlers::Sandbox;
 use crate::jitter::Jitter;
+use crate::logs::{LogRecord, LogWatch, RouteLogs};
 use crate::pipeline::Options;
 use crate::replies::{Awaited, Said};
 use crate::route::Route;
 use crate::router::Router;
 
 /// How many readings, and bytes of them, one turn may hold.
-const TURN_READINGS: usize = 64;
+const TURN_READINGS: usize = 1024;
 const TURN_BYTES: usize = 1 << 20;
 /// A turn that has taken longer lets other lanes have theirs.
 const TURN_TIME: Duration = Duration::from_millis(5);
@@ -59,6 +64,7 @@ struct Shared {
     jitter: Jitter,
     options: Options,
     stop: CancellationToken,
+    watch: LogWatch,
     /// The store tells its news on a thread of its own.
     runtime: Handle,
 }
@@ -74,7 +80,9 @@ impl Dispatch {
         stop: CancellationToken,
     ) -> Self {
         let runtime = Handle::current();
-        let shared = Arc::new(Shared { store, router, awaited, clock, jitter, options, stop, runtime });
+        let watch = LogWatch::default();
+        let shared = Shared { store, router, awaited, clock, jitter, options, stop, watch, runtime };
+        let shared = Arc::new(shared);
         Self { shared, routes: RwLock::default() }
     }
 
@@ -91,6 +99,7 @@ impl Dispatch {
             shared: self.shared.clone(),
             work: Mutex::new(RouteWork { lanes: Lanes::new(self.shared.options.window), runners: 0 }),
             stats: RouteStats::default(),
+            logs: Arc::new(RouteLogs::new(self.shared.watch.clone())),
             doubted: Mutex::default(),
             stop: self.shared.stop.child_token(),
         });
@@ -136,6 +145,35 @@ impl Dispatch {
         self.routes.read().get(route).map(|route| route.stats.counts())
     }
 
+    /// The newest `limit` lines of the route's handler of which `wanted` is true, oldest first.
+    pub(crate) fn logs(
+        &self,
+        route: &Name,
+        limit: usize,
+        wanted: impl Fn(&LogRecord) -> bool,
+    ) -> Vec<Arc<LogRecord>> {
+        let route = self.routes.read().get(route).cloned();
+        route.map(|route| route.logs.newest(limit, wanted)).unwrap_or_default()
+    }
+
+    /// Where lines about the route go; nowhere, if there is no such route.
+    pub(crate) fn logs_of(&self, route: &Name) -> Arc<RouteLogs> {
+        let known = self.routes.read().get(route).map(|route| route.logs.clone());
+        known.unwrap_or_else(|| Arc::new(RouteLogs::new(self.shared.watch.clone())))
+    }
+
+    pub(crate) fn depth_max(&self) -> u8 {
+        self.shared.options.depth_max
+    }
+
+    pub(crate) fn now(&self) -> sandbar_reading::Timestamp {
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn watch_logs(&self) -> tokio::sync::broadcast::Receiver<Arc<LogRecord>> {
+        self.shared.watch.watch()
+    }
+
     /// Returns once no turn is under way.
     pub(crate) async fn stop(&self) {
         self.shared.stop.cancel();
@@ -151,6 +189,7 @@ struct RouteDispatch {
     shared: Arc<Shared>,
     work: Mutex<RouteWork>,
     stats: RouteStats,
+    logs: Arc<RouteLogs>,
     /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled.
     doubted: Mutex<HashMap<LaneId, BTreeSet<ReadingId>>>,
     stop: CancellationToken,
@@ -210,7 +249,8 @@ impl RouteDispatch {
             let turn = if self.stop.is_cancelled() || settling.len() >= SETTLING_MAX {
                 None
             } else {
-                self.work.lock().lanes.take(TURN_READINGS, TURN_BYTES)
+                let readings = self.route.load().batch.clamp(1, TURN_READINGS);
+                self.work.lock().lanes.take(readings, TURN_BYTES)
             };
             match turn {
                 Some(turn) => {
@@ -302,18 +342,17 @@ impl RouteDispatch {
             route: &route,
             router: &router,
             store: &self.shared.store,
+            logs: &self.logs,
             depth_max: self.shared.options.depth_max,
             now: self.shared.clock.now(),
             random: self.shared.jitter.next(),
         };
         let began = Instant::now();
-        let done = match sandbox.ready(&route).await {
-            Ok(sandbox) => turn::run(&context, sandbox, turn, || began.elapsed() > TURN_TIME).await,
+        let done = match sandbox.ready(&route, &turn.lane.key).await {
+            Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
             Err(fault) => Done::without_sandbox(&context, turn, fault),
         };
-        if !done.sandbox_usable {
-            sandbox.discard();
-        }
+        sandbox.after(&done);
         self.stats.count(&done, began.elapsed());
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
@@ -387,34 +426,60 @@ impl RouteDispatch {
     }
 }
 
-/// A runner's sandbox, kept from turn to turn as long as it is the route's handler's.
+/// A runner's sandboxes, kept from turn to turn as long as they are the route's handlers'.
 #[derive(Default)]
 struct Sandboxed {
-    sandbox: Option<Box<dyn Sandbox>>,
+    active: Option<Box<dyn Sandbox>>,
+    candidate: Option<Box<dyn Sandbox>>,
     of: Option<Arc<Route>>,
 }
 
 impl Sandboxed {
-    /// `None` for a route without a handler.
-    async fn ready(
-        &mut self,
-        route: &Arc<Route>,
-    ) -> Result<Option<&mut dyn Sandbox>, sandbar_runtime::Fault> {
-        let Some(handler) = &route.handler else {
-            self.discard();
-            return Ok(None);
-        };
+    /// What a lane's turn is handled with. A candidate that cannot be had keeps nobody waiting.
+    async fn ready<'a>(
+        &'a mut self,
+        route: &'a Arc<Route>,
+        key: &str,
+    ) -> Result<Hands<'a>, sandbar_runtime::Fault> {
         if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, route)) {
-            self.discard();
+            *self = Self { of: Some(route.clone()), ..Self::default() };
         }
-        if self.sandbox.is_none() {
-            self.sandbox = Some(handler.checkout().await?);
-            self.of = Some(route.clone());
+        let Some(handler) = &route.handler else { return Ok(Hands { active: None, candidate: None }) };
+        if self.active.is_none() {
+            self.active = Some(handler.checkout().await?);
         }
-        Ok(self.sandbox.as_deref_mut().map(|sandbox| sandbox as &mut dyn Sandbox))
+        let candidate = route.candidate.as_deref().filter(|candidate| candidate.takes(key));
+        let candidate = match candidate {
+            None => None,
+            Some(candidate) => candidate_sandbox(&mut self.candidate, candidate).await,
+        };
+        let active = self.active.as_deref_mut().map(|sandbox| sandbox as &mut dyn Sandbox);
+        Ok(Hands { active, candidate })
     }
 
-    fn discard(&mut self) {
-        (self.sandbox, self.of) = (None, None);
+    /// Those that were used up are not used again.
+    fn after(&mut self, done: &Done) {
+        if !done.sandbox_usable {
+            self.active = None;
+        }
+        if !done.candidate_usable {
+            self.candidate = None;
+        }
     }
+}
+
+async fn candidate_sandbox<'a>(
+    kept: &'a mut Option<Box<dyn Sandbox>>,
+    candidate: &'a Candidate,
+) -> Option<(&'a Candidate, &'a mut dyn Sandbox)> {
+    if kept.is_none() {
+        match candidate.handler.checkout().await {
+            Ok(sandbox) => *kept = Some(sandbox),
+            Err(fault) => {
+                tracing::debug!(%fault, version = candidate.version, "the candidate is passed over");
+                return None;
+            }
+        }
+    }
+    kept.as_deref_mut().map(|sandbox| (candidate, sandbox as &mut dyn Sandbox))
 }

@@ -7,14 +7,17 @@ use sandbar_reading::{
     Attributes, Failure, Inbound, Lineage, Message, Name, Output, Reading, ReadingId, Scope, Target,
     Timestamp,
 };
-use sandbar_runtime::{Fault, LogLevel, LogLine};
-use sandbar_store::{Accept, FailedAttempt, Lane, NewDelivery, Next, Outcome, Store, Waiting};
+use sandbar_runtime::{Fault, LogLevel};
+use sandbar_store::{
+    Accept, FailedAttempt, Lane, NewDelivery, Next, Outcome, Part, Store, Trace, TracedCall, Waiting,
+};
 
+use super::calls::{Called, Hands};
 use super::lanes::{Ended, Turn};
 use crate::backoff::backoff;
-use crate::handlers::Sandbox;
 use crate::intake::lanes_of;
 use crate::lane_state::LaneState;
+use crate::logs::{RouteLogs, Speaker};
 use crate::replies::Said;
 use crate::route::{Attempts, Replying, Route};
 use crate::router::Router;
@@ -24,8 +27,9 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) ended: Ended,
     pub(crate) said: Vec<(ReadingId, Said)>,
-    /// The sandbox can be used again.
+    /// The sandboxes can be used again: the active version's, and the candidate's.
     pub(crate) sandbox_usable: bool,
+    pub(crate) candidate_usable: bool,
 }
 
 /// What a turn needs beside its readings.
@@ -33,6 +37,7 @@ pub(crate) struct Context<'a> {
     pub(crate) route: &'a Route,
     pub(crate) router: &'a Router,
     pub(crate) store: &'a Store,
+    pub(crate) logs: &'a RouteLogs,
     pub(crate) depth_max: u8,
     pub(crate) now: Timestamp,
     /// 0.0..1.0
@@ -40,51 +45,50 @@ pub(crate) struct Context<'a> {
 }
 
 /// Why a reading's attempt did not succeed.
-enum Unhandled {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unhandled {
+    #[error(transparent)]
     Fault(Fault),
     /// The handler put out a command that no driver could understand.
+    #[error("{0}")]
     BadCommand(String),
     /// Its messages would go round for ever.
+    #[error("{0}")]
     TooDeep(String),
 }
 
 /// Handles what a turn holds until one fails, or `enough` says that others should have their turn.
 pub(crate) async fn run(
     context: &Context<'_>,
-    sandbox: Option<&mut dyn Sandbox>,
+    mut hands: Hands<'_>,
     turn: &Turn,
     enough: impl Fn() -> bool,
 ) -> Done {
     let mut done = Done::nothing(turn.lane.clone());
     let scope = Scope::Route { route: turn.lane.route.clone(), key: (*turn.lane.key).into() };
     let state = Arc::new(LaneState::new(context.store.clone(), scope));
-    let mut sandbox = sandbox;
     for waiting in &turn.readings {
         let reading = &*waiting.reading;
-        let result = match sandbox.as_deref_mut() {
-            None => context.sort(reading, vec![Output::Message(as_message(reading))]),
-            Some(sandbox) => {
-                let call = sandbox.handle(reading, state.clone(), context.now).await;
-                log(&turn.lane.route, reading, &call.logs);
-                match call.result {
-                    Err(fault) => {
-                        done.sandbox_usable = matches!(fault, Fault::Failure(_));
-                        Err(Unhandled::Fault(fault))
-                    }
-                    Ok(handled) => {
-                        context.sort(reading, handled.outputs).inspect(|_| state.write(handled.writes))
-                    }
-                }
+        let (result, calls) = match hands.has_module() {
+            false => (context.sort(reading, vec![Output::Message(as_message(reading))]), Vec::new()),
+            true => {
+                let called = hands.call(context, reading, &state).await;
+                let Called { result, calls, active_usable, candidate_usable } = called;
+                (done.sandbox_usable, done.candidate_usable) = (active_usable, candidate_usable);
+                let sorted = result.map_err(Unhandled::Fault).and_then(|handled| {
+                    context.sort(reading, handled.outputs).inspect(|_| state.write(handled.writes))
+                });
+                (sorted, calls)
             }
         };
         match result {
-            Ok(sorted) => done.add(context, reading, sorted),
+            Ok(sorted) => done.add(context, reading, sorted, calls),
             Err(unhandled) => {
-                done.fail(context, waiting, &unhandled);
+                done.fail(context, waiting, &unhandled, calls);
                 break;
             }
         }
-        if enough() {
+        if enough() || !done.sandbox_usable || !done.candidate_usable {
             break;
         }
     }
@@ -93,14 +97,21 @@ pub(crate) async fn run(
 }
 
 /// A reading's outputs, each on its way.
-struct Sorted {
+pub(crate) struct Sorted {
     deliveries: Vec<NewDelivery>,
     chained: Vec<Accept>,
     replies: Vec<Answer>,
 }
 
+impl Sorted {
+    /// Without the replies.
+    pub(crate) fn into_parts(self) -> (Vec<NewDelivery>, Vec<Accept>) {
+        (self.deliveries, self.chained)
+    }
+}
+
 impl Context<'_> {
-    fn sort(&self, reading: &Reading, outputs: Vec<Output>) -> Result<Sorted, Unhandled> {
+    pub(crate) fn sort(&self, reading: &Reading, outputs: Vec<Output>) -> Result<Sorted, Unhandled> {
         let mut sorted = Sorted { deliveries: Vec::new(), chained: Vec::new(), replies: Vec::new() };
         for output in outputs {
             match output {
@@ -122,10 +133,25 @@ impl Context<'_> {
                     let target = Target::Device(command.device);
                     sorted.deliveries.push(NewDelivery { target, reading: reading.id, message });
                 }
-                Output::Message(message) => self.send(reading, message, &mut sorted)?,
+                Output::Message(mut message) => {
+                    pass_on(reading, &mut message.attributes);
+                    self.send(reading, message, &mut sorted)?;
+                }
             }
         }
         Ok(sorted)
+    }
+
+    /// A clear word in the route's log, whatever limit was passed.
+    fn say_failed(&self, reading: ReadingId, attempts: u32, cause: &str, next: Next) {
+        let (version, part, time) = (self.route.version, Part::Active, self.now);
+        let speaker = Speaker { route: &self.route.name, reading, version, part, time };
+        let most = self.route.attempts.max;
+        let (level, then) = match next {
+            Next::RetryAt(due) => (LogLevel::Warn, format!("again at {due}")),
+            Next::DeadLetter => (LogLevel::Error, "it is a dead letter".to_owned()),
+        };
+        self.logs.say(speaker, level, format!("attempt {attempts} of {most} failed: {cause}; {then}"));
     }
 
     fn send(&self, reading: &Reading, message: Message, sorted: &mut Sorted) -> Result<(), Unhandled> {
@@ -164,10 +190,12 @@ impl Done {
                 chained: Vec::new(),
                 state: Vec::new(),
                 failed: None,
+                traces: Vec::new(),
             },
             ended: Ended::Settled { handled: 0, attempts: 0, retry_at: None },
             said: Vec::new(),
             sandbox_usable: true,
+            candidate_usable: true,
         }
     }
 
@@ -175,12 +203,23 @@ impl Done {
     pub(crate) fn without_sandbox(context: &Context<'_>, turn: &Turn, fault: Fault) -> Self {
         let mut done = Self::nothing(turn.lane.clone());
         if let Some(head) = turn.readings.first() {
-            done.fail(context, head, &Unhandled::Fault(fault));
+            let version = context.route.version;
+            let began = context.now.nanos();
+            let fault_text = Some(fault.to_string());
+            let call = TracedCall {
+                version,
+                part: Part::Active,
+                began,
+                micros: 0,
+                fault: fault_text,
+                lines: Vec::new(),
+            };
+            done.fail(context, head, &Unhandled::Fault(fault), vec![call]);
         }
         done
     }
 
-    fn add(&mut self, context: &Context<'_>, reading: &Reading, sorted: Sorted) {
+    fn add(&mut self, context: &Context<'_>, reading: &Reading, sorted: Sorted, calls: Vec<TracedCall>) {
         let goes_to = |sink: &Name| {
             sorted
                 .deliveries
@@ -188,6 +227,8 @@ impl Done {
                 .any(|delivery| matches!(&delivery.target, Target::Sink(to) if to == sink))
         };
         let answered_by_sink = matches!(&context.route.reply, Replying::Sink(sink) if goes_to(sink));
+        let (deliveries, chained) = (sorted.deliveries.len(), sorted.chained.len());
+        self.outcome.traces.push(Trace { reading: reading.id, calls, deliveries, chained });
         self.outcome.handled.push(reading.id);
         self.outcome.deliveries.extend(sorted.deliveries);
         self.outcome.chained.extend(sorted.chained);
@@ -197,7 +238,13 @@ impl Done {
         self.ended = Ended::Settled { handled: self.outcome.handled.len(), attempts: 0, retry_at: None };
     }
 
-    fn fail(&mut self, context: &Context<'_>, waiting: &Waiting, unhandled: &Unhandled) {
+    fn fail(
+        &mut self,
+        context: &Context<'_>,
+        waiting: &Waiting,
+        unhandled: &Unhandled,
+        calls: Vec<TracedCall>,
+    ) {
         let handled = self.outcome.handled.len();
         let attempts = waiting.attempts + 1;
         let (next, cause) = match judge(unhandled, attempts, &context.route.attempts, context) {
@@ -213,6 +260,8 @@ impl Done {
             Verdict::Attempt(next, cause) => (next, cause),
         };
         let id = waiting.reading.id;
+        context.say_failed(id, attempts, &cause, next);
+        self.outcome.traces.push(Trace { reading: id, calls, deliveries: 0, chained: 0 });
         self.ended = match next {
             Next::RetryAt(due) => {
                 self.said.push((id, Said::Retrying(cause.clone())));
@@ -273,6 +322,19 @@ fn as_message(reading: &Reading) -> Message {
     }
 }
 
+/// What ties a message to the trace that its reading is a part of (W3C Trace Context).
+const TRACE_CONTEXT: [&str; 2] = ["traceparent", "tracestate"];
+
+fn pass_on(reading: &Reading, attributes: &mut Attributes) {
+    for key in TRACE_CONTEXT {
+        if let Some(value) = reading.attributes.get(key)
+            && attributes.get(key).is_none()
+        {
+            attributes.add(key, value);
+        }
+    }
+}
+
 fn as_inbound(message: &Message) -> Inbound {
     Inbound {
         topic: message.topic.clone(),
@@ -281,23 +343,5 @@ fn as_inbound(message: &Message) -> Inbound {
         content_type: message.content_type.clone(),
         attributes: message.attributes.clone(),
         payload: message.payload.clone(),
-    }
-}
-
-/// A handler's lines go to the host's log, where the route and the reading can be told.
-fn log(route: &Name, reading: &Reading, lines: &[LogLine]) {
-    for line in lines {
-        let id = reading.id;
-        let (context, message) = (&line.context, &line.message);
-        match line.level {
-            LogLevel::Critical | LogLevel::Error => {
-                tracing::error!(target: "handler", %route, reading = %id, %context, "{message}");
-            }
-            LogLevel::Warn => tracing::warn!(target: "handler", %route, reading = %id, %context, "{message}"),
-            LogLevel::Info => tracing::info!(target: "handler", %route, reading = %id, %context, "{message}"),
-            LogLevel::Debug | LogLevel::Trace => {
-                tracing::debug!(target: "handler", %route, reading = %id, %context, "{message}");
-            }
-        }
     }
 }

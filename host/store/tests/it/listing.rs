@@ -109,6 +109,7 @@ async fn dead_letters_and_the_outbox_are_given_in_pages() {
         route: Some(name(route)),
         limit,
         cursor,
+        oldest_first: false,
         target: None,
     };
     let page = rig.store.dead_letters(&query("one", 2, None)).unwrap();

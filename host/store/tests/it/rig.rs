@@ -173,6 +173,7 @@ pub(crate) fn handled(lane: &Lane, readings: &[ReadingId]) -> Outcome {
         chained: Vec::new(),
         state: Vec::new(),
         failed: None,
+        traces: Vec::new(),
     }
 }
 

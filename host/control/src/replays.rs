@@ -1,0 +1,426 @@
+//! Replays: readings of a time range, or dead letters, through a version of one's choice, for real. How far a
+//! replay has come is committed with what came of it: one that is interrupted goes on where it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sandbar_pipeline::{Handler, Replay as Step, ReplayDone};
+use sandbar_reading::{DeadLetterId, Name, Reading, ReadingId, Timestamp, TopicFilter};
+use sandbar_store::{DeadLetterQuery, Kind, ReadingQuery, Subject};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::build;
+use crate::control::{Control, Inner};
+use crate::documents::read_all;
+use crate::error::ControlError;
+use crate::tables::Text;
+use crate::what::What;
+
+/// Readings that one commit takes, and bytes of them.
+const AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 4 << 20;
+/// Failures that are told one by one.
+const FAILURES_MAX: usize = 50;
+/// Replays that are kept: the oldest that are over go.
+const KEPT_MAX: usize = 50;
+/// How long to wait when the store or the machine has no room.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// What is to be replayed.
+#[derive(Clone, Debug)]
+pub struct NewReplay {
+    pub route: Name,
+    /// Of the route's module; the active one, unless said otherwise.
+    pub version: Option<u32>,
+    pub of: ReplayOf,
+    /// Whether devices get what the handler commands.
+    pub commands: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ReplayOf {
+    /// Readings that the route takes, by the time of their acceptance.
+    Journal {
+        #[serde(with = "crate::documents::nanos")]
+        since: Timestamp,
+        #[serde(with = "crate::documents::nanos")]
+        until: Timestamp,
+        topic: Option<String>,
+    },
+    /// Readings that the route could not handle; those that are handled now are dead letters no more.
+    DeadLetters,
+}
+
+/// A replay, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replay {
+    pub id: String,
+    pub route: Text<Name>,
+    pub version: u32,
+    pub of: ReplayOf,
+    pub commands: bool,
+    pub state: ReplayState,
+    #[serde(with = "crate::documents::nanos")]
+    pub begun: Timestamp,
+    /// The last reading or dead letter that it has dealt with.
+    position: Option<String>,
+    pub handled: u64,
+    /// Deliveries and chained readings.
+    pub outputs: u64,
+    pub failed: u64,
+    /// The first of those that failed.
+    pub failures: Vec<ReplayFailure>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplayState {
+    Running,
+    Done,
+    Cancelled,
+    /// It could not go on.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayFailure {
+    pub reading: String,
+    pub cause: String,
+}
+
+/// Some of what is to be replayed.
+struct Part {
+    readings: Vec<Reading>,
+    /// Of each reading, if it is a dead letter.
+    letters: BTreeMap<ReadingId, DeadLetterId>,
+    position: Option<String>,
+    more: bool,
+}
+
+impl Control {
+    /// Begins a replay; it runs on by itself.
+    pub async fn begin_replay(&self, asked: NewReplay) -> Result<Replay, ControlError> {
+        let running = self.running();
+        let not_found = |what, name: String| ControlError::NotFound { what, name };
+        let table = running.wanted.routes.get(&asked.route);
+        let table = &table.ok_or_else(|| not_found(What::Route, asked.route.to_string()))?.it;
+        let no_module = || ControlError::Conflict(format!("route `{}` has no module", asked.route));
+        let module = &table.module.as_ref().ok_or_else(no_module)?.0;
+        let known = running.wanted.modules.get(module).ok_or_else(no_module)?;
+        let version = asked.version.unwrap_or(known.it.active);
+        if known.it.version(version).is_none() {
+            return Err(not_found(What::Module, format!("{module}, version {version}")));
+        }
+        let now = self.inner.clock.now();
+        let id = ulid(now);
+        let replay = Replay {
+            id: id.clone(),
+            route: Text(asked.route),
+            version,
+            of: asked.of,
+            commands: asked.commands,
+            state: ReplayState::Running,
+            begun: now,
+            position: None,
+            handled: 0,
+            outputs: 0,
+            failed: 0,
+            failures: Vec::new(),
+        };
+        let mut changes = vec![replay.document()];
+        let mut over: Vec<_> =
+            self.replays().await?.into_iter().filter(|known| known.state != ReplayState::Running).collect();
+        over.truncate(over.len().saturating_sub(KEPT_MAX - 1));
+        changes.extend(over.into_iter().map(|old| (Kind::Replay, old.id, None)));
+        self.inner.store.put_documents(changes).await?;
+        self.spawn_replay(replay.clone());
+        Ok(replay)
+    }
+
+    /// Oldest first.
+    pub async fn replays(&self) -> Result<Vec<Replay>, ControlError> {
+        let store = self.inner.store.clone();
+        let read = tokio::task::spawn_blocking(move || read_all::<Replay>(&store, Kind::Replay)).await;
+        let read = read.map_err(|error| ControlError::Storage(error.to_string()))??;
+        Ok(read.into_values().collect())
+    }
+
+    pub async fn replay(&self, id: &str) -> Result<Replay, ControlError> {
+        let found = self.replays().await?.into_iter().find(|replay| replay.id == id);
+        found.ok_or_else(|| ControlError::NotFound { what: What::Replay, name: id.to_owned() })
+    }
+
+    /// What it has put out stays.
+    pub async fn cancel_replay(&self, id: &str) -> Result<Replay, ControlError> {
+        let replay = self.replay(id).await?;
+        if replay.state != ReplayState::Running {
+            return Err(ControlError::Conflict("the replay is over".to_owned()));
+        }
+        self.inner.cancelled.lock().insert(id.to_owned());
+        // It ends within a part.
+        for _ in 0..600 {
+            let now = self.replay(id).await?;
+            if now.state != ReplayState::Running {
+                return Ok(now);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.replay(id).await
+    }
+
+    /// Goes on with those that were under way when the host stopped.
+    pub(crate) fn resume_replays(&self) {
+        let control = self.clone();
+        drop(tokio::spawn(async move {
+            match control.replays().await {
+                Ok(replays) => {
+                    for replay in replays.into_iter().filter(|replay| replay.state == ReplayState::Running) {
+                        info!(replay = replay.id, route = %replay.route.0, "goes on");
+                        control.spawn_replay(replay);
+                    }
+                }
+                Err(error) => warn!(%error, "replays cannot be read: they go on after the next start"),
+            }
+        }));
+    }
+
+    fn spawn_replay(&self, replay: Replay) {
+        // Weak: a replay keeps nobody from stopping.
+        let inner = Arc::downgrade(&self.inner);
+        drop(tokio::spawn(async move {
+            let mut replay = replay;
+            while replay.state == ReplayState::Running {
+                let Some(inner) = inner.upgrade() else { return };
+                if inner.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(cause) = inner.step(&mut replay).await {
+                    warn!(replay = replay.id, cause, "cannot go on now; tried again");
+                    drop(inner);
+                    tokio::time::sleep(WAIT).await;
+                }
+            }
+            info!(replay = replay.id, state = ?replay.state, handled = replay.handled, failed = replay.failed, "over");
+        }));
+    }
+}
+
+impl Inner {
+    /// One part, committed with its position. An error may pass; `replay` is as it was then.
+    fn step<'a>(&'a self, replay: &'a mut Replay) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let mut next = replay.clone();
+            if self.cancelled.lock().contains(&replay.id) {
+                next.state = ReplayState::Cancelled;
+                return self.end(replay, next).await;
+            }
+            let part = self.part(replay).await?;
+            let done = match self.handle_part(replay, &part.readings).await? {
+                Ok(done) => done,
+                Err(cause) => {
+                    next.state = ReplayState::Failed(cause);
+                    return self.end(replay, next).await;
+                }
+            };
+            let ReplayDone { mut replayed, failed } = done;
+            next.position = part.position.clone().or(next.position);
+            next.handled += (part.readings.len() - failed.len()) as u64;
+            next.failed += failed.len() as u64;
+            next.outputs += (replayed.deliveries.len() + replayed.chained.len()) as u64;
+            for (reading, cause) in &failed {
+                if next.failures.len() < FAILURES_MAX {
+                    next.failures.push(ReplayFailure { reading: reading.to_string(), cause: cause.clone() });
+                }
+            }
+            let handled = |id: &ReadingId| !failed.iter().any(|(failed, _)| failed == id);
+            replayed.dead_letters =
+                part.letters.iter().filter(|(id, _)| handled(id)).map(|(_, letter)| *letter).collect();
+            if !part.more {
+                // The end is written down after the replay's state is gone.
+                replayed.documents = vec![next.document()];
+                self.store.replayed(replayed).await.map_err(|error| error.to_string())?;
+                *replay = next.clone();
+                next.state = ReplayState::Done;
+                return self.end(replay, next).await;
+            }
+            replayed.documents = vec![next.document()];
+            self.store.replayed(replayed).await.map_err(|error| error.to_string())?;
+            *replay = next;
+            Ok(())
+        })
+    }
+
+    async fn end(&self, replay: &mut Replay, next: Replay) -> Result<(), String> {
+        self.store.discard_route(replay.state_name()).await.map_err(|error| error.to_string())?;
+        self.store.put_documents(vec![next.document()]).await.map_err(|error| error.to_string())?;
+        self.cancelled.lock().remove(&next.id);
+        self.replaying.lock().remove(&next.id);
+        *replay = next;
+        Ok(())
+    }
+
+    /// The outer error may pass, the inner one does not.
+    async fn handle_part(
+        &self,
+        replay: &Replay,
+        readings: &[Reading],
+    ) -> Result<Result<ReplayDone, String>, String> {
+        let running = self.running.read().clone();
+        let Some(route) = running.route(&replay.route.0) else {
+            return Ok(Err(format!("route `{}` is no longer there", replay.route.0)));
+        };
+        let handler = match self.replay_handler(replay, &running).await {
+            Ok(handler) => handler,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let step = Step {
+            id: &replay.id,
+            route: &route,
+            handler: &handler,
+            version: replay.version,
+            state: replay.state_name(),
+            commands: replay.commands,
+        };
+        self.pipeline.replay(&step, readings).await.map(Ok).map_err(|fault| fault.to_string())
+    }
+
+    async fn replay_handler(
+        &self,
+        replay: &Replay,
+        running: &crate::running::Running,
+    ) -> Result<Arc<dyn Handler>, String> {
+        let table = &running.wanted.routes[&replay.route.0].it;
+        let module = table.module.as_ref().and_then(|module| running.wanted.modules.get(&module.0));
+        let version = module.and_then(|module| module.it.version(replay.version));
+        let digest = &version.ok_or_else(|| format!("version {} is no longer there", replay.version))?.digest;
+        if let Some(handler) = self.replaying.lock().get(&replay.id) {
+            return Ok(handler.clone());
+        }
+        let component = match running.components.get(digest) {
+            Some(component) => component.clone(),
+            None => self.component(digest, None).await?,
+        };
+        let settings = build::settings(&replay.route.0, table, &running.wanted.secrets);
+        let settings = settings.map_err(|error| error.to_string())?;
+        let handler = build::handler(&self.runtime, &component, settings).await;
+        let handler: Arc<dyn Handler> = Arc::new(handler.map_err(|error| error.to_string())?);
+        self.replaying.lock().insert(replay.id.clone(), handler.clone());
+        Ok(handler)
+    }
+
+    async fn part(&self, replay: &Replay) -> Result<Part, String> {
+        match &replay.of {
+            ReplayOf::Journal { since, until, topic } => {
+                self.journal_part(replay, *since, *until, topic.as_deref()).await
+            }
+            ReplayOf::DeadLetters => self.letters_part(replay).await,
+        }
+    }
+
+    async fn journal_part(
+        &self,
+        replay: &Replay,
+        since: Timestamp,
+        until: Timestamp,
+        topic: Option<&str>,
+    ) -> Result<Part, String> {
+        let cursor = replay.position.as_ref().and_then(|position| position.parse::<ReadingId>().ok());
+        let topic = topic.map(str::parse::<TopicFilter>).transpose().map_err(|error| error.to_string())?;
+        let query = ReadingQuery {
+            topic,
+            since: Some(since),
+            cursor,
+            newest_first: false,
+            limit: AT_ONCE,
+            ..ReadingQuery::default()
+        };
+        let store = self.store.clone();
+        let page = tokio::task::spawn_blocking(move || store.readings(&query)).await;
+        let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let end = ReadingId::first_at(until);
+        let filter = self.running.read().route(&replay.route.0).map(|route| route.filter).unwrap_or_default();
+        let over = page.items.last().is_some_and(|last| last.id >= end);
+        let (mut readings, mut bytes, mut position) = (Vec::new(), 0, None);
+        let mut cut = false;
+        for reading in page.items {
+            if reading.id >= end {
+                break;
+            }
+            if bytes >= BYTES_AT_ONCE {
+                cut = true;
+                break;
+            }
+            position = Some(reading.id.to_string());
+            // What a replay put out is not replayed once more.
+            let own = reading.attributes.get(sandbar_pipeline::REPLAY_ATTRIBUTE).is_some();
+            if !own && filter.objection(&replay.route.0, &reading).is_none() {
+                bytes += reading.size();
+                readings.push(reading);
+            }
+        }
+        let position = position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
+        let more = cut || (page.cursor.is_some() && !over);
+        Ok(Part { readings, letters: BTreeMap::new(), position, more })
+    }
+
+    async fn letters_part(&self, replay: &Replay) -> Result<Part, String> {
+        let after = replay.position.as_ref().and_then(|position| position.parse::<DeadLetterId>().ok());
+        let query = DeadLetterQuery {
+            route: Some(replay.route.0.clone()),
+            cursor: after,
+            oldest_first: true,
+            limit: AT_ONCE,
+            ..DeadLetterQuery::default()
+        };
+        let store = self.store.clone();
+        let page = tokio::task::spawn_blocking(move || store.dead_letters(&query)).await;
+        let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let (mut readings, mut letters, mut position) = (Vec::new(), BTreeMap::new(), None);
+        for letter in page.items {
+            // Those that come meanwhile are not this replay's.
+            if letter.time > replay.begun {
+                return Ok(Part { readings, letters, position, more: false });
+            }
+            position = Some(letter.id.to_string());
+            if let Subject::Reading { reading, .. } = letter.subject {
+                letters.insert(reading.id, letter.id);
+                readings.push(Reading::clone(&reading));
+            }
+        }
+        let more = page.cursor.is_some();
+        let position = position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
+        Ok(Part { readings, letters, position, more })
+    }
+}
+
+impl Replay {
+    fn document(&self) -> (Kind, String, Option<Vec<u8>>) {
+        let json = serde_json::to_vec(self).expect("it has text keys and no failing parts");
+        (Kind::Replay, self.id.clone(), Some(json))
+    }
+
+    /// The route whose state the replay's handler has; there is no such route.
+    fn state_name(&self) -> Name {
+        format!("replay-{}", self.id.to_ascii_lowercase())
+            .parse()
+            .expect("an id is made of letters and digits")
+    }
+}
+
+impl ReplayState {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+fn ulid(now: Timestamp) -> String {
+    let first = ReadingId::first_at(now).as_u128();
+    ReadingId::from_u128(first | u128::from(rand::random::<u64>())).to_string()
+}

@@ -1,0 +1,233 @@
+//! Requests that a handler makes over HTTP (`wasi:http/outgoing-handler`): only what the route permits, only to
+//! addresses that it may reach, only so many at once, and only for so long.
+
+mod body;
+mod connect;
+mod permission;
+mod range;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+
+use self::body::Timed;
+pub use self::permission::HttpPermission;
+pub use self::range::{AddressRange, AddressRangeError};
+use crate::logs::{LogLevel, Logs};
+
+/// What a route permits, shared by its handler's instances. By default nothing.
+#[derive(Clone, Debug)]
+pub struct HttpAccess {
+    permissions: Arc<[HttpPermission]>,
+    /// One for every request that may be under way.
+    at_once: Arc<Semaphore>,
+    timeout: Duration,
+    /// Nothing may come of it: only GET and HEAD are sent.
+    trial: bool,
+}
+
+impl Default for HttpAccess {
+    fn default() -> Self {
+        Self::new(Vec::new(), 0, Duration::ZERO)
+    }
+}
+
+impl HttpAccess {
+    /// `timeout`: for a connection, for the beginning of an answer, and between two parts of it.
+    pub fn new(permissions: Vec<HttpPermission>, at_once: usize, timeout: Duration) -> Self {
+        let at_once = Arc::new(Semaphore::new(at_once));
+        Self { permissions: permissions.into(), at_once, timeout, trial: false }
+    }
+
+    /// The same for calls of which nothing is to come.
+    #[must_use]
+    pub fn for_trial(self) -> Self {
+        Self { trial: true, ..self }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.permissions.is_empty()
+    }
+
+    fn permission(&self, method: &Method, uri: &Uri) -> Result<HttpPermission, String> {
+        if self.trial && *method != Method::GET && *method != Method::HEAD {
+            return Err("is not sent in a trial".to_owned());
+        }
+        let found = self.permissions.iter().find(|permission| permission.covers(method, uri));
+        found.cloned().ok_or_else(|| "is not in the route's permissions".to_owned())
+    }
+}
+
+/// One instance's way out.
+pub(crate) struct Outgoing {
+    access: HttpAccess,
+    logs: Logs,
+}
+
+impl Outgoing {
+    pub(crate) fn new(access: HttpAccess, logs: &Logs) -> Self {
+        Self { access, logs: logs.clone() }
+    }
+}
+
+type Sent = (Response<wasmtime_wasi_http::WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: Request<wasmtime_wasi_http::WasiBody>,
+        options: Option<RequestOptions>,
+        _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let (access, logs) = (self.access.clone(), self.logs.clone());
+        let said = format!("{} {}", request.method(), without_query(request.uri()));
+        Box::new(async move {
+            let sent = access.send(request, options.unwrap_or_default()).await;
+            sent.map_err(|Failed { why, error }| {
+                logs.add(LogLevel::Warn, "http", &format!("{said}: {why}"));
+                error
+            })
+        })
+    }
+
+    fn forbidden_header_filter(&mut self) -> wasmtime_wasi_http::ForbiddenHeaderFilter {
+        Arc::new(|name: &HeaderName| wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name))
+    }
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        if error.is_timeout() { ErrorCode::HttpResponseTimeout } else { ErrorCode::HttpProtocolError }
+    }
+
+    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::TlsProtocolError
+    }
+}
+
+/// A query may have secrets in it.
+fn without_query(uri: &Uri) -> String {
+    let text = uri.to_string();
+    text.split('?').next().unwrap_or_default().to_owned()
+}
+
+/// For the handler's log, and for the handler.
+struct Failed {
+    why: String,
+    error: Error,
+}
+
+impl Failed {
+    fn new(why: impl Into<String>, error: Error) -> Self {
+        Self { why: why.into(), error }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { why: error.to_string(), error }
+    }
+}
+
+impl HttpAccess {
+    async fn send(
+        &self,
+        request: Request<wasmtime_wasi_http::WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Sent, Failed> {
+        let permission = self.permission(request.method(), request.uri());
+        let permission = permission.map_err(|why| Failed::new(why, Error::HttpRequestDenied))?;
+        let permit = Arc::clone(&self.at_once).try_acquire_owned().map_err(|_| {
+            Failed::new("as many requests as may be are under way", Error::ConnectionLimitReached)
+        })?;
+        let limit = |asked: Option<Duration>| asked.map_or(self.timeout, |asked| asked.min(self.timeout));
+        let (connect, first, between) = (
+            limit(options.connect_timeout),
+            limit(options.first_byte_timeout),
+            limit(options.between_bytes_timeout),
+        );
+        let addresses = tokio::time::timeout(connect, resolve(&permission, request.uri()))
+            .await
+            .map_err(|_| Failed::from(Error::DnsTimeout))??;
+        let stream = tokio::time::timeout(connect, connect::open(request.uri(), &addresses))
+            .await
+            .map_err(|_| Failed::from(Error::ConnectionTimeout))??;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_headers(100)
+            .handshake(wasmtime_wasi_http::io::TokioIo::new(stream))
+            .await
+            .map_err(|error| Failed::from(Error::from(error)))?;
+        let mut connection = Box::pin(async move {
+            let ended = connection.await.map_err(Error::from);
+            drop(permit);
+            ended
+        });
+        let answer = tokio::time::timeout(first, sender.send_request(to_origin(request)));
+        let mut answer = std::pin::pin!(answer);
+        let mut ended = None;
+        // The connection is driven here until the answer begins, and by whoever has the answer from then on.
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => break answer,
+                result = &mut connection, if ended.is_none() => ended = Some(result),
+            }
+        };
+        let answer = answer
+            .map_err(|_| Failed::from(Error::ConnectionReadTimeout))?
+            .map_err(|error| Failed::from(Error::from(error)))?;
+        let rest: Box<dyn Future<Output = Result<(), Error>> + Send> = match ended {
+            Some(result) => Box::new(std::future::ready(result)),
+            None => Box::new(connection),
+        };
+        Ok((answer.map(|incoming| Timed::new(incoming, between).boxed_unsync()), rest))
+    }
+}
+
+/// The addresses of the request's host, all of which must be ones that the permission reaches: what is connected
+/// to is what was looked at, whatever the name stands for a moment later.
+async fn resolve(permission: &HttpPermission, uri: &Uri) -> Result<Vec<SocketAddr>, Failed> {
+    let host = permission::bare(uri.host().unwrap_or_default());
+    let usual = uri.scheme().and_then(permission::usual_port).unwrap_or(443);
+    let port = uri.port_u16().unwrap_or(usual);
+    let found = tokio::net::lookup_host((host.as_str(), port)).await;
+    let unknown = |error: std::io::Error| {
+        Failed::new(
+            format!("{host} has no address: {error}"),
+            Error::DnsError { rcode: None, info_code: None },
+        )
+    };
+    let addresses: Vec<_> = found.map_err(unknown)?.collect();
+    if let Some(forbidden) = addresses.iter().find(|address| !permission.reaches(address.ip())) {
+        let why = format!("{host} is {}, which the route's permission does not name", forbidden.ip());
+        return Err(Failed::new(why, Error::DestinationIpProhibited));
+    }
+    match addresses.is_empty() {
+        true => Err(Error::DestinationNotFound.into()),
+        false => Ok(addresses),
+    }
+}
+
+/// A server, other than a proxy, is asked for the path alone.
+fn to_origin<B>(mut request: Request<B>) -> Request<B> {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if let Ok(uri) = path.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// What the answer's body is made of.
+type Part = http_body::Frame<Bytes>;
+
+#[cfg(test)]
+mod tests;
