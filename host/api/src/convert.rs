@@ -13,11 +13,11 @@ use serde_json::Value;
 use crate::params::target_text;
 use crate::views::{self, PayloadView, attributes_view};
 
-fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Vec<String> {
+pub(crate) fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Vec<String> {
     values.into_iter().map(|value| value.to_string()).collect()
 }
 
@@ -41,6 +41,9 @@ impl From<ModuleInfo> for views::ModuleView {
             active: module.active,
             versions: module.versions.into_iter().map(Into::into).collect(),
             routes: texts(module.routes),
+            candidate: module.candidate.map(Into::into),
+            last_trial: module.ended.map(Into::into),
+            not_granted: module.not_granted.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -67,22 +70,17 @@ impl From<TrialResult> for views::TrialView {
         let fault =
             fault.map(|fault| views::FaultView { code: fault.code().to_owned(), cause: fault.to_string() });
         let (outputs, writes) = tried.map(|tried| (tried.outputs, tried.writes)).unzip();
-        let log = |line: sandbar_control::LogLine| views::LogView {
-            level: level(line.level).to_owned(),
-            context: line.context.into(),
-            message: line.message.into(),
-        };
         Self {
             outputs: outputs.map(|outputs| outputs.into_iter().map(Into::into).collect()),
             state: writes.unwrap_or_default().into_iter().map(Into::into).collect(),
             fault,
-            logs: trial.logs.into_iter().map(log).collect(),
+            logs: trial.logs.into_iter().map(Into::into).collect(),
             elapsed_us: micros(trial.elapsed),
         }
     }
 }
 
-fn level(level: LogLevel) -> &'static str {
+pub(crate) fn level(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Trace => "trace",
         LogLevel::Debug => "debug",

@@ -28,7 +28,7 @@ pub(crate) struct Endpoint {
 pub(crate) enum Body {
     None,
     Json { schema: SchemaOf, required: bool },
-    Wasm,
+    Wasm { required: bool },
 }
 
 pub(crate) enum Content {
@@ -76,7 +76,11 @@ impl Endpoint {
     }
 
     pub(crate) fn takes_wasm(self) -> Self {
-        Self { body: Body::Wasm, ..self }
+        Self { body: Body::Wasm { required: true }, ..self }
+    }
+
+    pub(crate) fn may_take_wasm(self) -> Self {
+        Self { body: Body::Wasm { required: false }, ..self }
     }
 
     pub(crate) fn gives<T: JsonSchema>(mut self, status: u16) -> Self {

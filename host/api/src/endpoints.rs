@@ -4,18 +4,30 @@ use sandbar_control::tables::{IngressTable, RouteTable, SinkTable};
 
 use crate::endpoint::{Endpoint, delete, get, post, put};
 use crate::metrics::OPENMETRICS;
-use crate::resources::{connections, dead_letters, host, modules, outbox, readings, tables, tail};
+use crate::resources::{
+    connections, dead_letters, host, logs, modules, outbox, readings, tables, tail, trials,
+};
 use crate::views::{
     AcceptedView, Activate, AppliedView, Check, Code, ConfigView, ConnectionView, DeadLetterView,
-    IngressView, KindsView, ModuleView, NewReading, NewTrial, Page, PutView, QueuedView, ReadingView,
-    ReadyView, RedriveFilter, Redriven, Retry, RouteView, SinkView, StatusView, TrialView, UploadedView,
+    IngressView, KindsView, LogRecordView, ModuleView, NewCandidate, NewReading, NewReplay, NewTrial, Page,
+    PutView, QueuedView, ReadingView, ReadyView, RedriveFilter, Redriven, ReplayView, Retry, RouteView,
+    SinkView, StatusView, TraceView, TrialView, TryView, UploadedView,
 };
 
 pub(crate) fn all() -> Vec<Endpoint> {
-    [of_modules(), of_routes(), of_ingresses(), of_sinks(), of_readings(), of_leftovers(), of_the_host()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        of_modules(),
+        of_routes(),
+        of_trials(),
+        of_ingresses(),
+        of_sinks(),
+        of_readings(),
+        of_leftovers(),
+        of_the_host(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What the file declares can only be changed there.
@@ -45,6 +57,21 @@ fn of_modules() -> Vec<Endpoint> {
             .gives::<ModuleView>(200)
             .fails(CHANGES)
             .fails(&[Code::InvalidComponent]),
+        put("/v1/modules/{name}/candidate", trials::put_candidate)
+            .does("Put a version on trial: as a shadow beside the active one, or as a canary for a share of the keys")
+            .takes::<NewCandidate>()
+            .gives::<ModuleView>(200)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
+        delete("/v1/modules/{name}/candidate", trials::remove_candidate)
+            .does("End a trial; the active version stays")
+            .gives_nothing()
+            .fails(CHANGES),
+        post("/v1/modules/{name}/promote", trials::promote)
+            .does("Make the version on trial the one that routes use")
+            .gives::<ModuleView>(200)
+            .fails(CHANGES)
+            .fails(&[Code::InvalidComponent]),
         post("/v1/modules/{name}/invoke", modules::invoke)
             .does("Try a module on a reading; nothing of it is kept")
             .takes::<NewTrial>()
@@ -68,6 +95,36 @@ fn of_routes() -> Vec<Endpoint> {
             .does("Remove a route; what waits for it becomes dead letters, its state is gone")
             .gives_nothing()
             .fails(CHANGES),
+        get("/v1/routes/{name}/logs", logs::list)
+            .does("What the route's handler logged: the newest lines that are kept, oldest first")
+            .query::<logs::Wanted>()
+            .gives::<Page<LogRecordView>>(200),
+        get("/v1/routes/{name}/logs/tail", logs::tail)
+            .does("Watch what the route's handler logs (`event: log`); `missed` says how many lines a slow watcher did not see")
+            .query::<logs::WantedTail>()
+            .gives_text("text/event-stream"),
+    ]
+}
+
+fn of_trials() -> Vec<Endpoint> {
+    vec![
+        post("/v1/try", trials::try_out)
+            .does("Try a component, or a version, on journaled readings beside the active version; nothing is kept")
+            .query::<trials::WantedTry>()
+            .may_take_wasm()
+            .gives::<TryView>(200)
+            .fails(&[Code::NotFound, Code::Conflict, Code::InvalidConfig, Code::InvalidComponent]),
+        get("/v1/replays", trials::replays).does("List replays, newest first").gives::<Page<ReplayView>>(200),
+        post("/v1/replays", trials::begin_replay)
+            .does("Handle readings of a time range, or dead letters, once more; what is put out says so")
+            .takes::<NewReplay>()
+            .gives::<ReplayView>(202)
+            .fails(&[Code::NotFound, Code::Conflict]),
+        get("/v1/replays/{id}", trials::replay).does("Show how far a replay has come").gives::<ReplayView>(200),
+        delete("/v1/replays/{id}", trials::cancel_replay)
+            .does("End a replay; what it has put out stays")
+            .gives::<ReplayView>(200)
+            .fails(&[Code::Conflict]),
     ]
 }
 
@@ -120,6 +177,9 @@ fn of_readings() -> Vec<Endpoint> {
             .takes::<NewReading>()
             .gives::<AcceptedView>(202),
         get("/v1/readings/{id}", readings::show).does("Show a reading").gives::<ReadingView>(200),
+        get("/v1/readings/{id}/trace", logs::trace)
+            .does("What became of a reading: which routes took it, every attempt, every delivery, and why")
+            .gives::<TraceView>(200),
         get("/v1/tail", tail::tail)
             .does(
                 "Watch readings (`event: reading`), outputs (`output`) and dead letters (`dead-letter`) as they \

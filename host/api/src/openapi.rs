@@ -87,10 +87,10 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
             operation["requestBody"] =
                 json!({ "required": required, "content": { "application/json": { "schema": schema } } });
         }
-        Body::Wasm => {
+        Body::Wasm { required } => {
             // A component; OpenAPI 3.1 has no schema for bytes.
             let bytes = json!({ "application/wasm": {} });
-            operation["requestBody"] = json!({ "required": true, "content": bytes });
+            operation["requestBody"] = json!({ "required": required, "content": bytes });
         }
     }
     operation

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use sandbar_control::LogLevel;
 use sandbar_reading::{DeadLetterId, Name, ReadingId, Target, Timestamp, TopicFilter};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
@@ -55,6 +56,11 @@ params! {
     TargetParam(Target) = target, { "type": "string", "pattern": "^(sink/[a-z0-9][a-z0-9_-]{0,62}|device/.{1,255})$" };
     /// Where the part before ended; opaque.
     CursorParam(String) = |text| sized(text, 1000).map(Into::into), { "type": "string", "minLength": 1, "maxLength": 1000 };
+    /// The number of a module's version.
+    VersionParam(u32) = version, { "type": "integer", "minimum": 1, "maximum": 4_294_967_295_u64 };
+    ReplayParam(String) = replay, { "type": "string", "pattern": ID_PATTERN };
+    LevelParam(LogLevel) = level,
+        { "type": "string", "enum": ["trace", "debug", "info", "warn", "error", "critical"] };
     LimitParam(usize) = limit, { "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": 100 };
 }
 
@@ -81,6 +87,27 @@ fn sized(text: &str, most: usize) -> Result<Box<str>, String> {
 fn limit(text: &str) -> Result<usize, String> {
     let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
     limit.ok_or_else(|| format!("must be a number from 1 to {LIMIT_MAX}"))
+}
+
+fn version(text: &str) -> Result<u32, String> {
+    let version = text.parse().ok().filter(|version| *version > 0);
+    version.ok_or_else(|| "must be a number from 1".to_owned())
+}
+
+fn replay(text: &str) -> Result<String, String> {
+    parse::<ReadingId>(text).map(|id| id.to_string())
+}
+
+fn level(text: &str) -> Result<LogLevel, String> {
+    Ok(match text {
+        "trace" => LogLevel::Trace,
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "warn" => LogLevel::Warn,
+        "error" => LogLevel::Error,
+        "critical" => LogLevel::Critical,
+        _ => return Err("must be trace, debug, info, warn, error or critical".to_owned()),
+    })
 }
 
 /// `sink/NAME` or `device/ID`.

@@ -64,11 +64,11 @@ pub use sandbar_ingress::{
     Answer, ConnectionStatus, LastError, PeerInfo, Replies, State as LinkState, Status as IngressStatus,
     TrafficStatus,
 };
-pub use sandbar_pipeline::{Circuit, Compared, Counts, LogRecord, OutletStatus, Seen};
+pub use sandbar_pipeline::{Circuit, Compared, Counts, Difference, LogRecord, OutletStatus, Seen};
 pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine};
 pub use sandbar_store::{
     DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
-    TracedEnd,
+    TracedEnd, TracedLine, TracedOffer,
 };
 
 /// The ingress of readings that come in through the host's own API.

@@ -3,11 +3,13 @@
 pub(crate) mod connections;
 pub(crate) mod dead_letters;
 pub(crate) mod host;
+pub(crate) mod logs;
 pub(crate) mod modules;
 pub(crate) mod outbox;
 pub(crate) mod readings;
 pub(crate) mod tables;
 pub(crate) mod tail;
+pub(crate) mod trials;
 
 use serde::Deserialize;
 

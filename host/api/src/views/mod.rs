@@ -9,6 +9,8 @@ mod payload;
 mod problem;
 mod reading;
 mod table;
+mod trace;
+mod trial;
 
 pub use connection::*;
 pub use host::*;
@@ -20,3 +22,5 @@ pub use payload::{AttributesView, Json, PayloadView, Values};
 pub use problem::{Code, Problem, ProblemType};
 pub use reading::{AcceptedView, NewReading, ReadingView};
 pub use table::*;
+pub use trace::*;
+pub use trial::*;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::{AttributesView, PayloadView};
 use super::reading::NewReading;
+use super::trial::{CandidateView, NotGrantedView, TrialEndedView};
 
 /// A version of a module.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +51,14 @@ pub struct ModuleView {
     pub versions: Vec<VersionView>,
     /// The routes that use it.
     pub routes: Vec<String>,
+    /// The version that is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateView>,
+    /// How the last trial ended, if the version did not become the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_trial: Option<TrialEndedView>,
+    /// What the active version imports and its routes do not grant.
+    pub not_granted: Vec<NotGrantedView>,
 }
 
 /// Which version to use from now on.
