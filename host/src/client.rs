@@ -127,6 +127,17 @@ impl Client {
         self.answer(request).await
     }
 
+    /// A component, or nothing, as the body of a POST.
+    pub(crate) async fn post_component(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        component: Bytes,
+    ) -> Result<Value, ClientError> {
+        let request = self.request(Method::POST, path, query);
+        self.answer(request.header(CONTENT_TYPE, "application/wasm").body(component)).await
+    }
+
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
         self.answer(self.request(Method::POST, path, &[]).json(body)).await
     }

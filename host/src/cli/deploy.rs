@@ -83,10 +83,16 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         put.with_context(|| format!("{name} was uploaded, but the route {route_name} was not made"))?;
         route = Some(route_name);
     }
+    let module = client.get(&["modules", name], &[]).await?;
     if options.json {
+        let mut uploaded = uploaded;
+        uploaded["not_granted"] = module["not_granted"].clone();
         return Ok(output::json(&uploaded)?);
     }
     print_uploaded(&uploaded)?;
+    if !options.no_activate {
+        print_not_granted(&module)?;
+    }
     match route {
         Some(route) => line(format_args!("route    {route}: see it work with `sandbar tail`"))?,
         None if options.no_activate => {
@@ -100,6 +106,17 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
 pub(crate) async fn roll_back(client: &Client, options: RollbackOptions) -> anyhow::Result<()> {
     let name = options.name.as_str();
     let module = client.get(&["modules", name], &[]).await?;
+    if options.version.is_none() && !module["candidate"].is_null() {
+        client.delete(&["modules", name, "candidate"]).await?;
+        let module = client.get(&["modules", name], &[]).await?;
+        if options.json {
+            return Ok(output::json(&module)?);
+        }
+        return Ok(line(format_args!(
+            "{name}: the trial is over, version {} stays active",
+            at(&module, "/active")
+        ))?);
+    }
     let version = match options.version {
         Some(version) => version,
         None => {
@@ -164,6 +181,24 @@ fn print_uploaded(uploaded: &Value) -> std::io::Result<()> {
     }
     if imports.is_empty() {
         line("imports  nothing")?;
+    }
+    Ok(())
+}
+
+/// What it imports, and what that does not do.
+fn print_not_granted(module: &Value) -> std::io::Result<()> {
+    let mut title = "denied";
+    for not in module["not_granted"].as_array().into_iter().flatten() {
+        let routes = match not["routes"].as_array().map(Vec::as_slice) {
+            Some([]) | None => String::new(),
+            Some(_) => format!(" on {}", at(not, "/routes")),
+        };
+        let grant = match not["permission"].as_str() {
+            Some(permission) => format!(" (permissions.{permission})"),
+            None => String::new(),
+        };
+        line(format_args!("{title:7}  {}{routes}: {}{grant}", at(not, "/import"), at(not, "/instead")))?;
+        title = "";
     }
     Ok(())
 }

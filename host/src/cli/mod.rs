@@ -13,6 +13,8 @@ mod status;
 mod tables;
 mod tail;
 mod users;
+mod trials;
+mod why;
 
 use std::io;
 use std::path::PathBuf;
@@ -100,6 +102,18 @@ enum Command {
     Deploy(deploy::Options),
     /// Makes an earlier version of a module the active one
     Rollback(deploy::RollbackOptions),
+    /// Runs a version beside the active one on the same readings, and compares; nothing comes of it
+    Shadow(trials::ShadowOptions),
+    /// Lets a version handle a share of the keys; the host takes it back when it fails too often
+    Canary(trials::CanaryOptions),
+    /// How the version on trial does, or how the last trial ended
+    Trial(trials::TrialOptions),
+    /// Makes the version on trial the active one
+    Promote(trials::TrialOptions),
+    /// Tries a component on journaled readings, and shows what differs from the active version; nothing is kept
+    Try(trials::TryOptions),
+    /// Handles readings of a time range, or dead letters, once more
+    Replay(trials::ReplayOptions),
     /// Modules: uploaded components, their versions
     Modules(modules::Options),
     /// Routes: which readings go through which module to which sinks
@@ -110,6 +124,10 @@ enum Command {
     Sinks(tables::Options),
     /// Shows readings, outputs and dead letters as they happen
     Tail(tail::Options),
+    /// What became of a reading: routes, attempts, deliveries, and why
+    Trace(why::TraceOptions),
+    /// What a route's handler logs
+    Logs(why::LogsOptions),
     /// Hands a reading to the host, and prints its id once it is on disk
     Send(send::Options),
     /// What was accepted, newest first
@@ -153,6 +171,14 @@ impl Cli {
             }
             Command::Deploy(options) => deploy::run(&host.client()?, options).await?,
             Command::Rollback(options) => deploy::roll_back(&host.client()?, options).await?,
+            Command::Shadow(options) => trials::shadow(&host.client()?, options).await?,
+            Command::Canary(options) => trials::canary(&host.client()?, options).await?,
+            Command::Trial(options) => trials::show(&host.client()?, options).await?,
+            Command::Promote(options) => trials::promote(&host.client()?, options).await?,
+            Command::Try(options) => trials::try_out(&host.client()?, options).await?,
+            Command::Replay(options) => trials::replay(&host.client()?, options).await?,
+            Command::Trace(options) => why::trace(&host.client()?, options).await?,
+            Command::Logs(options) => why::logs(&host.client()?, options).await?,
             Command::Modules(options) => modules::run(&host.client()?, options).await?,
             Command::Routes(options) => tables::run(&host.client()?, &tables::ROUTES, options).await?,
             Command::Ingresses(options) => tables::run(&host.client()?, &tables::INGRESSES, options).await?,

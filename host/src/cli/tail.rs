@@ -34,23 +34,37 @@ const WAIT_LONGEST: Duration = Duration::from_secs(10);
 pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
     let filter =
         query(&[("ingress", &options.ingress), ("topic", &options.topic), ("device", &options.device)]);
-    let mut response = client.stream(&["tail"], &filter).await?;
+    follow(client, &["tail"], &filter, |sent| shown(sent, options.json)).await
+}
+
+/// A line for every event at `path`, for as long as there is anybody to read them.
+pub(super) async fn follow(
+    client: &Client,
+    path: &[&str],
+    filter: &[(&'static str, String)],
+    shown: impl Fn(&Sent) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let mut response = client.stream(path, filter).await?;
     loop {
-        let cause = show(client, response, options.json).await?;
+        let cause = show(client, response, &shown).await?;
         eprintln!("sandbar: {cause}; connecting again …");
-        response = connect_again(client, &filter).await?;
+        response = connect_again(client, path, filter).await?;
         eprintln!("sandbar: connected again");
     }
 }
 
 /// Shows what comes until the connection ends, and says how it did.
-async fn show(client: &Client, mut response: reqwest::Response, json: bool) -> anyhow::Result<String> {
+async fn show(
+    client: &Client,
+    mut response: reqwest::Response,
+    shown: &impl Fn(&Sent) -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
     let mut decoder = Decoder::default();
     loop {
         match response.chunk().await {
             Ok(Some(bytes)) => {
                 for sent in decoder.feed(&bytes)? {
-                    line(shown(&sent, json)?)?;
+                    line(shown(&sent)?)?;
                 }
             }
             Ok(None) => return Ok("the host ended the connection".to_owned()),
@@ -61,12 +75,13 @@ async fn show(client: &Client, mut response: reqwest::Response, json: bool) -> a
 
 async fn connect_again(
     client: &Client,
+    path: &[&str],
     filter: &[(&'static str, String)],
 ) -> Result<reqwest::Response, ClientError> {
     let mut wait = WAIT_FIRST;
     loop {
         tokio::time::sleep(wait).await;
-        match client.stream(&["tail"], filter).await {
+        match client.stream(path, filter).await {
             Err(error) if is_passing(&error) => wait = (wait * 2).min(WAIT_LONGEST),
             answered => return answered,
         }
