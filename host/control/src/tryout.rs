@@ -231,7 +231,10 @@ impl Side {
 
 /// A key's state, in memory only.
 #[derive(Default)]
-struct Written(Mutex<BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>>);
+struct Written(Mutex<Values>);
+
+/// By name: the value, and when its time is over.
+type Values = BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>;
 
 impl Written {
     fn write(&self, writes: &[StateWrite]) {

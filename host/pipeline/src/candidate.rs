@@ -203,7 +203,7 @@ impl State {
 
 /// Where a key is between 0 and 100: always at the same place, on every host.
 fn share(key: &str) -> f64 {
-    (XxHash3_64::oneshot_with_seed(0xca4a_47, key.as_bytes()) % 1_000_000) as f64 / 10_000.0
+    (XxHash3_64::oneshot_with_seed(0x00ca_4a47, key.as_bytes()) % 1_000_000) as f64 / 10_000.0
 }
 
 /// What differs, in words.

@@ -201,15 +201,14 @@ pub(crate) async fn show(client: &Client, options: TrialOptions) -> anyhow::Resu
     let candidate = &module["candidate"];
     if candidate.is_null() {
         let last = &module["last_trial"];
-        return Ok(match last.is_null() {
-            true => line("nothing is on trial")?,
-            false => line(format_args!(
-                "nothing is on trial; that of version {} ended at {}: {}",
-                at(last, "/version"),
-                at(last, "/time"),
-                at(last, "/why")
-            ))?,
-        });
+        let ended = match last.is_null() {
+            true => String::new(),
+            false => {
+                let (version, time, why) = (at(last, "/version"), at(last, "/time"), at(last, "/why"));
+                format!("; that of version {version} ended at {time}: {why}")
+            }
+        };
+        return Ok(line(format_args!("nothing is on trial{ended}"))?);
     }
     let percent = candidate["percent"].as_f64().map(|percent| format!(", {percent} %")).unwrap_or_default();
     line(format_args!(

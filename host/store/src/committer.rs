@@ -31,7 +31,7 @@ pub(crate) struct Committing {
 }
 
 enum Written {
-    Committed(Committed),
+    Committed(Box<Committed>),
     /// There was nothing to write.
     Nothing(Sweep),
 }
@@ -90,7 +90,7 @@ impl Committing {
         let result = catch_unwind(AssertUnwindSafe(|| self.write(work)))
             .unwrap_or_else(|_| Err(redb::Error::Corrupted("the storage library panicked".to_owned())));
         match result {
-            Ok(Written::Committed(committed)) => self.tell(committed, waiters, began),
+            Ok(Written::Committed(committed)) => self.tell(*committed, waiters, began),
             Ok(Written::Nothing(sweep)) => self.sweep = sweep,
             Err(error) => self.mend(Fault::of(&error), waiters).await,
         }
@@ -138,7 +138,7 @@ impl Committing {
         if on_disk(&ledger) != on_disk(&self.ledger) {
             tables.write_ledger(&ledger)?;
         }
-        Ok(Written::Committed(Committed { ledger, sweep, results, news, saving }))
+        Ok(Written::Committed(Box::new(Committed { ledger, sweep, results, news, saving })))
     }
 
     fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {

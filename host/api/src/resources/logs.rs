@@ -79,7 +79,7 @@ pub(crate) async fn tail(
     let permit = permit.map_err(|_| Problem::new(Code::Busy, "too many are watching already"))?;
     let query = query(name.0, wanted.reading, wanted.level, 0);
     app.control.route(query.route.as_str())?;
-    let watching = (app.control.watch_logs(), query, app.stop.clone(), permit);
+    let watching = (app.control.watch_logs(), query, app.stop, permit);
     let events = stream::unfold(watching, async |(mut lines, query, stop, permit)| {
         let event = loop {
             let line = tokio::select! {

@@ -4,6 +4,7 @@ mod deploy;
 mod half_way;
 mod reload;
 mod restart;
+mod trials;
 
 use std::path::Path;
 use std::sync::Arc;

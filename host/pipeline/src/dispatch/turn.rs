@@ -116,7 +116,7 @@ impl Context<'_> {
         for output in outputs {
             match output {
                 Output::Reply(message) if self.route.reply == Replying::Handler => {
-                    sorted.replies.push(Answer::Reply(message))
+                    sorted.replies.push(Answer::Reply(message));
                 }
                 Output::Reply(_) => {}
                 Output::Command(command) => {

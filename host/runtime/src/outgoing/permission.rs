@@ -126,7 +126,7 @@ fn segments(path: &str) -> Option<Vec<&str>> {
     }
     let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
     let tricky = |part: &&str| matches!(part.split(';').next(), Some("." | ".."));
-    (!parts.iter().any(|part| tricky(part)) && !path.contains("//")).then_some(parts)
+    (!parts.iter().any(tricky) && !path.contains("//")).then_some(parts)
 }
 
 #[cfg(test)]
