@@ -14,6 +14,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A big component is compiled while its upload waits for the answer.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
+const SIGNATURE: HeaderName = HeaderName::from_static("sandbar-signature");
+
 /// Where the token for the API is found.
 #[derive(Clone, Debug)]
 pub(crate) enum Token {
@@ -116,14 +118,18 @@ impl Client {
         &self,
         path: &[&str],
         component: Bytes,
+        signature: Option<&str>,
         activate: bool,
     ) -> Result<Value, ClientError> {
         const ACTIVATE: HeaderName = HeaderName::from_static("sandbar-activate");
-        let request = self
+        let mut request = self
             .request(Method::PUT, path, &[])
             .header(CONTENT_TYPE, "application/wasm")
             .header(ACTIVATE, if activate { "true" } else { "false" })
             .body(component);
+        if let Some(signature) = signature {
+            request = request.header(SIGNATURE, signature);
+        }
         self.answer(request).await
     }
 
@@ -133,8 +139,12 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
         component: Bytes,
+        signature: Option<&str>,
     ) -> Result<Value, ClientError> {
-        let request = self.request(Method::POST, path, query);
+        let mut request = self.request(Method::POST, path, query);
+        if let Some(signature) = signature {
+            request = request.header(SIGNATURE, signature);
+        }
         self.answer(request.header(CONTENT_TYPE, "application/wasm").body(component)).await
     }
 

@@ -29,6 +29,7 @@ impl From<Version> for views::VersionView {
             size: version.size,
             imports: version.imports,
             uploaded: version.uploaded.to_string(),
+            signed_by: version.signed_by,
         }
     }
 }

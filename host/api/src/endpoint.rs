@@ -17,8 +17,8 @@ pub(crate) struct Endpoint {
     pub(crate) handler: MethodRouter<App>,
     pub(crate) summary: &'static str,
     pub(crate) query: Option<SchemaOf>,
-    /// A header that it looks at, with its description.
-    pub(crate) header: Option<(&'static str, &'static str)>,
+    /// Headers that it looks at, each with its description.
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Body,
     pub(crate) answers: Vec<(u16, Content)>,
     /// Beside those that any request of its kind can meet.
@@ -47,7 +47,7 @@ impl Endpoint {
             handler: on(filter, handler),
             summary: "",
             query: None,
-            header: None,
+            headers: Vec::new(),
             body: Body::None,
             answers: Vec::new(),
             codes: Vec::new(),
@@ -63,8 +63,9 @@ impl Endpoint {
         Self { query: Some(T::json_schema), ..self }
     }
 
-    pub(crate) fn header(self, name: &'static str, description: &'static str) -> Self {
-        Self { header: Some((name, description)), ..self }
+    pub(crate) fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.headers.push((name, description));
+        self
     }
 
     pub(crate) fn takes<T: JsonSchema>(self) -> Self {
@@ -115,7 +116,7 @@ impl Endpoint {
                 Code::Busy,
             ]);
         }
-        if self.path.contains('{') || self.query.is_some() || self.header.is_some() {
+        if self.path.contains('{') || self.query.is_some() || !self.headers.is_empty() {
             codes.push(Code::InvalidParameter);
         }
         if self.path.contains('{') {

@@ -42,11 +42,12 @@ fn of_modules() -> Vec<Endpoint> {
         put("/v1/modules/{name}", modules::upload)
             .does("Upload a component as the next version of a module; the bytes of the active one are none")
             .header("Sandbar-Activate", "`false` keeps the new version without using it.")
+            .header("Sandbar-Signature", "Base 64 of an Ed25519 signature of the body by a key that the host trusts.")
             .takes_wasm()
             .gives::<UploadedView>(200)
             .gives::<UploadedView>(201)
             .fails(CHANGES)
-            .fails(&[Code::InvalidComponent]),
+            .fails(&[Code::InvalidComponent, Code::Untrusted]),
         delete("/v1/modules/{name}", modules::remove)
             .does("Remove a module that no route uses")
             .gives_nothing()
@@ -56,13 +57,13 @@ fn of_modules() -> Vec<Endpoint> {
             .takes::<Activate>()
             .gives::<ModuleView>(200)
             .fails(CHANGES)
-            .fails(&[Code::InvalidComponent]),
+            .fails(&[Code::InvalidComponent, Code::Untrusted]),
         put("/v1/modules/{name}/candidate", trials::put_candidate)
             .does("Put a version on trial: as a shadow beside the active one, or as a canary for a share of the keys")
             .takes::<NewCandidate>()
             .gives::<ModuleView>(200)
             .fails(CHANGES)
-            .fails(&[Code::InvalidComponent]),
+            .fails(&[Code::InvalidComponent, Code::Untrusted]),
         delete("/v1/modules/{name}/candidate", trials::remove_candidate)
             .does("End a trial; the active version stays")
             .gives_nothing()
@@ -71,7 +72,7 @@ fn of_modules() -> Vec<Endpoint> {
             .does("Make the version on trial the one that routes use")
             .gives::<ModuleView>(200)
             .fails(CHANGES)
-            .fails(&[Code::InvalidComponent]),
+            .fails(&[Code::InvalidComponent, Code::Untrusted]),
         post("/v1/modules/{name}/invoke", modules::invoke)
             .does("Try a module on a reading; nothing of it is kept")
             .takes::<NewTrial>()
@@ -111,9 +112,10 @@ fn of_trials() -> Vec<Endpoint> {
         post("/v1/try", trials::try_out)
             .does("Try a component, or a version, on journaled readings beside the active version; nothing is kept")
             .query::<trials::WantedTry>()
+            .header("Sandbar-Signature", "Base 64 of an Ed25519 signature of the body by a key that the host trusts.")
             .may_take_wasm()
             .gives::<TryView>(200)
-            .fails(&[Code::NotFound, Code::Conflict, Code::InvalidConfig, Code::InvalidComponent]),
+            .fails(&[Code::NotFound, Code::Conflict, Code::InvalidConfig, Code::InvalidComponent, Code::Untrusted]),
         get("/v1/replays", trials::replays).does("List replays, newest first").gives::<Page<ReplayView>>(200),
         post("/v1/replays", trials::begin_replay)
             .does("Handle readings of a time range, or dead letters, once more; what is put out says so")

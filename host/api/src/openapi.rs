@@ -120,8 +120,11 @@ fn parameters(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Vec<Value
                 .push(json!({ "name": name, "in": "query", "description": description, "schema": schema }));
         }
     }
-    if let Some((name, description)) = endpoint.header {
-        let schema = json!({ "type": "string", "enum": ["true", "false"], "default": "true" });
+    for (name, description) in &endpoint.headers {
+        let schema = match *name {
+            "Sandbar-Signature" => json!({ "type": "string", "pattern": "^[A-Za-z0-9+/]{86}==$" }),
+            _ => json!({ "type": "string", "enum": ["true", "false"], "default": "true" }),
+        };
         parameters
             .push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
     }

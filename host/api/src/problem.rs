@@ -80,6 +80,7 @@ impl From<ControlError> for Problem {
                 ..Self::new(Code::InvalidConfig, text)
             },
             ControlError::Component(_) => Self::new(Code::InvalidComponent, text),
+            ControlError::Untrusted(_) => Self::new(Code::Untrusted, text),
             ControlError::TooLarge { .. } => Self::new(Code::TooLarge, text),
             ControlError::Conflict(_) => Self::new(Code::Conflict, text),
             ControlError::Refused(refused) => refused.into(),

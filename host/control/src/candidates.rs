@@ -70,11 +70,13 @@ impl Control {
         asked.check().map_err(ControlError::Invalid)?;
         asked.since = self.inner.clock.now();
         self.edit(What::Module, name.clone(), move |wanted, name| {
+            let trust = wanted.trust.clone();
             let module = module_of(wanted, &name)?;
-            if module.version(asked.version).is_none() {
+            let Some(version) = module.version(asked.version) else {
                 let name = format!("{name}, version {}", asked.version);
                 return Err(ControlError::NotFound { what: What::Module, name });
-            }
+            };
+            trust.still_holds(asked.version, version.signed_by.as_deref())?;
             if asked.version == module.active {
                 return Err(ControlError::Conflict(format!("version {} is the active one", asked.version)));
             }
@@ -88,8 +90,11 @@ impl Control {
     /// The version on trial becomes the active one.
     pub async fn promote(&self, name: Name) -> Result<ModuleInfo, ControlError> {
         self.edit(What::Module, name.clone(), |wanted, name| {
+            let trust = wanted.trust.clone();
             let module = module_of(wanted, &name)?;
             let candidate = module.candidate.take().ok_or_else(|| no_candidate(&name))?;
+            let promoted = module.version(candidate.version).and_then(|version| version.signed_by.clone());
+            trust.still_holds(candidate.version, promoted.as_deref())?;
             module.active = candidate.version;
             module.ended = None;
             Ok(())

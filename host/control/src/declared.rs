@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::lines::Lines;
 use crate::problem::ConfigProblem;
-use crate::tables::{ApiTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable};
+use crate::tables::{ApiTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable, TrustTable};
+use crate::trust::Trust;
 use crate::wanted::Revealed;
 use crate::what::What;
 
@@ -28,6 +29,7 @@ pub struct Declared {
     pub(crate) sinks: BTreeMap<Name, SinkTable>,
     pub(crate) routes: BTreeMap<Name, RouteTable>,
     pub(crate) secrets: BTreeMap<String, Revealed>,
+    pub(crate) trust: Trust,
 }
 
 /// Where a declared module's component is.
@@ -39,6 +41,14 @@ pub(crate) enum ModuleFile {
 }
 
 impl ModuleFile {
+    /// Of the component, beside it.
+    pub(crate) fn signature(&self) -> Option<Vec<u8>> {
+        let Self::At(path) = self else { return None };
+        let mut beside = path.clone().into_os_string();
+        beside.push(".sig");
+        std::fs::read(beside).ok()
+    }
+
     pub(crate) fn read(&self) -> io::Result<Bytes> {
         match self {
             Self::At(path) => std::fs::read(path).map(Bytes::from),
@@ -63,6 +73,7 @@ pub struct ConfigFile {
     pub route: BTreeMap<String, RouteTable>,
     /// What handlers may be given by name, if their route's permissions say so.
     pub secret: BTreeMap<String, Secret>,
+    pub trust: TrustTable,
 }
 
 /// JSON schema of `sandbar.toml`, without what is a driver's or a sink's own.
@@ -109,6 +120,8 @@ impl Declared {
             sinks: named(What::Sink, written.sink)?,
             routes: named(What::Route, written.route)?,
             secrets: revealed(&written.secret)?,
+            trust: Trust::read(&written.trust.keys)
+                .map_err(|(index, problem)| ConfigError::at(format!("trust.keys[{index}]"), problem))?,
         };
         declared.check()?;
         Ok(declared)
@@ -136,6 +149,7 @@ impl Declared {
             sinks: BTreeMap::new(),
             routes: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            trust: Trust::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use crate::trust::Trust;
 use crate::wanted::{Module, Owned, Wanted};
 
 /// A document's kind, name and content; `None` removes it.
@@ -49,6 +50,7 @@ pub(crate) fn read(store: &Store) -> Result<Wanted, StoreError> {
     let modules = read_all::<ModuleDocument>(store, Kind::Module)?;
     Ok(Wanted {
         secrets: BTreeMap::new(),
+        trust: Trust::default(),
         sinks: through_api(read_all(store, Kind::Sink)?),
         ingresses: through_api(read_all(store, Kind::Ingress)?),
         routes: through_api(read_all(store, Kind::Route)?),

@@ -4,6 +4,7 @@ use sandbar_reading::{ConfigError, Name, Refused};
 use sandbar_store::{Fault, StoreError};
 
 use crate::problem::ConfigProblem;
+use crate::trust::Untrusted;
 use crate::what::What;
 
 /// Nothing was changed.
@@ -26,6 +27,9 @@ pub enum ControlError {
     /// The bytes are no component that this host can run.
     #[error("not a component that can be run here: {0}")]
     Component(String),
+    /// The bytes are signed by nobody whom this host trusts.
+    #[error("{0}")]
+    Untrusted(String),
     #[error("{size} bytes are more than the {limit} that a component may have")]
     TooLarge { size: usize, limit: usize },
     /// It cannot be done as things are: `cause` says what stands in the way.
@@ -53,6 +57,12 @@ pub enum StartError {
     /// This machine cannot run components.
     #[error("{0}")]
     Runtime(String),
+}
+
+impl From<Untrusted> for ControlError {
+    fn from(untrusted: Untrusted) -> Self {
+        Self::Untrusted(untrusted.to_string())
+    }
 }
 
 impl From<StoreError> for ControlError {

@@ -9,6 +9,7 @@ use sandbar_store::Digest;
 use crate::control::Inner;
 use crate::declared::{Declared, ModuleFile};
 use crate::error::ControlError;
+use crate::trust::Trust;
 use crate::views::{Blob, Version};
 use crate::wanted::{Module, Wanted};
 use crate::what::What;
@@ -23,15 +24,25 @@ pub(crate) struct Read {
 }
 
 /// The text says why the file is of no use.
-pub(crate) async fn read(inner: &Inner, file: ModuleFile, before: Option<&Module>) -> Result<Read, String> {
+pub(crate) async fn read(
+    inner: &Inner,
+    file: ModuleFile,
+    before: Option<&Module>,
+    trust: &Trust,
+) -> Result<Read, String> {
+    let embedded = matches!(file, ModuleFile::Embedded(_));
     let content = tokio::task::spawn_blocking(move || {
         let wasm = file.read().map_err(|error| match &file {
             ModuleFile::At(path) => format!("{} cannot be read: {error}", path.display()),
             ModuleFile::Embedded(_) => error.to_string(),
         })?;
-        Ok::<_, String>((Digest::of(&wasm).to_string(), wasm))
+        Ok::<_, String>((Digest::of(&wasm).to_string(), wasm, file.signature()))
     });
-    let (digest, wasm) = content.await.map_err(|error| error.to_string())??;
+    let (digest, wasm, signature) = content.await.map_err(|error| error.to_string())??;
+    let signed_by = match embedded {
+        true => None,
+        false => trust.check(&wasm, signature.as_deref()).map_err(|untrusted| untrusted.to_string())?,
+    };
     if let Some(before) = before.filter(|before| before.digest() == Some(digest.as_str())) {
         let is_there = matches!(inner.blob(&digest).await, Ok(Some(_)));
         let blob = (!is_there).then_some(Blob { digest, bytes: wasm });
@@ -39,7 +50,7 @@ pub(crate) async fn read(inner: &Inner, file: ModuleFile, before: Option<&Module
     }
     let component = inner.component(&digest, Some(wasm.clone())).await?;
     let mut module = before.cloned().unwrap_or_else(Module::new);
-    module.active = module.add(version_of(inner, &component)).version;
+    module.active = module.add(Version { signed_by, ..version_of(inner, &component) }).version;
     Ok(Read { module, component: Some(component), blob: Some(Blob { digest, bytes: wasm }) })
 }
 
@@ -52,7 +63,7 @@ pub(crate) async fn read_all(
     let mut files = Files::default();
     for (name, file) in &declared.modules {
         let before = before.modules.get(name).map(|owned| &owned.it);
-        let read = read(inner, file.clone(), before).await.map_err(|problem| {
+        let read = read(inner, file.clone(), before, &declared.trust).await.map_err(|problem| {
             let setting = format!("{}.file", What::Module.table(name));
             ControlError::Problem(declared.problem(ConfigError::at(setting, problem)))
         })?;
@@ -79,5 +90,6 @@ pub(crate) fn version_of(inner: &Inner, component: &Component) -> Version {
         size: component.size() as u64,
         uploaded: inner.clock.now(),
         imports: component.imports().to_vec(),
+        signed_by: None,
     }
 }

@@ -35,6 +35,7 @@ mod tests;
 mod token;
 mod traces;
 mod trial;
+mod trust;
 mod tryout;
 mod views;
 mod wanted;

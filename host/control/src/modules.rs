@@ -13,7 +13,7 @@ use crate::files::version_of;
 use crate::grants::not_granted;
 use crate::resources::{gone, may_edit};
 use crate::running::Running;
-use crate::views::{Blob, Item, ModuleInfo, Uploaded};
+use crate::views::{Blob, Item, ModuleInfo, Uploaded, Version};
 use crate::wanted::{Module, Owned, Wanted};
 use crate::what::What;
 
@@ -38,10 +38,22 @@ impl Control {
     /// first, every route that uses the module has it from its next reading on; if one of them cannot work
     /// with it, nothing is changed. The bytes of the active version are no new version.
     pub async fn upload(&self, name: Name, wasm: Bytes, activate: bool) -> Result<Uploaded, ControlError> {
+        self.upload_signed(name, wasm, None, activate).await
+    }
+
+    /// The same with a signature of the bytes, which a host with trusted keys asks for.
+    pub async fn upload_signed(
+        &self,
+        name: Name,
+        wasm: Bytes,
+        signature: Option<Vec<u8>>,
+        activate: bool,
+    ) -> Result<Uploaded, ControlError> {
         may_edit(&self.running().wanted, What::Module, &name)?;
         if wasm.len() > MODULE_MAX_BYTES {
             return Err(ControlError::TooLarge { size: wasm.len(), limit: MODULE_MAX_BYTES });
         }
+        let signed_by = self.running().wanted.trust.check(&wasm, signature.as_deref())?;
         // Compiling takes long: other changes need not wait for it.
         let component = self.load(wasm.clone()).await?;
         self.one_by_one(move |control| async move {
@@ -54,7 +66,7 @@ impl Control {
             let same = module.version(module.active).filter(|active| active.digest == digest).cloned();
             let version = match same {
                 Some(active) => active,
-                None => module.add(version_of(&control.inner, &component)).clone(),
+                None => module.add(Version { signed_by, ..version_of(&control.inner, &component) }).clone(),
             };
             if activate || created {
                 module.active = version.version;
@@ -78,12 +90,18 @@ impl Control {
     pub async fn activate(&self, name: Name, version: u32) -> Result<ModuleInfo, ControlError> {
         let edited = name.clone();
         self.edit(What::Module, edited, move |wanted, name| {
+            let trust = wanted.trust.clone();
+            let may_use = |module: &Module| {
+                let signed_by = module.version(version).and_then(|version| version.signed_by.as_deref());
+                trust.still_holds(version, signed_by)
+            };
             let module = wanted.modules.get_mut(&name);
             let not_found = |name: String| ControlError::NotFound { what: What::Module, name };
             let module = &mut module.ok_or_else(|| not_found(name.to_string()))?.it;
             if module.version(version).is_none() {
                 return Err(not_found(format!("{name}, version {version}")));
             }
+            may_use(module)?;
             module.active = version;
             module.candidate = None;
             Ok(())

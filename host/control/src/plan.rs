@@ -182,6 +182,7 @@ mod tests {
                 size: 1,
                 uploaded: sandbar_reading::Timestamp::default(),
                 imports: Vec::new(),
+                signed_by: None,
             };
             module.active = module.add(version).version;
             (name.parse().unwrap(), module)

@@ -126,7 +126,7 @@ impl Inner {
         let mut modules = BTreeMap::new();
         for (name, file) in &declared.modules {
             let before = stored.modules.get(name).map(|owned| &owned.it);
-            let read = files::read(self, file.clone(), before).await;
+            let read = files::read(self, file.clone(), before, &declared.trust).await;
             let module = match read {
                 Ok(read) => {
                     if let Some(blob) = read.blob {

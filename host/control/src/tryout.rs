@@ -40,8 +40,8 @@ pub struct Try {
 
 #[derive(Clone, Debug)]
 pub enum TryCandidate {
-    /// A component that is not kept.
-    Wasm(Bytes),
+    /// A component that is not kept, with its signature, which a host with trusted keys asks for.
+    Wasm { wasm: Bytes, signature: Option<Vec<u8>> },
     /// A version of the route's module.
     Version(u32),
 }
@@ -90,7 +90,10 @@ impl Control {
             }
         };
         let component = match &asked.candidate {
-            TryCandidate::Wasm(wasm) => self.load(wasm.clone()).await?,
+            TryCandidate::Wasm { wasm, signature } => {
+                running.wanted.trust.check(wasm, signature.as_deref())?;
+                self.load(wasm.clone()).await?
+            }
             TryCandidate::Version(version) => {
                 let no_module = || ControlError::Conflict("the route has no module".to_owned());
                 let module = &table.module.as_ref().ok_or_else(no_module)?.0;

@@ -55,6 +55,9 @@ pub struct Version {
     pub uploaded: Timestamp,
     /// What the component imports.
     pub imports: Vec<String>,
+    /// The trusted key that has signed it, in base 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// What became of an upload.

@@ -8,6 +8,7 @@ use sandbar_reading::Name;
 use crate::candidates::{OnTrial, TrialEnded};
 use crate::declared::Declared;
 use crate::tables::{IngressTable, RouteTable, SinkTable};
+use crate::trust::Trust;
 use crate::views::Version;
 use crate::what::What;
 
@@ -20,6 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) routes: BTreeMap<Name, Owned<RouteTable>>,
     /// Of the file; never kept in the store.
     pub(crate) secrets: BTreeMap<String, Revealed>,
+    /// Of the file.
+    pub(crate) trust: Trust,
 }
 
 /// A secret's text; never printed.
@@ -107,6 +110,7 @@ impl Wanted {
         replace(&mut self.routes, &declared.routes);
         replace(&mut self.modules, modules);
         self.secrets.clone_from(&declared.secrets);
+        self.trust.clone_from(&declared.trust);
         self
     }
 

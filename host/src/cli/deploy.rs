@@ -1,11 +1,14 @@
 //! `sandbar deploy` and `sandbar rollback`: which version of a module handles readings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::read_bytes;
+use super::source::{self, RegistryOptions};
 use crate::client::{Client, ClientError};
 use crate::output::{self, at, bytes, line};
 
@@ -13,14 +16,22 @@ use crate::output::{self, at, bytes, line};
 pub(crate) struct Options {
     /// What the module is called
     name: String,
-    /// The component
-    file: PathBuf,
+    /// The component: a file, https://… with --digest, or oci://registry/repository[:tag][@sha256:…]
+    file: String,
+    /// The SHA-256 that it must have
+    #[arg(long, value_name = "SHA256")]
+    digest: Option<String>,
+    /// Its Ed25519 signature, 64 bytes or base 64 of them [default: FILE.sig, if that is there]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     /// Keep the version that is active: this one waits for `sandbar modules activate`
     #[arg(long)]
     no_activate: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    registry: RegistryOptions,
     #[command(flatten)]
     route: RouteOptions,
 }
@@ -67,13 +78,13 @@ pub(crate) struct RollbackOptions {
 }
 
 pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
-    let component = read_bytes(&options.file)?;
-    if !component.starts_with(b"\0asm") {
-        bail!("{} is no WebAssembly component", options.file.display());
-    }
+    let component = source::component(&options.file, options.digest.as_deref(), &options.registry).await?;
+    let beside = PathBuf::from(format!("{}.sig", options.file));
+    let signature = options.signature.clone().or_else(|| beside.exists().then_some(beside));
+    let signature = signature.map(|file| read_signature(&file)).transpose()?;
     let name = options.name.as_str();
     let uploaded = client
-        .put_component(&["modules", name], component.into(), !options.no_activate)
+        .put_component(&["modules", name], component.into(), signature.as_deref(), !options.no_activate)
         .await
         .with_context(|| format!("{name} was not deployed"))?;
     let mut route = None;
@@ -183,6 +194,20 @@ fn print_uploaded(uploaded: &Value) -> std::io::Result<()> {
         line("imports  nothing")?;
     }
     Ok(())
+}
+
+/// As base 64.
+pub(crate) fn read_signature(file: &Path) -> anyhow::Result<String> {
+    let bytes = read_bytes(file)?;
+    if bytes.len() == 64 {
+        return Ok(STANDARD.encode(bytes));
+    }
+    let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
+    let is_signature = |text: &String| STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 64);
+    match text.filter(is_signature) {
+        Some(text) => Ok(text),
+        None => bail!("{} is no signature: 64 bytes, or base 64 of them", file.display()),
+    }
 }
 
 /// What it imports, and what that does not do.

@@ -9,6 +9,7 @@ mod modules;
 mod outbox;
 mod readings;
 mod send;
+mod source;
 mod status;
 mod tables;
 mod tail;

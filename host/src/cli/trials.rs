@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
+use super::deploy::read_signature;
 use super::{query, read_bytes};
 use crate::client::Client;
 use crate::output::{self, Column, at, line, payload};
@@ -60,6 +61,9 @@ pub(crate) struct TrialOptions {
 pub(crate) struct TryOptions {
     /// The component; or, with --version, none
     file: Option<PathBuf>,
+    /// Its Ed25519 signature, if the host asks for one
+    #[arg(long, value_name = "FILE", requires = "file")]
+    signature: Option<PathBuf>,
     /// A version of the route's module instead of a file
     #[arg(long, conflicts_with = "file", required_unless_present = "file")]
     version: Option<u64>,
@@ -246,7 +250,8 @@ pub(crate) async fn try_out(client: &Client, options: TryOptions) -> anyhow::Res
         ("version", &options.version.map(|version| version.to_string())),
     ]);
     asked.push(("last", options.last.to_string()));
-    let result = client.post_component(&["try"], &asked, component.into()).await?;
+    let signature = options.signature.map(|file| read_signature(&file)).transpose()?;
+    let result = client.post_component(&["try"], &asked, component.into(), signature.as_deref()).await?;
     print_tried(&result, options.json)
 }
 
@@ -333,7 +338,7 @@ pub(crate) async fn replay(client: &Client, options: ReplayOptions) -> anyhow::R
             ("version", &options.version.map(|version| version.to_string())),
         ]);
         asked.push(("last", "1000".to_owned()));
-        let result = client.post_component(&["try"], &asked, Vec::new().into()).await?;
+        let result = client.post_component(&["try"], &asked, Vec::new().into(), None).await?;
         return print_tried(&result, options.json);
     }
     let mut body =

@@ -4,6 +4,8 @@ use axum::Json as Respond;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sandbar_control::tables::Scalar;
 use sandbar_control::{MODULE_MAX_BYTES, Trial};
 use sandbar_reading::{ConfigError, Name};
@@ -16,6 +18,8 @@ use crate::views::{
     Activate, Code, ConfigValue, ModuleView, NewTrial, Page, Problem, TrialView, UploadedView,
 };
 
+const SIGNATURE: &str = "sandbar-signature";
+
 /// `false` keeps a new version without using it.
 pub(crate) const ACTIVATE: &str = "sandbar-activate";
 
@@ -26,13 +30,14 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Respond<UploadedView>), Problem> {
     let activate = activates(&headers)?;
+    let signature = signature(&headers)?;
     must_be_wasm(&headers)?;
     let _one_of_few = app
         .uploads
         .try_acquire()
         .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
     let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
-    let uploaded = app.control.upload(name.0, wasm, activate).await?;
+    let uploaded = app.control.upload_signed(name.0, wasm, signature, activate).await?;
     let status = if uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Respond(uploaded.into())))
 }
@@ -46,6 +51,14 @@ fn activates(headers: &HeaderMap) -> Result<bool, Problem> {
             ConfigError::at("Sandbar-Activate", "must be true or false"),
         )),
     }
+}
+
+/// Of the body, by a key that the host trusts.
+pub(crate) fn signature(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(text) = headers.get(SIGNATURE) else { return Ok(None) };
+    let bytes = STANDARD.decode(text.as_bytes());
+    let wrong = |_| ConfigError::at("Sandbar-Signature", "must be base 64 of 64 bytes");
+    bytes.map(Some).map_err(|error| Problem::at(Code::InvalidParameter, wrong(error)))
 }
 
 fn must_be_wasm(headers: &HeaderMap) -> Result<(), Problem> {

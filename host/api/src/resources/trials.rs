@@ -73,7 +73,7 @@ pub(crate) async fn try_out(
         .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
     let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
     let candidate = match (wasm.is_empty(), wanted.version) {
-        (false, None) => TryCandidate::Wasm(wasm),
+        (false, None) => TryCandidate::Wasm { wasm, signature: super::modules::signature(&headers)? },
         (true, Some(version)) => TryCandidate::Version(version.0),
         _ => {
             let problem = "give either a component as the body, or a version";

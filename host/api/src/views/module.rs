@@ -22,6 +22,9 @@ pub struct VersionView {
     pub imports: Vec<String>,
     /// RFC 3339.
     pub uploaded: String,
+    /// The trusted key that has signed it, in base 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// What an upload became.

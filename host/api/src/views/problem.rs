@@ -71,6 +71,8 @@ codes! {
     InvalidConfig = 422,
     /// No component, or one that does not fit the contract.
     InvalidComponent = 422,
+    /// A component that nobody has signed whom the host trusts.
+    Untrusted = 403,
     TooLarge = 413,
     UnsupportedMediaType = 415,
     /// The configuration file declares it: change it there.

@@ -84,6 +84,16 @@ impl Default for ApiTable {
     }
 }
 
+/// Who may provide modules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrustTable {
+    /// Ed25519 public keys in base 64: 32 bytes, or what is between the lines of a PEM file. If there are any, a
+    /// component is taken only with a signature of its bytes by one of them: in the header `Sandbar-Signature`,
+    /// or for a module from a file in `FILE.sig`.
+    pub keys: Vec<String>,
+}
+
 /// Where readings come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IngressTable {

@@ -99,14 +99,14 @@ async fn a_try_shows_what_differs_and_keeps_nothing() {
     assert_eq!((result.readings, result.tried.len()), (3, 3));
     assert!(result.tried.iter().all(|tried| tried.difference.as_deref() == Some("1 outputs became 0")));
     assert!(result.tried.is_sorted_by_key(|tried| tried.reading.id));
-    let same = TryCandidate::Wasm(test_components::echo().into());
+    let same = TryCandidate::Wasm { wasm: test_components::echo().into(), signature: None };
     let result = host.control.try_out(asked(same)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.difference.is_none()));
-    let trap = TryCandidate::Wasm(test_components::trap().into());
+    let trap = TryCandidate::Wasm { wasm: test_components::trap().into(), signature: None };
     let result = host.control.try_out(asked(trap)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.candidate.result.is_err()));
     // Each begins with an empty state, and sees its own.
-    let counter = TryCandidate::Wasm(test_components::counter().into());
+    let counter = TryCandidate::Wasm { wasm: test_components::counter().into(), signature: None };
     host.control.try_out(asked(counter)).await.unwrap();
     assert_eq!(host.delivered().len(), 5);
     host.stop().await;
