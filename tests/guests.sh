@@ -16,7 +16,7 @@ CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 OUT=$(realpath -m "${1:-$CACHE/guests}")
 TARGET=wasm32-unknown-unknown
 # Where the folder of a JavaScript module is found: it has a handler.js.
-JS_MODULES=("$ROOT"/example-modules/*/handler.js)
+JS_MODULES=("$ROOT"/example-modules/*/handler.js "$ROOT"/tests/components/*/handler.js)
 
 say() { echo "guests: $*" >&2; }
 fail() { say "$*"; exit 1; }

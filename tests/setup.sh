@@ -17,7 +17,7 @@ fail() { say "$*"; exit 1; }
 # A command and the package it comes from.
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
-  openssl:openssl unshare:util-linux prlimit:util-linux mount:mount)
+  openssl:openssl docker-registry:docker-registry unshare:util-linux prlimit:util-linux mount:mount)
 
 # The packages of $@ whose command is not there.
 missing() {

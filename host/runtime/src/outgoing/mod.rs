@@ -146,15 +146,17 @@ impl HttpAccess {
     ) -> Result<Sent, Failed> {
         let permission = self.permission(request.method(), request.uri());
         let permission = permission.map_err(|why| Failed::new(why, Error::HttpRequestDenied))?;
-        let permit = Arc::clone(&self.at_once).try_acquire_owned().map_err(|_| {
-            Failed::new("as many requests as may be are under way", Error::ConnectionLimitReached)
-        })?;
         let limit = |asked: Option<Duration>| asked.map_or(self.timeout, |asked| asked.min(self.timeout));
         let (connect, first, between) = (
             limit(options.connect_timeout),
             limit(options.first_byte_timeout),
             limit(options.between_bytes_timeout),
         );
+        // One that has ended makes room a moment later.
+        let permit = tokio::time::timeout(connect, Arc::clone(&self.at_once).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
+            Failed::new("as many requests as may be are under way", Error::ConnectionLimitReached)
+        })?;
         let addresses = tokio::time::timeout(connect, resolve(&permission, request.uri()))
             .await
             .map_err(|_| Failed::from(Error::DnsTimeout))??;

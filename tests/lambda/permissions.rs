@@ -1,0 +1,149 @@
+//! What a route permits, and nothing else: HTTP by method, host, path and address, clocks, randomness, secrets;
+//! logging, settings and key-value as WASI has them. In Rust and in JavaScript.
+
+use anyhow::{Context, Result, ensure};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect};
+use axum::routing::{any, get};
+use reqwest::Method;
+use sandbar_tests::eventually;
+use sandbar_tests::host::{Host, guest};
+use serde_json::{Value, json};
+
+use crate::{delivered, done, send};
+
+/// A server that anybody could be: it answers, and redirects where it likes.
+async fn server() -> Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let away = move || async move { Redirect::temporary(&format!("http://127.0.0.1:{port}/secret")) };
+    let app = Router::new()
+        .route("/api/hello", any(|| async { "hello" }))
+        .route("/api/away", get(away))
+        .route(
+            "/api/slow",
+            get(|| async {
+                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+                StatusCode::OK.into_response()
+            }),
+        )
+        .route("/secret", get(|| async { "nobody should see this" }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(port)
+}
+
+async fn start(folder: &std::path::Path) -> Result<Host> {
+    let more = format!(
+        "[secret]\nkey = \"hunter2\"\n[module.rust]\nfile = \"{}\"\n[module.js]\nfile = \"{}\"\n",
+        guest("permitted").display(),
+        guest("permitted-js").display()
+    );
+    crate::host(folder, &more).await
+}
+
+async fn route(host: &Host, name: &str, module: &str, permissions: Value) -> Result<()> {
+    let table = json!({ "module": module, "topic": [format!("{name}/#")], "sinks": ["out"], "key": "topic",
+        "permissions": permissions, "limits": { "http_timeout_ms": 300, "time_ms": 5000 } });
+    done(host, Method::PUT, &format!("/v1/routes/{name}"), table).await?;
+    Ok(())
+}
+
+/// What the handler of route `name` makes of `asked`.
+async fn ask(host: &Host, name: &str, asked: &str) -> Result<String> {
+    let id = send(host, &format!("{name}/x"), asked).await?;
+    eventually(asked, 30, || async { delivered(host).iter().any(|line| line["reading"] == id) }).await;
+    let lines = delivered(host);
+    let line = lines.iter().find(|line| line["reading"] == id).context("gone")?;
+    Ok(line["payload"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_permitted_unless_it_is_said() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = start(folder.path()).await?;
+    let port = server().await?;
+    for (name, module) in [("r", "rust"), ("j", "js")] {
+        route(&host, name, module, json!({})).await?;
+        ensure!(ask(&host, name, "secret key").await? == "not granted", "{module}");
+        let clock: u64 = ask(&host, name, "clock").await?.parse()?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+        ensure!(now.abs_diff(clock) < 60, "the reading's time is about now: {clock}");
+    }
+    let answer = ask(&host, "r", &format!("GET http://127.0.0.1:{port}/api/hello")).await?;
+    ensure!(answer.contains("HttpRequestDenied"), "{answer}");
+    // Why is in the route's log, and in the reading's trace.
+    let logs = host.get("/v1/routes/r/logs?level=warn").await?;
+    ensure!(logs.to_string().contains("is not in the route's permissions"), "{logs}");
+    let module = host.get("/v1/modules/rust").await?;
+    let not_granted = module["not_granted"].to_string();
+    for import in ["wasi:http/outgoing-handler", "wasi:clocks/wall-clock", "wasi:random/random"] {
+        ensure!(not_granted.contains(import), "{import}: {not_granted}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_permitted_works_in_rust_and_in_javascript() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = start(folder.path()).await?;
+    for (name, module) in [("r", "rust"), ("j", "js")] {
+        let permissions = json!({ "clock": true, "random": true, "secrets": ["key"] });
+        route(&host, name, module, permissions).await?;
+        ensure!(ask(&host, name, "secret key").await? == "hunter2");
+        ensure!(ask(&host, name, "random").await? != ask(&host, name, "random").await?);
+        ensure!(ask(&host, name, "count").await? == "1");
+        ensure!(ask(&host, name, "count").await? == "2");
+        ensure!(ask(&host, name, "keys").await? == "n,other");
+        ask(&host, name, "log a word").await?;
+        let logs = host.get(&format!("/v1/routes/{name}/logs")).await?;
+        let said =
+            logs["items"].as_array().context("no items")?.iter().find(|line| line["message"] == "a word");
+        let said = said.with_context(|| format!("{module}: {logs}"))?;
+        ensure!(said["level"] == "warn" && said["route"] == name, "{said}");
+        ensure!(said["reading"].as_str().is_some_and(|id| id.len() == 26), "{said}");
+    }
+    let config = host.get("/v1/config").await?.to_string();
+    ensure!(!config.contains("hunter2"));
+    Ok(())
+}
+
+/// By name, by redirect and by DNS answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_reaches_what_is_named_and_nothing_else() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = start(folder.path()).await?;
+    let port = server().await?;
+    let own = format!("http://127.0.0.1:{port}");
+    route(&host, "r", "rust", json!({ "http": [{ "url": format!("{own}/api"), "methods": ["GET"] }] }))
+        .await?;
+    ensure!(ask(&host, "r", &format!("GET {own}/api/hello")).await? == "200 hello");
+    for forbidden in [
+        format!("POST {own}/api/hello"),
+        format!("GET {own}/secret"),
+        format!("GET {own}/api/../secret"),
+        format!("GET {own}/api/%2e%2e/secret"),
+        format!("GET http://127.0.0.1:{}/api/hello", port.wrapping_add(1)),
+        format!("GET http://localhost:{port}/api/hello"),
+        format!("GET http://[::1]:{port}/api/hello"),
+        "GET http://169.254.169.254/latest/meta-data".to_owned(),
+        // The server sends its client elsewhere: what follows is one more request, and looked at like any.
+        format!("follow {own}/api/away"),
+    ] {
+        let answer = ask(&host, "r", &forbidden).await?;
+        ensure!(answer.contains("HttpRequestDenied"), "{forbidden}: {answer}");
+    }
+    let slow = ask(&host, "r", &format!("GET {own}/api/slow")).await?;
+    ensure!(slow.contains("ConnectionReadTimeout"), "{slow}");
+
+    // A permitted name that stands for this machine: the answer of the DNS does not make it one to reach.
+    let named = json!({ "http": [{ "url": format!("http://localhost:{port}/") }] });
+    route(&host, "dns", "rust", named).await?;
+    let answer = ask(&host, "dns", &format!("GET http://localhost:{port}/api/hello")).await?;
+    ensure!(answer.contains("DestinationIpProhibited"), "{answer}");
+    let with_addresses = json!({ "http": [{ "url": format!("http://localhost:{port}/"), "addresses": ["127.0.0.0/8", "::1"] }] });
+    route(&host, "dns", "rust", with_addresses).await?;
+    let answer = ask(&host, "dns", &format!("GET http://localhost:{port}/api/hello")).await?;
+    ensure!(answer == "200 hello", "{answer}");
+    Ok(())
+}
