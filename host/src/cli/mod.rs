@@ -13,8 +13,8 @@ mod source;
 mod status;
 mod tables;
 mod tail;
-mod users;
 mod trials;
+mod users;
 mod why;
 
 use std::io;
