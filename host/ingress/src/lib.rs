@@ -3,15 +3,28 @@
 //! A driver sees a [`Session`] and nothing else of the host. Adding one is a module under `drivers/` and a
 //! line in `registry.rs`; the shared contract test (`contract/`) says what it must hold to.
 
+mod bearer;
+mod complaints;
 mod connections;
 #[cfg(any(test, feature = "contract-test"))]
 pub mod contract;
+#[cfg(any(test, feature = "contract-test"))]
+pub mod decoders;
+mod devices;
 mod driver;
 mod drivers;
+mod exchange;
+mod listener;
+mod naming;
+mod network;
 mod offers;
+mod pattern;
+mod phrase;
 mod registry;
 mod session;
 mod supervisor;
+mod tls;
+mod written;
 
 pub use connections::{Connection, ConnectionStatus, Connections, PeerInfo, TrafficStatus};
 pub use driver::{Driver, LinkError};

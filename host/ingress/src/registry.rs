@@ -6,7 +6,7 @@ use sandbar_reading::{ConfigError, settings};
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::drivers::{mqtt, simulator, webhook};
+use crate::drivers::{mqtt, schedule, simulator, tcp, udp, webhook, websocket};
 use crate::{Driver, LinkError, Session};
 
 macro_rules! drivers {
@@ -15,7 +15,9 @@ macro_rules! drivers {
     };
 }
 
-drivers! { webhook::Webhook, mqtt::Mqtt, simulator::Simulator }
+drivers! {
+    webhook::Webhook, mqtt::Mqtt, simulator::Simulator, tcp::Tcp, udp::Udp, websocket::WebSocket, schedule::Schedule,
+}
 
 /// One of the drivers that this host was built with.
 #[derive(Clone, Copy)]

@@ -12,6 +12,7 @@ use sandbar_reading::{
     SystemClock, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::{
     Accepted, Answer, Attachment, CommandError, CommandOffer, Connections, Intake, PublicationOffer,
@@ -48,10 +49,13 @@ struct Memory {
     publications: Option<mpsc::Sender<PublicationOffer>>,
     /// What the handlers answer to the readings to come, and whether that is all they say.
     script: Option<(Vec<Answer>, Ending)>,
+    /// The handlers answer with what they are given.
+    echoes: bool,
+    forgets: bool,
     /// Of the replies that have not ended.
     unanswered: Vec<mpsc::Sender<Answer>>,
-    /// What a simulated clock shows, instead of the system's.
-    now: Option<Timestamp>,
+    /// What a simulated clock showed at an instant, if it is not the system's; whether it goes on from there.
+    now: Option<(Timestamp, Option<Instant>)>,
 }
 
 /// Whether more answers could come after those of the script.
@@ -84,6 +88,8 @@ impl StandIn {
             attachments: 0,
             publications: None,
             script: None,
+            echoes: false,
+            forgets: false,
             unanswered: Vec::new(),
             now: None,
         };
@@ -116,9 +122,24 @@ impl StandIn {
         self.memory.lock().script = Some((answers, ending));
     }
 
+    /// The handlers answer every reading to come with its own payload.
+    pub fn echo(&self) {
+        self.memory.lock().echoes = true;
+    }
+
+    /// From now on it keeps nothing of what it takes: for much, and for measuring.
+    pub fn forget(&self) {
+        self.memory.lock().forgets = true;
+    }
+
     /// The clock stops, and shows `now`.
     pub fn set_now(&self, now: Timestamp) {
-        self.memory.lock().now = Some(now);
+        self.memory.lock().now = Some((now, None));
+    }
+
+    /// The clock shows `now`, and goes on with tokio's time, which a test may have paused.
+    pub fn start_clock(&self, now: Timestamp) {
+        self.memory.lock().now = Some((now, Some(Instant::now())));
     }
 
     /// What was taken so far, in order.
@@ -179,8 +200,11 @@ impl StandIn {
             let mut memory = self.memory.lock();
             let id = ReadingId::from_u128(memory.ids.next(now, || 0));
             memory.write(&keep);
-            memory.taken.push(Taken { id, inbound, keep });
-            Accepted { receipt: Receipt::issue(id), replies: memory.replies() }
+            let replies = memory.replies(&inbound);
+            if !memory.forgets {
+                memory.taken.push(Taken { id, inbound, keep });
+            }
+            Accepted { receipt: Receipt::issue(id), replies }
         };
         self.counts.send_modify(|counts| counts.taken += 1);
         Ok(accepted)
@@ -197,7 +221,12 @@ impl Memory {
         }
     }
 
-    fn replies(&mut self) -> Option<Replies> {
+    fn replies(&mut self, inbound: &Inbound) -> Option<Replies> {
+        if self.echoes {
+            let (answers, replies) = Replies::channel();
+            answers.try_send(Answer::Reply(same(inbound))).expect("there is room for one");
+            return Some(replies);
+        }
         let (script, ending) = self.script.clone()?;
         let (answers, replies) = Replies::channel();
         for answer in script {
@@ -208,6 +237,11 @@ impl Memory {
         }
         Some(replies)
     }
+}
+
+fn same(inbound: &Inbound) -> Message {
+    let Inbound { topic, device, content_type, attributes, payload, .. } = inbound.clone();
+    Message { topic, device, content_type, attributes, payload }
 }
 
 impl Intake for StandIn {
@@ -285,7 +319,11 @@ impl Intake for StandIn {
     }
 
     fn now(&self) -> Timestamp {
-        self.memory.lock().now.unwrap_or_else(|| SystemClock.now())
+        match self.memory.lock().now {
+            None => SystemClock.now(),
+            Some((now, None)) => now,
+            Some((start, Some(began))) => start.after(began.elapsed()),
+        }
     }
 
     fn reading_max(&self) -> usize {

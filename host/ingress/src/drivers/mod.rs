@@ -1,5 +1,9 @@
 //! One module a driver.
 
 pub(crate) mod mqtt;
+pub(crate) mod schedule;
 pub(crate) mod simulator;
+pub(crate) mod tcp;
+pub(crate) mod udp;
 pub(crate) mod webhook;
+pub(crate) mod websocket;

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderValue};
 use sandbar_reading::{Attributes, ContentType, Inbound, Topic};
 
 use super::paths::Path;
-use super::pattern::{Values, decode as decode_path, percent_decode};
 use super::problem::Problem;
+use crate::pattern::{Values, decode as decode_path, percent_decode};
 
 /// What the request says its body is; without a word, octets.
 pub(super) fn content_type(headers: &HeaderMap, path: &Path) -> Result<ContentType, Problem> {

@@ -5,7 +5,6 @@ mod config;
 mod decode;
 mod once;
 mod paths;
-mod pattern;
 mod problem;
 mod reply;
 mod request;

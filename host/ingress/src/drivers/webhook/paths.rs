@@ -6,8 +6,8 @@ use http::{HeaderName, Method};
 use sandbar_reading::{ConfigError, Topic};
 
 use super::config::PathConfig;
-use super::pattern::{Pattern, Template, Values};
 use super::problem::Problem;
+use crate::pattern::{Pattern, Template, Values};
 
 /// One entry of the setting `paths`.
 #[derive(Debug)]

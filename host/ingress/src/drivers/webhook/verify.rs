@@ -3,19 +3,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use sandbar_reading::ConfigError;
 use sha2::Sha256;
 
 use super::config::{Algorithm, Config, Encoding, SignatureConfig};
-use super::pattern::hex_digit;
 use super::problem::Problem;
+use crate::bearer::Bearer;
+use crate::pattern::hex_digit;
 
 /// What a request must prove; with neither token nor signature, nothing.
 pub(super) struct Guard {
-    /// Of the right token. Comparing codes takes the same time however wrong a token is.
-    token: Option<Vec<u8>>,
+    token: Option<Bearer>,
     signature: Option<Signature>,
 }
 
@@ -28,28 +27,18 @@ struct Signature {
 
 impl Guard {
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let token = config
-            .token
-            .as_ref()
-            .map(|token| token.resolve("token", |path| std::fs::read_to_string(path)))
-            .transpose()?;
         let signature = config.signature.as_ref().map(Signature::new).transpose();
         Ok(Self {
-            token: token.map(|token| of_token(token.as_bytes()).finalize().into_bytes().to_vec()),
+            token: config.token.as_ref().map(Bearer::new).transpose()?,
             signature: signature.map_err(|error| error.within("signature"))?,
         })
     }
 
     /// Before the body is read.
     pub(super) fn check_head(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(expected) = &self.token else { return Ok(()) };
-        let given = headers.get(AUTHORIZATION).and_then(|value| {
-            let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
-            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
-        });
-        match given.map(|token| of_token(token).verify_slice(expected)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(Problem::unauthorized()),
+        match &self.token {
+            Some(token) if !token.is_in(headers) => Err(Problem::unauthorized()),
+            _ => Ok(()),
         }
     }
 
@@ -61,11 +50,6 @@ impl Guard {
             false => Err(Problem::bad_signature()),
         }
     }
-}
-
-/// The key is no secret: the code only makes tokens comparable.
-fn of_token(token: &[u8]) -> Hmac<Sha256> {
-    keyed(b"sandbar bearer token").chain_update(token)
 }
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// `/hooks/{device}/{*rest}`.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     segments: Vec<Segment>,
     /// Of the named segments, in order; a last `{*rest}` included.
     names: Vec<Box<str>>,
@@ -19,10 +19,10 @@ enum Segment {
 }
 
 /// What the named segments of a path hold, in the pattern's order, percent-decoded.
-pub(super) type Values<'a> = Vec<Cow<'a, str>>;
+pub(crate) type Values<'a> = Vec<Cow<'a, str>>;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PatternError {
+pub(crate) enum PatternError {
     #[error("must begin with `/`")]
     NoSlash,
     #[error("`{0}`: a segment is either text, or a name in braces: `{{device}}`, and last `{{*rest}}`")]
@@ -39,10 +39,10 @@ pub(super) enum PatternError {
 
 /// The path is not text, or hides a slash in a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadPath;
+pub(crate) struct BadPath;
 
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
         let mut pattern = Self { segments: Vec::new(), names: Vec::new(), open: false };
         for segment in rest.split('/') {
@@ -78,12 +78,12 @@ impl Pattern {
         Ok(())
     }
 
-    pub(super) fn names(&self) -> &[Box<str>] {
+    pub(crate) fn names(&self) -> &[Box<str>] {
         &self.names
     }
 
     /// The values of the named segments, if `path` fits. A named segment is not empty.
-    pub(super) fn matches<'a>(&self, path: &'a str) -> Result<Option<Values<'a>>, BadPath> {
+    pub(crate) fn matches<'a>(&self, path: &'a str) -> Result<Option<Values<'a>>, BadPath> {
         let mut values = Vec::with_capacity(self.names.len());
         let mut rest = path.strip_prefix('/');
         for segment in &self.segments {
@@ -113,7 +113,7 @@ impl Pattern {
 
 /// Percent-decoding (RFC 3986, section 2.1) of a part of a path. A slash in disguise would make one
 /// segment into two levels of a topic: it is refused.
-pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BadPath> {
+pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, BadPath> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
     }
@@ -123,7 +123,7 @@ pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BadPath> {
 }
 
 /// `None` if it is not UTF-8 in the end, or a `%` is followed by no hexadecimal digits.
-pub(super) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -136,15 +136,15 @@ pub(super) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> 
     String::from_utf8(bytes).ok()
 }
 
-pub(super) fn hex_digit(digit: u8) -> Option<u8> {
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// `sensors/{device}/raw`.
-#[derive(Debug)]
-pub(super) struct Template(Vec<Piece>);
+#[derive(Clone, Debug)]
+pub(crate) struct Template(Vec<Piece>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Piece {
     Text(Box<str>),
     /// The value at this place of [`Values`].
@@ -152,7 +152,7 @@ enum Piece {
 }
 
 impl Template {
-    pub(super) fn parse(text: &str, names: &[Box<str>]) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str, names: &[Box<str>]) -> Result<Self, PatternError> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
@@ -170,7 +170,7 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    pub(super) fn fill(&self, values: &[Cow<'_, str>]) -> String {
+    pub(crate) fn fill(&self, values: &[Cow<'_, str>]) -> String {
         let mut text = String::with_capacity(64);
         for piece in &self.0 {
             match piece {

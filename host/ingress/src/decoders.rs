@@ -1,0 +1,66 @@
+//! Every decode, for those who throw garbage at it: `tests/fuzz`.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use sandbar_reading::ContentType;
+
+use crate::drivers::websocket::PathConfig;
+use crate::drivers::websocket::decode::Kind;
+use crate::drivers::websocket::paths::Opened;
+use crate::drivers::{tcp, udp, websocket};
+use crate::naming::Naming;
+
+/// One that reads what a peer sent.
+pub struct Decoder {
+    pub name: &'static str,
+    /// What it takes; garbage is made from these.
+    pub seeds: &'static [&'static [u8]],
+    /// Whether it took it. It may refuse anything, and must not panic.
+    pub decode: fn(&[u8]) -> bool,
+}
+
+/// One a driver.
+pub const DECODERS: &[Decoder] = &[
+    Decoder {
+        name: "tcp",
+        seeds: &[b"21.5", br#"{"id":"d1","t":[1,2.5e3,null]}"#, b"\0\xff"],
+        decode: |bytes| {
+            let (naming, peer, bytes) = plain("tcp/{device}", bytes);
+            tcp::decode::decode(&naming, &ContentType::JSON, peer, bytes).is_ok()
+        },
+    },
+    Decoder {
+        name: "udp",
+        seeds: &[b"21.5", br#"{"id":17,"t":[1,2.5e3,null]}"#, b"\0\xff"],
+        decode: |bytes| {
+            let (naming, peer, bytes) = plain("{ip}/{port}/{device}", bytes);
+            udp::decode::decode(&naming, &ContentType::JSON, peer, bytes).is_ok()
+        },
+    },
+    Decoder {
+        name: "websocket",
+        seeds: &[b"21.5", br#"{"id":17,"t":[1,2.5e3,null]}"#, b"\0\xff"],
+        decode: |bytes| {
+            let decoded =
+                |kind| websocket::decode::decode(&opened(), kind, Bytes::copy_from_slice(bytes)).is_ok();
+            match std::str::from_utf8(bytes) {
+                Ok(_) => decoded(Kind::Text),
+                Err(_) => decoded(Kind::Binary),
+            }
+        },
+    },
+];
+
+/// A connection whose messages name their device.
+fn opened() -> Opened {
+    let config: PathConfig =
+        serde_json::from_str(r#"{"path":"/ws","topic":"ws/{device}","device_pointer":"/id"}"#)
+            .expect("settings that can be read");
+    Opened::example(&config)
+}
+
+fn plain(topic: &str, bytes: &[u8]) -> (Naming, SocketAddr, Bytes) {
+    let naming = Naming::new(topic, None, Some("/id")).expect("settings that work");
+    (naming, ([127, 0, 0, 1], 9000).into(), Bytes::copy_from_slice(bytes))
+}

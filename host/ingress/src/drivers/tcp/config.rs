@@ -1,0 +1,184 @@
+//! Settings of a TCP ingress, and what is refused of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use sandbar_reading::{ConfigError, ContentType, Framing, Octets};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio_rustls::TlsConnector;
+
+use crate::naming::Naming;
+use crate::phrase::Phrase;
+use crate::tls::{Acceptor, ClientTls, ServerTls};
+use crate::written::CommandForm;
+
+/// Takes frames from TCP connections, and writes replies and commands back over them, framed the same way.
+/// TCP acknowledges nothing by itself: with `acknowledge`, a peer learns that its reading is on disk. While the
+/// host cannot take more, nothing is read (or, with `refuse`, the peer is told).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Address and port to listen at; port 0 takes a free one. Either this or `connect`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Host and port to connect to: `plc.local:9000`. Connects again when the connection is lost.
+    #[serde(default)]
+    pub(super) connect: Option<String>,
+    /// Where a frame, which is one reading, ends: `raw`, `lines` (the default), `length`, `fixed` or
+    /// `delimiter`; see the table below.
+    #[serde(default)]
+    pub(super) framing: Framing,
+    /// The most bytes of a frame; not more than the host's limit of a reading, which is the default. Longer ones
+    /// are refused if there is `refuse`, else they end the connection.
+    #[serde(default)]
+    pub(super) frame_max: Option<usize>,
+    /// Topic of the readings. `{ip}` and `{port}` are the peer's, `{device}` is the reading's.
+    #[serde(default = "default::topic")]
+    pub(super) topic: String,
+    /// Device of the readings, which is also where its commands go. `{ip}` and `{port}` are the peer's.
+    #[serde(default)]
+    pub(super) device: Option<String>,
+    /// Where JSON payloads name the device, as a JSON pointer: `/id`.
+    #[serde(default)]
+    pub(super) device_pointer: Option<String>,
+    /// Content type of the readings. The default is `text/plain` for lines, else `application/octet-stream`.
+    #[serde(default)]
+    pub(super) content_type: Option<String>,
+    /// Written back, as it is, for every reading that is on disk; `{id}` is the reading's id. A text such as
+    /// `"OK {id}\n"`, or bytes such as `{ hex = "06" }`.
+    #[serde(default)]
+    pub(super) acknowledge: Option<Octets>,
+    /// Written back, as it is, for every frame that is not taken; `{reason}` says why. Without it, a frame that
+    /// is refused for a time is held back until it is taken, and nothing more is read meanwhile.
+    #[serde(default)]
+    pub(super) refuse: Option<Octets>,
+    /// What is written of a command.
+    #[serde(default)]
+    pub(super) commands: CommandForm,
+    /// Milliseconds after which a handler's reply is not waited for any more.
+    #[serde(default = "default::reply_timeout_ms")]
+    pub(super) reply_timeout_ms: u64,
+    /// Milliseconds from a frame's first byte to its last; a slower peer is cut off.
+    #[serde(default = "default::frame_timeout_ms")]
+    pub(super) frame_timeout_ms: u64,
+    /// Milliseconds without a frame after which a connection is closed. Without it, only a peer that does not
+    /// answer TCP's own questions is.
+    #[serde(default)]
+    pub(super) idle_timeout_ms: Option<u64>,
+    /// Connections at once, when listening; further ones wait until one is closed.
+    #[serde(default = "default::connections_max")]
+    pub(super) connections_max: usize,
+    /// Encrypts, when listening.
+    #[serde(default)]
+    pub(super) tls: Option<ServerTls>,
+    /// Encrypts, when connecting: `connect_tls = {}` trusts the system's certificates.
+    #[serde(default)]
+    pub(super) connect_tls: Option<ClientTls>,
+}
+
+mod default {
+    pub(super) fn topic() -> String {
+        "tcp".to_owned()
+    }
+
+    pub(super) fn reply_timeout_ms() -> u64 {
+        10_000
+    }
+
+    pub(super) fn frame_timeout_ms() -> u64 {
+        30_000
+    }
+
+    pub(super) fn connections_max() -> usize {
+        256
+    }
+}
+
+/// Who connects to whom.
+pub(super) enum Side {
+    Listen { address: SocketAddr, tls: Option<Acceptor> },
+    Connect { address: String, tls: Option<(TlsConnector, ServerName<'static>)> },
+}
+
+/// The settings, checked.
+pub(super) struct Settings {
+    pub(super) framing: Framing,
+    pub(super) frame_max: usize,
+    pub(super) naming: Naming,
+    pub(super) content_type: ContentType,
+    pub(super) acknowledge: Option<Phrase>,
+    pub(super) refuse: Option<Phrase>,
+    pub(super) commands: CommandForm,
+    pub(super) reply_timeout: Duration,
+    pub(super) frame_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+impl Config {
+    pub(super) fn side(&self) -> Result<Side, ConfigError> {
+        let needs =
+            |setting: &str, other: &str| ConfigError::at(setting, format!("is of no use without `{other}`"));
+        match (self.listen, &self.connect) {
+            (Some(address), None) => {
+                if self.connect_tls.is_some() {
+                    return Err(needs("connect_tls", "connect"));
+                }
+                let tls = self.tls.clone().map(Acceptor::new).transpose();
+                Ok(Side::Listen { address, tls: tls.map_err(|error| error.within("tls"))? })
+            }
+            (None, Some(address)) => {
+                if self.tls.is_some() {
+                    return Err(needs("tls", "listen"));
+                }
+                let host = address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+                let Some(host) = host.filter(|host| !host.is_empty()) else {
+                    return Err(ConfigError::at(
+                        "connect",
+                        "must be a host and a port, such as plc.local:9000",
+                    ));
+                };
+                let tls = self.connect_tls.as_ref().map(|tls| tls.connector(host)).transpose();
+                let tls = tls.map_err(|error| error.within("connect_tls"))?;
+                Ok(Side::Connect { address: address.clone(), tls })
+            }
+            _ => Err(ConfigError::at("listen", "set either this or `connect`")),
+        }
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
+        for (setting, is_zero) in [
+            ("connections_max", self.connections_max == 0),
+            ("frame_max", self.frame_max == Some(0)),
+            ("frame_timeout_ms", self.frame_timeout_ms == 0),
+            ("idle_timeout_ms", self.idle_timeout_ms == Some(0)),
+            ("reply_timeout_ms", self.reply_timeout_ms == 0),
+        ] {
+            if is_zero {
+                return Err(ConfigError::at(setting, "must be above 0"));
+            }
+        }
+        self.framing.check().map_err(|error| error.within("framing"))?;
+        let content_type = match &self.content_type {
+            Some(text) => {
+                text.parse().map_err(|error| ConfigError::at("content_type", format!("{error}")))?
+            }
+            None if self.framing == Framing::Lines => ContentType::TEXT,
+            None => ContentType::OCTETS,
+        };
+        Ok(Settings {
+            framing: self.framing.clone(),
+            frame_max: self.frame_max.unwrap_or(usize::MAX),
+            naming: Naming::new(&self.topic, self.device.as_deref(), self.device_pointer.as_deref())?,
+            content_type,
+            acknowledge: self.acknowledge.as_ref().map(Phrase::parse),
+            refuse: self.refuse.as_ref().map(Phrase::parse),
+            commands: self.commands,
+            reply_timeout: Duration::from_millis(self.reply_timeout_ms),
+            frame_timeout: Duration::from_millis(self.frame_timeout_ms),
+            idle_timeout: self.idle_timeout_ms.map(Duration::from_millis),
+        })
+    }
+}

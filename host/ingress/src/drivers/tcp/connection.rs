@@ -1,0 +1,301 @@
+//! One connection: frames in, acknowledgements, replies and commands out.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use sandbar_reading::{Cutter, FrameError, Refused};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::config::Settings;
+use super::decode::decode;
+use crate::complaints::Complaints;
+use crate::devices::{Devices, Joined, Order, orders};
+use crate::exchange::{Exchange, Manner, Say};
+use crate::{CommandError, Connection as Listed, PeerInfo, Session};
+
+/// What is read at once, at most.
+const READ_MAX: usize = 16 << 10;
+
+/// How long a peer may take to take what is written to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same when the session stops.
+const DRAIN: Duration = Duration::from_millis(250);
+
+/// How many devices one connection may speak for; further ones' readings are taken, their commands not brought.
+const DEVICES_MAX: usize = 1024;
+
+/// What all connections of a session share.
+pub(super) struct Shared {
+    pub(super) session: Session,
+    pub(super) settings: Arc<Settings>,
+    pub(super) devices: Arc<Devices>,
+    pub(super) complaints: Complaints,
+}
+
+/// Why a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Stopped,
+    ByPeer,
+    /// By this side, with the reason.
+    Closed(&'static str),
+}
+
+struct Connection<'a, S> {
+    shared: &'a Shared,
+    stream: S,
+    peer: SocketAddr,
+    cutter: Cutter,
+    exchange: Exchange,
+    orders: mpsc::Sender<Order>,
+    joined: HashMap<Box<str>, Joined>,
+    listed: Listed,
+    /// Since when a frame, or the next one, is waited for.
+    since: Instant,
+    /// The peer sends no more.
+    is_over: bool,
+    /// The peer takes no more.
+    is_mute: bool,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S>(shared: &Shared, stream: S, peer: SocketAddr) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let settings = &shared.settings;
+    let limit = settings.frame_max.min(shared.session.reading_max());
+    let manner = if settings.refuse.is_some() { Manner::Tell } else { Manner::Hold };
+    let (sender, arriving) = orders();
+    let mut connection = Connection {
+        shared,
+        stream,
+        peer,
+        cutter: Cutter::new(settings.framing.clone(), limit),
+        exchange: Exchange::new(shared.session.clone(), manner, settings.reply_timeout),
+        orders: sender,
+        joined: HashMap::new(),
+        listed: shared.session.connected(PeerInfo { remote: Some(peer), ..PeerInfo::default() }),
+        since: Instant::now(),
+        is_over: false,
+        is_mute: false,
+    };
+    if let Some(device) = settings.naming.device(peer) {
+        connection.join(&device);
+    }
+    connection.run(arriving).await
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
+    async fn run(&mut self, mut arriving: mpsc::Receiver<Order>) -> Ended {
+        let session = self.shared.session.clone();
+        let mut stopped = pin!(session.stopped());
+        let mut buffer = BytesMut::with_capacity(READ_MAX);
+        loop {
+            if let Err(reason) = self.take_frames().await {
+                return self.close(reason).await;
+            }
+            if self.is_mute {
+                self.joined.clear();
+            }
+            if self.is_over && (self.exchange.is_done() || self.is_mute && self.exchange.is_settled()) {
+                return Ended::ByPeer;
+            }
+            let reads = !self.is_over && self.exchange.has_room();
+            if !reads {
+                self.since = Instant::now();
+            }
+            let (deadline, reason) = self.deadline();
+            tokio::select! {
+                () = &mut stopped => {
+                    self.settle().await;
+                    return Ended::Stopped;
+                }
+                Some(order) = arriving.recv() => self.carry_out(order).await,
+                ((), say) = self.exchange.next() => self.say(say).await,
+                read = self.stream.read_buf(&mut buffer), if reads => {
+                    // What is there to be read is taken, whatever becomes of the connection.
+                    self.is_over = read.is_err() || read.is_ok_and(|size| size == 0);
+                    if !self.cutter.is_within() {
+                        self.since = Instant::now();
+                    }
+                    self.cutter.push(&buffer);
+                    buffer.clear();
+                }
+                () = at(deadline), if reads && deadline.is_some() => return self.close(reason).await,
+            }
+        }
+    }
+
+    /// When the peer has been too slow, and with what.
+    fn deadline(&self) -> (Option<Instant>, &'static str) {
+        let settings = &self.shared.settings;
+        match self.cutter.is_within() {
+            true => (Some(self.since + settings.frame_timeout), "slow"),
+            false => (settings.idle_timeout.map(|idle| self.since + idle), "idle"),
+        }
+    }
+
+    /// Hands over what is whole, as far as there is room. An error is why to close.
+    async fn take_frames(&mut self) -> Result<(), &'static str> {
+        while self.exchange.has_room() {
+            match self.cutter.next_frame() {
+                Ok(Some(frame)) => {
+                    self.since = Instant::now();
+                    self.take(frame).await;
+                }
+                Ok(None) => {
+                    if self.is_over && self.cutter.is_within() {
+                        self.complain("cut off", &"the connection ended within a frame");
+                        self.cutter.clear();
+                    }
+                    break;
+                }
+                Err(error @ FrameError::TooLong { .. }) if self.shared.settings.refuse.is_some() => {
+                    self.complain("oversized", &error);
+                    self.refuse(&error.to_string()).await;
+                }
+                Err(error) => {
+                    self.complain("oversized", &error);
+                    return Err("oversized");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, frame: Bytes) {
+        let settings = &self.shared.settings;
+        self.listed.received(frame.len(), self.shared.session.now());
+        match decode(&settings.naming, &settings.content_type, self.peer, frame) {
+            Ok(inbound) => {
+                if let Some(device) = &inbound.device {
+                    self.join(device);
+                }
+                self.exchange.add((), inbound);
+            }
+            Err(error) => {
+                self.complain("unnamed", &error);
+                self.refuse(&error.to_string()).await;
+            }
+        }
+    }
+
+    fn join(&mut self, device: &str) {
+        if !self.joined.contains_key(device) && self.joined.len() < DEVICES_MAX {
+            if self.joined.is_empty() {
+                self.listed.name_device(device);
+            }
+            self.joined.insert(device.into(), self.shared.devices.join(device, self.orders.clone()));
+        }
+    }
+
+    async fn say(&mut self, say: Say) {
+        let settings = &self.shared.settings;
+        match say {
+            Say::Acknowledge(receipt) => {
+                if let Some(phrase) = &settings.acknowledge {
+                    let said = phrase.of_id(receipt.id().encode(&mut [0; 26]));
+                    self.write(&said).await;
+                }
+            }
+            Say::Refuse(Refused::Stopping) => {}
+            Say::Refuse(refused) => self.refuse(&refused.to_string()).await,
+            Say::Reply(message) => match settings.framing.encode(&message.payload) {
+                Ok(frame) => self.write(&frame).await,
+                Err(error) => self.complain("reply", &format!("a reply makes no frame: {error}")),
+            },
+        }
+    }
+
+    async fn refuse(&mut self, reason: &str) {
+        if let Some(phrase) = &self.shared.settings.refuse {
+            let said = phrase.of_reason(reason);
+            self.write(&said).await;
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        let settings = &self.shared.settings;
+        let payload = settings.commands.write(order.id, &order.command);
+        match settings.framing.encode(&payload) {
+            Ok(frame) => {
+                self.write(&frame).await;
+                let lost = || CommandError::Retry("the connection is lost".to_owned());
+                order.done(if self.is_mute { Err(lost()) } else { Ok(()) });
+            }
+            Err(error) => order.done(Err(CommandError::Reject(error.to_string()))),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        if self.is_mute || bytes.is_empty() {
+            return;
+        }
+        let writing = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        self.is_mute = !in_time(&self.shared.session, writing).await;
+        if !self.is_mute {
+            self.listed.sent(bytes.len(), self.shared.session.now());
+        }
+        // Who does not take what it is told is told nothing more; what it sent is taken all the same.
+        self.is_over |= self.is_mute;
+    }
+
+    /// Says what becomes of the readings that are on their way.
+    async fn settle(&mut self) {
+        self.exchange.abandon();
+        while !self.exchange.is_settled() {
+            let ((), say) = self.exchange.next().await;
+            self.say(say).await;
+        }
+    }
+
+    async fn close(&mut self, reason: &'static str) -> Ended {
+        if reason == "slow" {
+            self.complain(reason, &"a frame took too long to arrive");
+        }
+        while !self.exchange.is_settled() && !self.shared.session.is_stopped() {
+            let ((), say) = self.exchange.next().await;
+            self.say(say).await;
+        }
+        self.settle().await;
+        if !self.is_mute {
+            let _ = in_time(&self.shared.session, self.stream.shutdown()).await;
+        }
+        Ended::Closed(reason)
+    }
+
+    fn complain(&self, kind: &'static str, about: &dyn std::fmt::Display) {
+        self.shared.complaints.note(kind, self.peer, about, self.shared.session.now());
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether it was done, without an error, before the peer had to.
+async fn in_time(session: &Session, writing: impl Future<Output = std::io::Result<()>>) -> bool {
+    let stopping = async {
+        session.stopped().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        written = tokio::time::timeout(WRITE_TIMEOUT, writing) => matches!(written, Ok(Ok(()))),
+        () = stopping => false,
+    }
+}

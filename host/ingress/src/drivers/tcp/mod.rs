@@ -1,0 +1,158 @@
+//! Readings from TCP connections, by listening or by connecting, in frames of many kinds.
+
+mod config;
+mod connection;
+pub(crate) mod decode;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use sandbar_reading::ConfigError;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub(crate) use self::config::Config;
+use self::config::{Settings, Side};
+use self::connection::{Ended, Shared, serve};
+use crate::complaints::Complaints;
+use crate::devices::Devices;
+use crate::{Driver, LinkError, Session, listener};
+
+/// For a connection and its TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Tcp {
+    side: Side,
+    connections_max: usize,
+    settings: Arc<Settings>,
+}
+
+impl Driver for Tcp {
+    const NAME: &'static str = "tcp";
+    const EXAMPLE: &'static str = r#"
+listen = "0.0.0.0:9000"
+framing = { kind = "lines" }
+topic = "machines/{ip}"
+device = "{ip}"
+acknowledge = "OK {id}\n"
+refuse = "ERROR {reason}\n"
+"#;
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            side: config.side()?,
+            connections_max: config.connections_max,
+            settings: Arc::new(config.settings()?),
+        })
+    }
+
+    async fn run(&self, session: Session) -> Result<(), LinkError> {
+        let shared = Arc::new(Shared {
+            settings: Arc::clone(&self.settings),
+            devices: Devices::new(session.clone()),
+            complaints: Complaints::new(session.ingress().clone()),
+            session: session.clone(),
+        });
+        let ended = match &self.side {
+            Side::Listen { address, .. } => {
+                let listener = listener::listen(*address, &session).await?;
+                listener::serve(listener, &session, self.connections_max, |stream, peer| {
+                    self.accepted(&shared, stream, peer)
+                })
+                .await;
+                Ok(())
+            }
+            Side::Connect { address, tls } => self.connected(&shared, address, tls.as_ref()).await,
+        };
+        shared.devices.closed().await;
+        ended
+    }
+}
+
+impl Tcp {
+    fn accepted(
+        &self,
+        shared: &Arc<Shared>,
+        stream: TcpStream,
+        peer: std::net::SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(shared);
+        let acceptor = match &self.side {
+            Side::Listen { tls: Some(tls), .. } => Some(tls.at(shared.session.now())),
+            _ => None,
+        };
+        async move {
+            let Some(acceptor) = acceptor else {
+                serve(&shared, stream, peer).await;
+                return;
+            };
+            tokio::select! {
+                () = shared.session.stopped() => {}
+                shaken = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)) => match shaken {
+                    Ok(Ok(stream)) => {
+                        serve(&shared, stream, peer).await;
+                    }
+                    Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
+                    Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
+                },
+            }
+        }
+    }
+
+    async fn connected(
+        &self,
+        shared: &Shared,
+        address: &str,
+        tls: Option<&(TlsConnector, ServerName<'static>)>,
+    ) -> Result<(), LinkError> {
+        let Some(stream) = self.opened(shared, address, TcpStream::connect(address)).await? else {
+            return Ok(());
+        };
+        listener::prepare(&stream);
+        let peer = stream.peer_addr().map_err(|error| LinkError::new(connecting(address), error))?;
+        let ended = match tls {
+            None => {
+                shared.session.ready();
+                serve(shared, stream, peer).await
+            }
+            Some((connector, name)) => {
+                let shaking = connector.connect(name.clone(), stream);
+                let Some(stream) = self.opened(shared, address, shaking).await? else { return Ok(()) };
+                shared.session.ready();
+                serve(shared, stream, peer).await
+            }
+        };
+        match ended {
+            Ended::Stopped => Ok(()),
+            Ended::ByPeer => Err(LinkError::ended(format!("{address} closed the connection"))),
+            Ended::Closed(reason) => {
+                Err(LinkError::ended(format!("closed the connection to {address}: {reason}")))
+            }
+        }
+    }
+
+    /// `None` if the session stopped first.
+    async fn opened<S>(
+        &self,
+        shared: &Shared,
+        address: &str,
+        opening: impl Future<Output = std::io::Result<S>>,
+    ) -> Result<Option<S>, LinkError> {
+        tokio::select! {
+            () = shared.session.stopped() => Ok(None),
+            opened = tokio::time::timeout(CONNECT_TIMEOUT, opening) => match opened {
+                Ok(Ok(stream)) => Ok(Some(stream)),
+                Ok(Err(error)) => Err(LinkError::new(connecting(address), error)),
+                Err(_) => Err(LinkError::ended(format!("{}: no answer in time", connecting(address)))),
+            },
+        }
+    }
+}
+
+fn connecting(address: &str) -> String {
+    format!("connecting to {address}")
+}

@@ -1,0 +1,265 @@
+//! TLS for drivers that listen or connect: certificates from PEM files, verification that is real.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use sandbar_reading::{ConfigError, Timestamp};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// TLS of an ingress that listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerTls {
+    /// A PEM file with the certificate, and after it those of who issued it. It and the key are read again
+    /// when they change: a renewed certificate needs no restart.
+    pub(crate) certificate_file: PathBuf,
+    /// A PEM file with the certificate's private key.
+    pub(crate) key_file: PathBuf,
+    /// A PEM file with certificates of who may issue a peer's own: asks every peer for one.
+    #[serde(default)]
+    pub(crate) client_ca_file: Option<PathBuf>,
+}
+
+/// TLS of an ingress that connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientTls {
+    /// A PEM file with certificates to trust in place of the system's.
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The name that the far end's certificate must be for; the host's of the address by default.
+    #[serde(default)]
+    pub(crate) server_name: Option<String>,
+    /// A PEM file with a certificate to show to the far end. Needs `key_file`.
+    #[serde(default)]
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// A PEM file with that certificate's private key.
+    #[serde(default)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// How often the files of an acceptor are looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Accepts TLS with certificates that may be renewed while it runs.
+pub(crate) struct Acceptor {
+    settings: ServerTls,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    changed: Changed,
+    looked: Timestamp,
+}
+
+/// When the certificate and the key were written, and how long they are.
+type Changed = [Option<(SystemTime, u64)>; 2];
+
+impl Acceptor {
+    /// Reads the files; the error names the setting.
+    pub(crate) fn new(settings: ServerTls) -> Result<Self, ConfigError> {
+        let changed = settings.changed();
+        let acceptor = settings.acceptor()?;
+        Ok(Self {
+            settings,
+            current: Mutex::new(Current { acceptor, changed, looked: Timestamp::default() }),
+        })
+    }
+
+    /// What to accept the next connection with.
+    pub(crate) fn at(&self, now: Timestamp) -> TlsAcceptor {
+        let mut current = self.current.lock();
+        if now.since(current.looked) >= LOOK_EVERY || now < current.looked {
+            current.looked = now;
+            let changed = self.settings.changed();
+            if changed != current.changed {
+                match self.settings.acceptor() {
+                    Ok(acceptor) => {
+                        current.acceptor = acceptor;
+                        tracing::info!(file = %self.settings.certificate_file.display(), "certificate renewed");
+                    }
+                    // Written in two steps, perhaps: the change of the second one leads here again.
+                    Err(error) => {
+                        tracing::warn!(%error, "the changed certificate cannot be used; the old one is");
+                    }
+                }
+                current.changed = changed;
+            }
+        }
+        current.acceptor.clone()
+    }
+}
+
+impl ServerTls {
+    fn changed(&self) -> Changed {
+        [&self.certificate_file, &self.key_file].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+
+    /// The error names the setting.
+    pub(crate) fn config(&self) -> Result<ServerConfig, ConfigError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ConfigError::at("tls", error.to_string()))?;
+        let builder = match &self.client_ca_file {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(roots("client_ca_file", path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| ConfigError::at("client_ca_file", error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let chain = certificates("certificate_file", &self.certificate_file)?;
+        let key = private_key("key_file", &self.key_file)?;
+        builder.with_single_cert(chain, key).map_err(|error| ConfigError::at("key_file", error.to_string()))
+    }
+
+    fn acceptor(&self) -> Result<TlsAcceptor, ConfigError> {
+        Ok(TlsAcceptor::from(Arc::new(self.config()?)))
+    }
+}
+
+impl ClientTls {
+    /// The error names the setting.
+    pub(crate) fn config(&self) -> Result<ClientConfig, ConfigError> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = match &self.ca_file {
+            Some(path) => roots("ca_file", path)?,
+            None => system_roots(),
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| ConfigError::at("ca_file", error.to_string()))?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ConfigError::at("tls", error.to_string()))?
+            .with_webpki_verifier(verifier);
+        match (&self.certificate_file, &self.key_file) {
+            (None, None) => Ok(builder.with_no_client_auth()),
+            (Some(certificate), Some(key)) => builder
+                .with_client_auth_cert(
+                    certificates("certificate_file", certificate)?,
+                    private_key("key_file", key)?,
+                )
+                .map_err(|error| ConfigError::at("key_file", error.to_string())),
+            (Some(_), None) => Err(ConfigError::at("key_file", "is needed with certificate_file")),
+            (None, Some(_)) => Err(ConfigError::at("certificate_file", "is needed with key_file")),
+        }
+    }
+
+    /// `host` is the one of the address. The error names the setting.
+    pub(crate) fn connector(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), ConfigError> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            ConfigError::at("server_name", format!("`{name}` is neither a host name nor an address"))
+        })?;
+        Ok((TlsConnector::from(Arc::new(self.config()?)), name))
+    }
+}
+
+/// The system's; one that cannot be read is none.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn roots(setting: &str, path: &Path) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(setting, path)? {
+        roots.add(certificate).map_err(|error| bad(setting, path, &error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(bad(setting, path, "holds no PEM certificate")),
+        Err(error) => Err(bad(setting, path, &error.to_string())),
+    }
+}
+
+fn private_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| bad(setting, path, &error.to_string()))
+}
+
+fn bad(setting: &str, path: &Path, problem: &str) -> ConfigError {
+    ConfigError::at(setting, format!("{}: {problem}", path.display()))
+}
+
+/// A certificate for `localhost` that signs itself, and its key.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    pub(crate) fn self_signed(folder: &Path) -> ServerTls {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let settings = ServerTls {
+            certificate_file: folder.join("cert.pem"),
+            key_file: folder.join("key.pem"),
+            client_ca_file: None,
+        };
+        std::fs::write(&settings.certificate_file, made.cert.pem()).unwrap();
+        std::fs::write(&settings.key_file, made.signing_key.serialize_pem()).unwrap();
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::self_signed;
+    use super::*;
+
+    #[test]
+    fn names_the_setting_that_cannot_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let right = self_signed(folder.path());
+        assert!(right.config().is_ok());
+        let setting = |settings: ServerTls| settings.config().unwrap_err().setting;
+        let missing = folder.path().join("missing.pem");
+        assert_eq!(
+            setting(ServerTls { certificate_file: missing.clone(), ..right.clone() }),
+            "certificate_file"
+        );
+        assert_eq!(
+            setting(ServerTls { key_file: right.certificate_file.clone(), ..right.clone() }),
+            "key_file"
+        );
+        assert_eq!(setting(ServerTls { client_ca_file: Some(missing), ..right.clone() }), "client_ca_file");
+        let client = ClientTls { key_file: Some(right.key_file), ..ClientTls::default() };
+        assert_eq!(client.config().unwrap_err().setting, "certificate_file");
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = self_signed(folder.path());
+        let acceptor = Acceptor::new(settings.clone()).unwrap();
+        let at = |seconds: u64| acceptor.at(Timestamp::from_millis(seconds * 1000));
+        let first = at(100);
+        let same = |a: &TlsAcceptor, b: &TlsAcceptor| Arc::ptr_eq(a.config(), b.config());
+        std::fs::write(&settings.key_file, "no key").unwrap();
+        assert!(same(&first, &at(105)), "it is not looked at that often");
+        assert!(same(&first, &at(110)));
+        self_signed(folder.path());
+        assert!(!same(&first, &at(120)));
+    }
+}
