@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use sandbar_reading::{
-    Attributes, ContentType, Delivery, DeliveryId, Message, ReadingId, Timestamp, settings,
+    Attributes, Command, ContentType, Delivery, DeliveryId, Message, Name, ReadingId, Timestamp, settings,
 };
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use crate::{DeliveryError, OwnHost, Sink};
+use crate::{DeliveryError, OwnHost, Sink, Unsent};
 
 /// A stand-in for what the sink delivers to.
 pub(crate) trait FarEnd {
@@ -34,6 +37,66 @@ pub(crate) trait FarEnd {
 
     /// Resolves once something was offered while it stalls.
     async fn reached(&self) {}
+}
+
+/// A far end within the host: an ingress that takes messages, a device that takes commands.
+pub(crate) struct OwnFarEnd {
+    behaviour: Mutex<Behaviour>,
+    taken: Mutex<Vec<DeliveryId>>,
+    reached: Notify,
+}
+
+impl OwnFarEnd {
+    pub(crate) fn new() -> Arc<Self> {
+        let (behaviour, taken) = (Mutex::new(Behaviour::Take), Mutex::default());
+        Arc::new(Self { behaviour, taken, reached: Notify::new() })
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock() = behaviour;
+    }
+
+    pub(crate) fn taken(&self) -> Vec<DeliveryId> {
+        self.taken.lock().clone()
+    }
+
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    async fn take(&self, id: DeliveryId) -> Result<(), Unsent> {
+        let behaviour = *self.behaviour.lock();
+        match behaviour {
+            Behaviour::Stall => {
+                self.reached.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Behaviour::FailAfter(0) => return Err(Unsent::Unreachable),
+            Behaviour::FailAfter(more) => self.behave(Behaviour::FailAfter(more - 1)),
+            Behaviour::Refuse(refused) if refused == id => {
+                return Err(Unsent::Reject("no such thing".to_owned()));
+            }
+            Behaviour::Refuse(_) | Behaviour::Take => {}
+        }
+        self.taken.lock().push(id);
+        Ok(())
+    }
+}
+
+impl OwnHost for OwnFarEnd {
+    fn publish<'a>(
+        &'a self,
+        _ingress: &'a Name,
+        delivery: &'a Delivery,
+    ) -> BoxFuture<'a, Result<(), Unsent>> {
+        Box::pin(self.take(delivery.id))
+    }
+
+    fn command(&self, _command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
+        Box::pin(self.take(id))
+    }
+
+    fn reply(&self, _delivery: &Delivery, _message: Message) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

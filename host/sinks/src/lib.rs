@@ -3,6 +3,7 @@
 //! A sink sees deliveries and nothing else of the host: the outbox keeps them, and retries. Adding one is a
 //! file under `kinds/`, its line in `kinds/mod.rs`, and its name in `registry.rs`.
 
+mod client_tls;
 #[cfg(test)]
 mod contract;
 mod encode;
@@ -10,6 +11,7 @@ mod kinds;
 mod registry;
 mod sink;
 mod tls;
+mod wire;
 
 pub use registry::{AnySink, Kind, build, kinds};
 pub use sink::{Cause, DeliveryError, OwnHost, Sink, Unsent};

@@ -1,6 +1,9 @@
 //! One file a kind.
 
+pub(crate) mod device;
 pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod local_mqtt;
 pub(crate) mod log;
+pub(crate) mod tcp;
+pub(crate) mod websocket;
