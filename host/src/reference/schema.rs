@@ -64,9 +64,31 @@ impl<'a> Reader<'a> {
             self.inner(&schema["items"], &format!("{path}[]"), depth, rows);
         } else if schema["additionalProperties"].is_object() {
             self.inner(&schema["additionalProperties"], &format!("{path}.NAME"), depth, rows);
-        } else {
+        } else if schema["properties"].is_object() {
             self.table(schema, &format!("{path}."), depth, rows);
+        } else {
+            for variant in alternatives(schema) {
+                self.variant(self.only(variant), path, depth, rows);
+            }
         }
+    }
+
+    /// One of several kinds of table, which a setting of a fixed value tells apart.
+    fn variant(&self, table: &'a Value, path: &str, depth: usize, rows: &mut Vec<Setting>) {
+        let Some(properties) = table["properties"].as_object() else { return };
+        let mut tags =
+            properties.iter().filter_map(|(name, property)| Some((name, property["const"].as_str()?)));
+        let Some((tag, value)) = tags.next() else { return };
+        let begin = rows.len();
+        self.table(table, &format!("{path}."), depth, rows);
+        let tag = format!("{path}.{tag}");
+        for row in &mut rows[begin..] {
+            match row.path == tag {
+                true => row.about = one_line(table["description"].as_str().unwrap_or_default()),
+                false => row.about = format!("With `{value}`: {}", row.about),
+            }
+        }
+        rows[begin..].sort_by_key(|row| row.path != tag);
     }
 
     /// In words, and what each of a few words means.
@@ -218,6 +240,24 @@ mod tests {
                 limits | table |  | Its limits.
                 limits.time_ms | whole number | 5 | 
                 listen | text | "127.0.0.1:8080" | Address and port.
+            "#]],
+        );
+    }
+
+    #[test]
+    fn kinds_of_tables_follow_each_other() {
+        let kind = |value: &str| json!({ "type": "string", "const": value });
+        check(
+            &json!({ "properties": { "framing": { "description": "How.", "oneOf": [
+                { "type": "object", "description": "A line.", "properties": { "kind": kind("lines") }, "required": ["kind"] },
+                { "type": "object", "description": "So many.", "required": ["kind", "bytes"], "properties": {
+                    "bytes": { "type": "integer", "description": "Above 0." }, "kind": kind("fixed") } },
+            ] } } }),
+            &expect![[r#"
+                framing | table |  | How.
+                framing.kind | "lines" | required | A line.
+                framing.kind | "fixed" | required | So many.
+                framing.bytes | whole number | required | With `fixed`: Above 0.
             "#]],
         );
     }
