@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "what a failing run is repeated with is printed")]
 
 pub mod host;
+pub mod mutate;
 pub mod receiver;
 pub mod seed;
 pub mod sender;

@@ -8,7 +8,9 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 WHAT=${1:-test}
-SCHEMATHESIS=4.32.5
+# Peers written in Python, each in its version.
+PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4)
+AUTOBAHN=0.8.2
 NODE_MIN=20
 
 say() { echo "setup: $*" >&2; }
@@ -17,7 +19,8 @@ fail() { say "$*"; exit 1; }
 # A command and the package it comes from.
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
-  openssl:openssl docker-registry:docker-registry unshare:util-linux prlimit:util-linux mount:mount)
+  openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat unshare:util-linux prlimit:util-linux
+  mount:mount)
 
 # The packages of $@ whose command is not there.
 missing() {
@@ -71,13 +74,47 @@ check_node() {
 # Peers written in Python, in an environment of their own.
 install_python_peers() {
   local venv=$CACHE/peers
-  if [ "$(cat "$venv/.installed" 2>/dev/null)" = "$SCHEMATHESIS" ]; then return; fi
+  if [ "$(cat "$venv/.installed" 2>/dev/null)" = "${PYTHON_PEERS[*]}" ]; then return; fi
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-  say "installing schemathesis $SCHEMATHESIS into $venv"
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS" >&2
-  echo "$SCHEMATHESIS" >"$venv/.installed"
+  say "installing ${PYTHON_PEERS[*]} into $venv"
+  [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PEERS[@]}" >&2
+  echo "${PYTHON_PEERS[*]}" >"$venv/.installed"
+}
+
+# Python 2.7, which Autobahn's test suite is written in: one that is there, or built in two minutes.
+python27() {
+  local python prefix=$CACHE/python2.7
+  for python in "$(command -v python2.7 || true)" "$HOME"/.pyenv/versions/2.7*/bin/python2.7 "$prefix/bin/python2.7"; do
+    if [ -n "$python" ] && "$python" -m pip --version >/dev/null 2>&1; then
+      echo "$python"
+      return
+    fi
+  done
+  install_packages build-essential curl xz-utils zlib1g-dev libffi-dev libssl-dev
+  say "building Python 2.7 into $prefix"
+  local source
+  source=$(mktemp -d)
+  curl -sSfL https://www.python.org/ftp/python/2.7.18/Python-2.7.18.tar.xz | tar -xJ -C "$source" --strip-components=1
+  (cd "$source" && ./configure --quiet --prefix="$prefix" --with-ensurepip=install && make -s -j"$(nproc)" && make -s install) >&2
+  rm -rf "$source"
+  echo "$prefix/bin/python2.7"
+}
+
+# Autobahn's fuzzing client for WebSocket servers, as the program `wstest`.
+install_autobahn() {
+  local place=$CACHE/autobahn python
+  if [ "$(cat "$place/.installed" 2>/dev/null)" = "$AUTOBAHN" ]; then return; fi
+  python=$(python27)
+  say "installing autobahntestsuite $AUTOBAHN into $place"
+  rm -rf "$place"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+    --target "$place/packages" "autobahntestsuite==$AUTOBAHN" >&2
+  # Its packages share name spaces, which only a site folder brings together.
+  printf '#!/bin/sh\nexec "%s" -W ignore -c "import site; site.addsitedir(\x27%s\x27); from autobahntestsuite.wstest import run; run()" "$@"\n' \
+    "$python" "$place/packages" >"$place/wstest"
+  chmod +x "$place/wstest"
+  echo "$AUTOBAHN" >"$place/.installed"
 }
 
 case $WHAT in
@@ -93,4 +130,7 @@ mapfile -t packages < <(missing "${needed[@]}")
 [ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
 check_rust
 check_node
-[ "$WANT_TESTS" = no ] || install_python_peers
+if [ "$WANT_TESTS" = yes ]; then
+  install_python_peers
+  install_autobahn
+fi

@@ -15,10 +15,15 @@ pub fn path(name: &str) -> PathBuf {
 
 /// A program of the peers written in Python.
 pub fn python_peer(name: &str) -> PathBuf {
+    cached(&format!("peers/bin/{name}"))
+}
+
+/// What `make setup` put into its cache.
+pub fn cached(path: &str) -> PathBuf {
     let cache = std::env::var_os("SANDBAR_CACHE").map(PathBuf::from).unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/sandbar")
     });
-    let path = cache.join("peers/bin").join(name);
+    let path = cache.join(path);
     assert!(path.is_file(), "{} is not there: `make setup` first", path.display());
     path
 }

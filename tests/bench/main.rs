@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod drivers;
 mod floor;
 mod growth;
 mod load;
@@ -23,7 +24,14 @@ async fn main() -> Result<()> {
         return load::serve_nothing().await;
     }
     println!("{}\n", machine());
+    // `cargo bench … -- --drivers [NAME]`: that part alone.
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--drivers");
+    if arguments.next().is_some() {
+        let name = arguments.next().filter(|argument| !argument.starts_with('-'));
+        return drivers::drivers(name.as_deref()).await;
+    }
     webhook().await?;
+    drivers::drivers(None).await?;
     growth::routes().await?;
     growth::restart().await?;
     footprint().await

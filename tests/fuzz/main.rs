@@ -3,6 +3,7 @@
 
 mod bodies;
 mod config;
+mod decoders;
 mod scribble;
 mod topics;
 
@@ -14,20 +15,32 @@ use sandbar_tests::seed::{Random, seed};
 /// which was printed before, leads there again.
 struct Case<'a> {
     number: u64,
-    input: &'a str,
+    input: &'a [u8],
 }
 
 impl Drop for Case<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let beginning: String = self.input.chars().take(10_000).collect();
-            eprintln!("case {}, {} bytes: {beginning}", self.number, self.input.len());
+            let beginning = &self.input[..self.input.len().min(10_000)];
+            let text = beginning.utf8_chunks().all(|chunk| chunk.invalid().is_empty());
+            match text {
+                true => eprintln!("case {}: {}", self.number, String::from_utf8_lossy(beginning)),
+                false => eprintln!("case {}, {} bytes: {beginning:?}", self.number, self.input.len()),
+            }
         }
     }
 }
 
 /// Calls `one` again and again. The same seed gives the same cases, in the same order.
 fn fuzz(make: impl Fn(&mut Random) -> String, mut one: impl FnMut(&str)) {
+    fuzz_bytes(
+        |random| make(random).into_bytes(),
+        |bytes| one(std::str::from_utf8(bytes).expect("it was made of text")),
+    );
+}
+
+/// The same for what is no text.
+fn fuzz_bytes(make: impl Fn(&mut Random) -> Vec<u8>, mut one: impl FnMut(&[u8])) {
     let seconds =
         std::env::var("SANDBAR_FUZZ_SECONDS").map_or(5, |text| text.parse().expect("it is a number"));
     let mut random = Random::new(seed());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sandbar_tests::host::{Host, guest};
+use sandbar_tests::mutate::mutate;
 use sandbar_tests::seed::{Random, seed};
 use sandbar_tests::sender::{Sender, all_is_done, check_journal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,29 +39,6 @@ const PIECES: [&[u8]; 22] = [
     b"POST /d/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
 ];
 
-fn mutate(random: &mut Random, request: &[u8]) -> Vec<u8> {
-    let mut bytes = request.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() as u64 + 1) as usize;
-        let end = bytes.len().min(at + random.below(40) as usize);
-        match random.below(6) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..end)),
-            2 => drop(bytes.splice(at..at, random.one_of(&PIECES).iter().copied())),
-            3 => {
-                let count = random.below(20) as usize;
-                drop(bytes.splice(at..end, random.bytes(count)));
-            }
-            4 => {
-                let again = bytes[at..end].repeat(1 + random.below(200) as usize);
-                drop(bytes.splice(at..at, again));
-            }
-            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
-        }
-    }
-    bytes
-}
-
 /// Sends it, and returns the ids of what was taken.
 async fn talk(address: String, request: Vec<u8>) -> Result<Vec<String>> {
     let mut stream = TcpStream::connect(&address).await.context("the host does not listen any more")?;
@@ -84,7 +62,7 @@ async fn scribble(random: &mut Random, url: &str, requests: &[String]) -> Result
     let (mut talks, mut ids) = (JoinSet::new(), Vec::new());
     for _ in 0..REQUESTS {
         let request = &requests[random.below(requests.len() as u64) as usize];
-        talks.spawn(talk(address.to_owned(), mutate(random, request.as_bytes())));
+        talks.spawn(talk(address.to_owned(), mutate(random, request.as_bytes(), &PIECES)));
         if talks.len() >= 32 {
             ids.extend(talks.join_next().await.context("no talk")???);
         }

@@ -1,0 +1,247 @@
+//! The scenarios themselves, the same for every protocol.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
+use sandbar_tests::eventually;
+use sandbar_tests::host::Host;
+use sandbar_tests::mutate::mutate;
+use sandbar_tests::receiver::{Receiver, Taken};
+use sandbar_tests::seed::{Random, seed};
+use sandbar_tests::sender::all_is_done;
+use tokio::task::JoinSet;
+
+use crate::protocol::{Client, Protocol, Told};
+
+const MUTATIONS: usize = 1000;
+/// At once.
+const THROWERS: usize = 32;
+const LOST_PEERS: usize = 40;
+const KILLS: usize = 4;
+const CLIENTS: usize = 4;
+
+/// A host with the protocol's ingress, whose readings go to an HTTP receiver.
+struct Stage<P> {
+    folder: tempfile::TempDir,
+    protocol: P,
+    receiver: Receiver,
+    markers: AtomicU64,
+}
+
+impl<P: Protocol> Stage<P> {
+    async fn set() -> Result<Self> {
+        let (protocol, receiver) = (P::start().await?, Receiver::start().await?);
+        let folder = tempfile::tempdir()?;
+        let configuration = format!(
+            "[api]\nlisten = \"127.0.0.1:0\"\n\
+             [ingress.it]\ndriver = \"{}\"\n{}\n\
+             [sink.out]\nkind = \"http\"\nurl = \"{}\"\nbody = \"json\"\n\
+             [sink.out.offering]\nfirst_wait_ms = 5\nlongest_wait_ms = 50\n\
+             [route.all]\ningress = [\"it\"]\nsinks = [\"out\"]\n",
+            P::DRIVER,
+            protocol.settings(),
+            receiver.url(),
+        );
+        std::fs::write(folder.path().join("sandbar.toml"), configuration)?;
+        Ok(Self { folder, protocol, receiver, markers: AtomicU64::new(1) })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A text that no other reading holds.
+    fn marker(&self) -> String {
+        format!("marker-{:08}", self.markers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends one reading over a connection of its own.
+    async fn acknowledged(&self, address: &str) -> Result<String> {
+        let marker = self.marker();
+        let mut client = self.protocol.connect(address).await?;
+        let told = client.send(&marker).await?;
+        ensure!(told == Told::Acknowledged, "{marker} was {told:?}");
+        Ok(marker)
+    }
+
+    /// All of these came to the receiver.
+    async fn check_arrived(&self, host: &Host, markers: &BTreeSet<String>) -> Result<()> {
+        all_is_done(host, 60).await;
+        let arrived = arrived(&self.receiver.taken());
+        let missing: Vec<_> = markers.difference(&arrived).collect();
+        ensure!(
+            missing.is_empty(),
+            "{} of {} acknowledged readings are lost: {missing:?}",
+            missing.len(),
+            markers.len()
+        );
+        Ok(())
+    }
+}
+
+/// Where the ingress listens; nothing if it does not.
+async fn address(host: &Host) -> Result<String> {
+    for _ in 0..1000 {
+        let status = host.get("/v1/ingresses/it").await?["status"].clone();
+        if let Some(address) = status["address"].as_str() {
+            return Ok(address.to_owned());
+        }
+        if status["state"] == "running" {
+            return Ok(String::new());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("the ingress does not run: {}", host.stderr())
+}
+
+/// The markers in what the receiver took.
+fn arrived(taken: &[Taken]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for taken in taken {
+        let text = match taken.body["payload_base64"].as_str() {
+            Some(text) => String::from_utf8_lossy(&STANDARD.decode(text).unwrap_or_default()).into_owned(),
+            None => taken.body["payload"].to_string(),
+        };
+        for (at, _) in text.match_indices("marker-") {
+            found.extend(text.get(at..at + "marker-00000000".len()).map(str::to_owned));
+        }
+    }
+    found
+}
+
+fn check_log(host: &Host) -> Result<()> {
+    let log = host.stderr();
+    ensure!(!log.contains("panicked") && !log.contains("bug in"), "{log}");
+    Ok(())
+}
+
+pub(crate) async fn bad_input<P: Protocol>() -> Result<()> {
+    let stage = Arc::new(Stage::<P>::set().await?);
+    let mut host = Host::start(stage.path()).await?;
+    let address = address(&host).await?;
+    let mut markers = BTreeSet::from([stage.acknowledged(&address).await?]);
+    let mut random = Random::new(seed());
+    let mut bad = stage.protocol.wrong();
+    let right = stage.protocol.conversations();
+    for _ in 0..MUTATIONS {
+        let conversation = &right[random.below(right.len() as u64) as usize];
+        bad.push(mutate(&mut random, conversation, stage.protocol.pieces()));
+    }
+    for _ in 0..20 {
+        let count = random.below(5000) as usize;
+        bad.push(random.bytes(count));
+    }
+    let mut throws = JoinSet::new();
+    for (number, bytes) in bad.into_iter().enumerate() {
+        let (thrower, to) = (Arc::clone(&stage), address.clone());
+        throws.spawn(async move {
+            let answer = thrower.protocol.throw(&to, bytes.clone()).await?;
+            let checked = thrower.protocol.check_answer(&answer);
+            checked
+                .with_context(|| format!("to {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(500)])))
+        });
+        if throws.len() >= THROWERS {
+            throws.join_next().await.context("no throw")???;
+        }
+        // Who does it right is served all the while.
+        if number % 100 == 0 {
+            markers.insert(stage.acknowledged(&address).await?);
+        }
+    }
+    while let Some(thrown) = throws.join_next().await {
+        thrown??;
+    }
+    markers.insert(stage.acknowledged(&address).await?);
+    ensure!(host.is_running(), "{}", host.stderr());
+    stage.check_arrived(&host, &markers).await?;
+    check_log(&host)
+}
+
+pub(crate) async fn lost_peers<P: Protocol>() -> Result<()> {
+    let stage = Stage::<P>::set().await?;
+    let mut host = Host::start(stage.path()).await?;
+    let address = address(&host).await?;
+    let (mut halves, mut markers) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..LOST_PEERS {
+        let half = stage.marker();
+        if let Some(bytes) = stage.protocol.half(&half) {
+            let mut stream = tokio::net::TcpStream::connect(&address).await?;
+            tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await?;
+            // As a cable that is pulled, or a peer that crashed.
+            stream.set_zero_linger()?;
+            halves.insert(half);
+        }
+        // One that has another connection half-way is none the worse.
+        markers.insert(stage.acknowledged(&address).await?);
+        let mut client = stage.protocol.connect(&address).await?;
+        let marker = stage.marker();
+        ensure!(client.send(&marker).await? == Told::Acknowledged, "{marker} was refused");
+        markers.insert(marker);
+    }
+    ensure!(host.is_running(), "{}", host.stderr());
+    stage.check_arrived(&host, &markers).await?;
+    let arrived = arrived(&stage.receiver.taken());
+    ensure!(halves.is_disjoint(&arrived), "half a message became a reading");
+    check_log(&host)
+}
+
+/// What clients were told, all the while.
+struct Load {
+    stopped: AtomicBool,
+    acknowledged: Mutex<BTreeSet<String>>,
+}
+
+pub(crate) async fn kills<P: Protocol>() -> Result<()> {
+    let stage = Arc::new(Stage::<P>::set().await?);
+    let load = Arc::new(Load { stopped: AtomicBool::new(false), acknowledged: Mutex::default() });
+    let mut random = Random::new(seed());
+    for kill in 0..KILLS {
+        let host = Host::start(stage.path()).await.with_context(|| format!("start after {kill} kills"))?;
+        // What is not delivered before the kill has to come from the disk.
+        stage.receiver.set_failing(kill % 2 == 0);
+        let address = address(&host).await?;
+        load.stopped.store(false, Ordering::Relaxed);
+        let before = load.acknowledged.lock().len();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| tokio::spawn(client(Arc::clone(&stage), Arc::clone(&load), address.clone())))
+            .collect();
+        eventually("readings are acknowledged", 30, || async {
+            load.acknowledged.lock().len() > before + CLIENTS
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(20 + random.below(200))).await;
+        host.kill();
+        load.stopped.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.await?;
+        }
+    }
+    stage.receiver.set_failing(false);
+    let host = Host::start(stage.path()).await?;
+    let acknowledged = load.acknowledged.lock().clone();
+    eprintln!("{KILLS} kills, {} readings acknowledged", acknowledged.len());
+    stage.check_arrived(&host, &acknowledged).await?;
+    ensure!(host.all("/v1/dead-letters").await?.is_empty(), "something was given up on");
+    check_log(&host)
+}
+
+/// One connection, one reading on its way at a time, until the host is gone.
+async fn client<P: Protocol>(stage: Arc<Stage<P>>, load: Arc<Load>, address: String) {
+    let Ok(mut client) = stage.protocol.connect(&address).await else { return };
+    while !load.stopped.load(Ordering::Relaxed) {
+        let marker = stage.marker();
+        let sent = tokio::time::timeout(Duration::from_secs(10), client.send(&marker)).await;
+        match sent {
+            Ok(Ok(Told::Acknowledged)) => drop(load.acknowledged.lock().insert(marker)),
+            Ok(Ok(Told::Refused(_))) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
