@@ -57,10 +57,9 @@ lint:
 	@$(STAGE) fmt-guests cargo fmt --all --check --manifest-path example-modules/Cargo.toml
 	@$(STAGE) clippy cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# The scenarios start the binary that is built here, of the same profile and features as they are.
+# The scenarios start the binary that is built here: with the tests, or its libraries would be built twice.
 unit:
-	@$(STAGE) build cargo build --locked --workspace --bin sandbar
-	@$(STAGE) build-tests cargo test --locked --workspace --lib --bins --tests --no-run
+	@$(STAGE) build cargo build --locked --workspace --lib --bins --tests
 	@$(STAGE) tests $(TESTS) --locked --workspace
 	@$(STAGE) doc-tests cargo test --locked --workspace --doc
 	@$(STAGE) guest-tests cargo test --locked --workspace --manifest-path example-modules/Cargo.toml

@@ -1,5 +1,6 @@
 //! Listens, and lets no client hold what others need: connections, time, memory.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use hyper::body::Incoming;
+use axum::http::{HeaderValue, Version, header};
+use axum::response::Response;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -79,6 +82,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// A refusal may come before the body was read: over HTTP/1 the client is told that the connection ends with it,
+/// or it would take what is left of its body for a request of its own.
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+    let unread = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+    let mut response = router.oneshot(request.map(Body::new)).await?;
+    if unread && (response.status().is_client_error() || response.status().is_server_error()) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
 async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
     // An error means that the connection is gone, which the first read will tell.
     drop(stream.set_nodelay(true));
@@ -88,10 +102,10 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     let has_begun = begun.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         begun.store(true, Ordering::Relaxed);
-        router.clone().oneshot(request.map(Body::new))
+        answer(router.clone(), request)
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    builder.http1().half_close(true).timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -24,6 +24,8 @@ pub struct Declared {
     lines: Lines,
     host: HostTable,
     api: ApiTable,
+    /// The token that was given beside the file.
+    given_token: Option<Secret>,
     pub(crate) modules: BTreeMap<Name, ModuleFile>,
     pub(crate) ingresses: BTreeMap<Name, IngressTable>,
     pub(crate) sinks: BTreeMap<Name, SinkTable>,
@@ -112,6 +114,7 @@ impl Declared {
             lines,
             host: HostTable { data_dir: folder.join(&written.host.data_dir), ..written.host },
             api: written.api,
+            given_token: None,
             modules: named(What::Module, written.module)?
                 .into_iter()
                 .map(|(name, table)| (name, ModuleFile::At(folder.join(table.file))))
@@ -144,6 +147,7 @@ impl Declared {
             lines: Lines::default(),
             host: HostTable { data_dir, ..HostTable::default() },
             api: ApiTable::default(),
+            given_token: None,
             modules: BTreeMap::new(),
             ingresses: BTreeMap::new(),
             sinks: BTreeMap::new(),
@@ -163,8 +167,17 @@ impl Declared {
     /// The API's token, whatever the file says of it.
     #[must_use]
     pub fn with_token(mut self, token: Secret) -> Self {
-        self.api.token = Some(token);
+        self.api.token = Some(token.clone());
+        self.given_token = Some(token);
         self
+    }
+
+    /// With what was given to `before` beside its file.
+    pub(crate) fn given_as(self, before: &Self) -> Self {
+        match &before.given_token {
+            Some(token) => self.with_token(token.clone()),
+            None => self,
+        }
     }
 
     pub fn file(&self) -> &Path {

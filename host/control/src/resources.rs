@@ -1,6 +1,7 @@
 //! Routes, ingresses and sinks: what is there, and changes of it, from the file or through the API.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use sandbar_reading::{ConfigError, Name};
@@ -50,7 +51,19 @@ impl Control {
                 "the host was started without a configuration file".to_owned(),
             ));
         }
-        self.apply(Declared::load(file).map_err(ControlError::Problem)?).await
+        let declared = Declared::load(file).map_err(ControlError::Problem)?;
+        self.apply(declared.given_as(&running.declared)).await
+    }
+
+    /// What the file would do if its text were this. Paths in it are relative to the file's folder.
+    pub async fn check_text(&self, text: &str) -> Result<Applied, ControlError> {
+        let running = self.running();
+        let file = match running.declared.file() {
+            none if none.as_os_str().is_empty() => Path::new("sandbar.toml"),
+            file => file,
+        };
+        let declared = Declared::parse(text, file).map_err(ControlError::Problem)?;
+        self.check(&declared.given_as(&running.declared)).await
     }
 
     async fn asked_by(&self, declared: Arc<Declared>) -> Result<Asked, ControlError> {

@@ -51,8 +51,8 @@ impl Inner {
         plan.routes.set().for_each(|name| drop(after.candidates.remove(name)));
         after.candidates.extend(built.candidates);
         let routes: Vec<_> = plan.routes.set().filter_map(|name| after.route(name)).collect();
-        if !routes.is_empty() {
-            self.pipeline.set_routes(routes);
+        if !routes.is_empty() || !plan.routes.removed.is_empty() {
+            self.pipeline.change_routes(routes, &plan.routes.removed);
         }
         self.stop_ingresses(plan.ingresses.removed.iter().chain(&plan.ingresses.changed), after).await;
         for (name, driver) in built.drivers {

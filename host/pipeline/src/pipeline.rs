@@ -169,6 +169,12 @@ impl Pipeline {
 
     /// Sets or replaces routes, all at once: a reading is routed by the old ones or by the new ones.
     pub fn set_routes(&self, routes: Vec<Route>) {
+        self.change_routes(routes, &[]);
+    }
+
+    /// The same, and in the same step those of `without` take no more readings: `remove_route` is to follow for
+    /// each. A route that is renamed neither misses a reading nor takes one twice.
+    pub fn change_routes(&self, routes: Vec<Route>, without: &[Name]) {
         let mut replaced = self.changing.lock();
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         // Handlers first: what the new router routes must find its handler.
@@ -176,7 +182,10 @@ impl Pipeline {
             self.dispatch.set(route.clone());
         }
         let old = self.router.load_full();
-        let kept = old.routes().filter(|old| !routes.iter().any(|new| new.name == old.name)).cloned();
+        let stays = |old: &&Arc<Route>| {
+            !without.contains(&old.name) && !routes.iter().any(|new| new.name == old.name)
+        };
+        let kept = old.routes().filter(stays).cloned();
         replaced.replace(&self.router, Router::new(kept.chain(routes.iter().cloned())));
     }
 

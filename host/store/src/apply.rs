@@ -144,7 +144,7 @@ impl<'t> Batch<'t> {
     }
 
     fn settle(&mut self, outcome: Outcome, ids: &mut Ids) -> Result<Done> {
-        let Outcome { lane, handled, deliveries, chained, state, failed, traces } = outcome;
+        let Outcome { lane, handled, deliveries, chained, state, failed, traces, prompt: _ } = outcome;
         if !self.stop_waiting(&lane, &handled, failed.as_ref().map(|failed| failed.reading))? {
             return Ok(Err(StoreError::Stale));
         }

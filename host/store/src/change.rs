@@ -56,6 +56,8 @@ pub struct Outcome {
     pub failed: Option<FailedAttempt>,
     /// What is to be told of them later: in the order of the readings, the failed one last.
     pub traces: Vec<Trace>,
+    /// Somebody waits for it: a sender for its reply.
+    pub prompt: bool,
 }
 
 /// What came of handling journaled readings, or dead letters, once more.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ use crate::tables::{Ledger, Tables};
 
 /// How long to wait before the storage is opened again: at first, and at most.
 const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// For how long a change that nobody waits for waits for others.
+const LINGER: Duration = Duration::from_millis(5);
 
 pub(crate) struct Committing {
     shared: Arc<Shared>,
@@ -58,6 +62,7 @@ impl Committing {
             if let Some(fault) = self.shared.queue.suspected() {
                 self.mend(fault, Vec::new()).await;
             }
+            self.linger().await;
             let changes =
                 self.shared.queue.take(self.shared.options.commit_max, self.shared.options.commit_bytes);
             if !changes.is_empty() {
@@ -68,6 +73,21 @@ impl Committing {
                 return;
             } else {
                 self.idle().await;
+            }
+        }
+    }
+
+    /// What nobody waits for is committed together with what comes within a moment.
+    async fn linger(&self) {
+        if !self.shared.queue.is_patient() {
+            return;
+        }
+        let mut moment = pin!(tokio::time::sleep(LINGER));
+        while self.shared.queue.is_patient() {
+            tokio::select! {
+                biased;
+                () = &mut moment => return,
+                () = self.shared.queue.wake.notified() => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::change::{DeadLetter, Queued};
 use crate::error::StoreError;
 use crate::key;
 use crate::read::{dead_letter, delivery, split_queued};
-use crate::row::{self, DeadHead, JournalHead, ReadingRow, SubjectRow};
+use crate::row::{self, DeadHead, DeliveryRow, JournalHead, ReadingRow, SubjectRow};
 use crate::store::Store;
 use crate::tables::{DEAD, JOURNAL, OUTBOX};
 
@@ -41,7 +41,7 @@ pub struct ReadingQuery {
 /// Which dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterQuery {
-    /// Readings that this route could not handle; not deliveries, whoever put them out.
+    /// Readings that this route could not handle, and deliveries that it put out.
     pub route: Option<Name>,
     pub target: Option<Target>,
     /// Go on behind this one, in the order asked for.
@@ -227,8 +227,14 @@ impl ReadingQuery {
 
 impl DeadLetterQuery {
     fn pick(&self, id: u128, row: &[u8]) -> Result<Option<DeadLetter>, redb::Error> {
-        let (head, _) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
-        let of_route = |wanted: &Name| matches!(&head.subject, SubjectRow::Reading { route, .. } if *route == wanted.as_str());
+        let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
+        let route = match &head.subject {
+            SubjectRow::Reading { route, .. } => *route,
+            SubjectRow::Sink(_) | SubjectRow::Device(_) => {
+                row::read::<DeliveryRow<'_>>(rest, "dead letters")?.route
+            }
+        };
+        let of_route = |wanted: &Name| route == wanted.as_str();
         let of_target = |wanted: &Target| match (&head.subject, wanted) {
             (SubjectRow::Sink(name), Target::Sink(wanted)) => *name == wanted.as_str(),
             (SubjectRow::Device(device), Target::Device(wanted)) => *device == &**wanted,

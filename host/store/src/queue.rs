@@ -102,6 +102,22 @@ impl Work {
         }
     }
 
+    /// Somebody waits for it, or for what it brings. What is not prompt may wait a moment for company: a flush
+    /// for it alone would be in the way of the next reading.
+    fn is_prompt(&self) -> bool {
+        match self {
+            Self::Settle(outcome) => {
+                outcome.prompt
+                    || outcome.handled.len() > 1
+                    || !outcome.deliveries.is_empty()
+                    || !outcome.chained.is_empty()
+                    || outcome.failed.is_some()
+            }
+            Self::Delivered(delivered) => delivered.accepted.len() > 1 || !delivered.failed.is_empty(),
+            _ => true,
+        }
+    }
+
     /// From drivers: they are told when there is no room, and must not take the room of the host's own.
     const fn is_from_drivers(&self) -> bool {
         matches!(self, Self::Accept(_) | Self::Keep(..))
@@ -126,6 +142,8 @@ pub(crate) struct Queue {
 
 struct State {
     changes: VecDeque<(Change, usize)>,
+    /// How many of them are prompt.
+    prompt: usize,
     drivers: Room,
     own: Room,
     ids: IdGenerator,
@@ -149,6 +167,7 @@ impl Queue {
         Self {
             state: Mutex::new(State {
                 changes: VecDeque::new(),
+                prompt: 0,
                 drivers: Room::default(),
                 own: Room::default(),
                 ids: IdGenerator::after(last_id),
@@ -187,10 +206,13 @@ impl Queue {
         let ids = state.reserve(count, now);
         let first = ids.start;
         let (done, result) = oneshot::channel();
+        let prompt = work.is_prompt();
+        state.prompt += usize::from(prompt);
         state.changes.push_back((Change { work, ids, done }, size));
-        let idle = state.changes.len() == 1;
+        // The committer looks at all there is: it need not be woken for what comes after.
+        let news = state.changes.len() == 1 || prompt && state.prompt == 1;
         drop(state);
-        if idle {
+        if news {
             self.wake.notify_one();
         }
         Ok((first, result))
@@ -204,6 +226,7 @@ impl Queue {
         while taken.len() < count && size < bytes {
             let Some((change, own)) = state.changes.pop_front() else { break };
             size += own;
+            state.prompt -= usize::from(change.work.is_prompt());
             let used = state.used(&change.work);
             used.count -= 1;
             used.bytes -= own;
@@ -214,6 +237,12 @@ impl Queue {
             self.room.notify_waiters();
         }
         taken
+    }
+
+    /// Whether all that waits may wait a moment longer.
+    pub(crate) fn is_patient(&self) -> bool {
+        let state = self.state.lock();
+        state.prompt == 0 && !state.changes.is_empty() && !state.closed && state.suspect.is_none()
     }
 
     /// From now on changes are refused with `fault`; returns those that waited.

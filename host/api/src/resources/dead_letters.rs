@@ -17,7 +17,7 @@ use crate::views::{Code, DeadLetterView, Page, Problem, RedriveFilter, Redriven}
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Wanted {
-    /// Readings that this route could not handle.
+    /// Readings that this route could not handle, and deliveries that it put out.
     route: Option<NameParam>,
     /// Deliveries that this sink did not take.
     sink: Option<NameParam>,

@@ -1,12 +1,10 @@
 //! The host as a whole: status, configuration, health.
 
-use std::path::Path;
-
 use axum::Json as Respond;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use sandbar_control::{ControlError, Declared, What, kinds};
+use sandbar_control::{What, kinds};
 
 use super::Answer;
 use crate::app::App;
@@ -31,10 +29,9 @@ pub(crate) async fn reload(State(app): State<App>) -> Answer<AppliedView> {
     Ok(Respond(app.control.reload().await?.into()))
 }
 
-/// Nothing is changed. Files of modules are looked for relative to the host's working directory.
+/// Nothing is changed.
 pub(crate) async fn check(State(app): State<App>, Json(Check { toml }): Json<Check>) -> Answer<AppliedView> {
-    let declared = Declared::parse(&toml, Path::new("sandbar.toml")).map_err(ControlError::Problem)?;
-    Ok(Respond(app.control.check(&declared).await?.into()))
+    Ok(Respond(app.control.check_text(&toml).await?.into()))
 }
 
 pub(crate) async fn built_with() -> Respond<KindsView> {

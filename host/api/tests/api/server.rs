@@ -42,6 +42,21 @@ async fn answers_over_a_socket_and_returns_when_it_is_stopped() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_does_not_wait_for_the_body_ends_the_connection() {
+    let host = Host::start().await;
+    let (address, serving) = listen(&host).await;
+    // What follows of the body looks like a request, and must not be answered as one.
+    let request = b"PUT /v1/modules/m HTTP/1.1\r\nhost: x\r\ncontent-length: 400\r\n\r\n\
+                    GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = exchange(address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+    assert!(!answer.contains("200 OK"), "{answer}");
+    host.stop.cancel();
+    serving.await.unwrap().unwrap();
+    host.end().await;
+}
+
+#[tokio::test]
 async fn a_tail_over_a_socket_does_not_hold_the_stop_up() {
     let host = Host::start().await;
     let (address, serving) = listen(&host).await;

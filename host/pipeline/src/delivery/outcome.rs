@@ -8,6 +8,9 @@ use sandbar_store::{Delivered, FailedDelivery, Next, Queued};
 
 use crate::backoff::backoff;
 
+/// A far end that asks for a longer wait does not get it.
+pub(super) const AFTER_MAX: Duration = Duration::from_secs(3600);
+
 /// How a target's deliveries are offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offering {
@@ -73,7 +76,7 @@ pub(crate) fn after_offer(
             let (before, rest) = batch.split_at(delivered.min(batch.len().saturating_sub(1)));
             let cause = cause.to_string();
             let wait = backoff(offering.first_wait, offering.longest_wait, failures + 1, random);
-            let due = now.after(after.unwrap_or_default().max(wait));
+            let due = now.after(after.unwrap_or_default().min(AFTER_MAX).max(wait));
             let too_old = |queued: &Queued| now.since(queued.delivery.time) >= offering.give_up_after;
             let mut failures: Vec<_> = rest
                 .iter()

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::outcome::{Offered, Offering, after_offer};
+use super::outcome::{AFTER_MAX, Offered, Offering, after_offer};
 use super::queue::OutletQueue;
 use crate::devices::{Devices, command_of};
 use crate::jitter::Jitter;
@@ -218,7 +218,7 @@ impl Work {
     async fn run(self) {
         while !self.outlet.stop.is_cancelled() {
             if !self.load() {
-                self.pause(Self::STORE_WAIT).await;
+                let _ = self.pause(Self::STORE_WAIT).await;
                 continue;
             }
             let now = self.means.clock.now();
@@ -228,7 +228,13 @@ impl Work {
                     return;
                 }
                 None => self.woken().await,
-                Some(due) if due > now => self.pause(due.since(now)).await,
+                Some(due) if due > now => {
+                    // No longer than that, should the clock have been set back meanwhile.
+                    let wait = due.since(now).min(self.offering.longest_wait.max(AFTER_MAX));
+                    if self.pause(wait).await {
+                        self.outlet.queue.lock().head_is_due();
+                    }
+                }
                 Some(_) => self.offer(now).await,
             }
         }
@@ -260,11 +266,12 @@ impl Work {
         }
     }
 
-    async fn pause(&self, wait: Duration) {
+    /// Whether the time is over; else there is something to look at before.
+    async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
             biased;
-            () = tokio::time::sleep(wait) => {}
-            () = self.woken() => {}
+            () = tokio::time::sleep(wait) => true,
+            () = self.woken() => false,
         }
     }
 
@@ -273,7 +280,8 @@ impl Work {
         let deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
         let Some(result) = self.deliver(&deliveries).await else {
             // Only the device's arrival changes that; but its commands grow old meanwhile.
-            return self.pause(Duration::from_secs(60)).await;
+            let _ = self.pause(Duration::from_secs(60)).await;
+            return;
         };
         let failures = self.outlet.health.lock().failures;
         let target = &self.outlet.target;

@@ -214,7 +214,8 @@ impl RouteDispatch {
             (Need::Nothing, _) | (Need::WakeAt(_), None) => {}
             (Need::Runner, _) => self.start_runner(),
             (Need::WakeAt(due), Some(lane)) => {
-                let wait = due.since(self.shared.clock.now());
+                // No longer than that, should the clock have been set back meanwhile.
+                let wait = due.since(self.shared.clock.now()).min(self.route.load().attempts.longest_wait);
                 let route = self.clone();
                 route.shared.runtime.clone().spawn(async move {
                     tokio::select! {
@@ -222,7 +223,8 @@ impl RouteDispatch {
                         () = tokio::time::sleep(wait) => {}
                         () = route.stop.cancelled() => return,
                     }
-                    let need = route.work.lock().lanes.wake(lane, route.shared.clock.now());
+                    let now = route.shared.clock.now().max(due);
+                    let need = route.work.lock().lanes.wake(lane, now);
                     route.need(Some(lane), need);
                 });
             }

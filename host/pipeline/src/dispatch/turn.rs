@@ -92,6 +92,7 @@ pub(crate) async fn run(
             break;
         }
     }
+    done.outcome.prompt = context.route.reply.is_somebody();
     done.outcome.state = state.written();
     done
 }
@@ -191,6 +192,7 @@ impl Done {
                 state: Vec::new(),
                 failed: None,
                 traces: Vec::new(),
+                prompt: false,
             },
             ended: Ended::Settled { handled: 0, attempts: 0, retry_at: None },
             said: Vec::new(),

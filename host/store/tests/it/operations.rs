@@ -52,6 +52,31 @@ async fn the_order_of_calls_is_the_order_of_ids_and_one_commit_takes_them_all() 
     assert_eq!(rig.store.stats().commits, 1);
 }
 
+/// The clock is paused: it only moves on while everybody waits.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_shares_a_commit_with_what_comes_next() {
+    let rig = Rig::new(options());
+    let lane = lane("celsius", "d1");
+    let first = rig.put(&[&lane], "1").await;
+    let before = rig.store.stats().commits;
+    let settled = rig.store.settle(handled(&lane, &[first]));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.store.stats().commits, before, "it waits for company");
+    let second = rig.put(&[&lane], "2").await;
+    settled.await.unwrap();
+    assert_eq!((rig.store.stats().commits, rig.waiting_ids(&lane)), (before + 1, vec![second]));
+
+    // Nobody comes: it is committed all the same.
+    rig.store.settle(handled(&lane, &[second])).await.unwrap();
+    assert_eq!(rig.waiting_ids(&lane), []);
+
+    // A sender waits for its reply: no time passes.
+    let third = rig.put(&[&lane], "3").await;
+    let began = tokio::time::Instant::now();
+    rig.store.settle(Outcome { prompt: true, ..handled(&lane, &[third]) }).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outcome_is_committed_whole() {
     let rig = Rig::new(options());

@@ -174,6 +174,7 @@ pub(crate) fn handled(lane: &Lane, readings: &[ReadingId]) -> Outcome {
         state: Vec::new(),
         failed: None,
         traces: Vec::new(),
+        prompt: false,
     }
 }
 
