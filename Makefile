@@ -24,10 +24,10 @@ STAGE := tests/stage.sh
 TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
 	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
 
-.PHONY: help setup build release guests run test lint unit deny crash bench fuzz clean
+.PHONY: help setup build release guests run test lint unit deny crash bench bench-languages fuzz clean
 
 help: ## these lines
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: ## installs what is missing to build and test
 	@tests/setup.sh test
@@ -43,7 +43,8 @@ guests: ## the example modules and the tests' components
 
 run: ## installs, builds, and starts a host with a demonstration
 	@tests/setup.sh build
-	@$(MAKE) --no-print-directory guests release
+	@tests/guests.sh "$(SANDBAR_GUESTS)" run
+	@$(MAKE) --no-print-directory release
 	@exec "$(BIN)" run --demo --data "$(DATA)"
 
 test: ## everything that CI runs
@@ -74,6 +75,9 @@ crash: guests release ## kills a loaded host KILLS times, and looks for what is 
 
 bench: guests release ## prints the table of docs/performance.md
 	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench
+
+bench-languages: guests release ## prints what a call costs in each language: the table of docs/performance.md
+	@tests/languages.sh "$(BIN)"
 
 fuzz: ## throws garbage at every parser for FUZZ_SECONDS
 	SANDBAR_FUZZ_SECONDS=$(FUZZ_SECONDS) \

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Builds every example module and every test component from its text: OUT_DIR/*.wasm.
 #
-#   tests/guests.sh [OUT_DIR]        default: $SANDBAR_CACHE/guests
+#   tests/guests.sh [OUT_DIR [run]]  default: $SANDBAR_CACHE/guests; `run` leaves out what only the tests need:
+#                                    the compilers of Python, C and Zig are 500 MB
 #
-# SANDBAR_CACHE (default ~/.cache/sandbar) keeps what is slow to get: a Rust compiler for wasm, the compiler of
-# the JavaScript modules, the objects of the last build. Nothing needs root. A second run returns at once
+# SANDBAR_CACHE (default ~/.cache/sandbar) keeps what is slow to get: a Rust compiler for wasm, the compilers of
+# the other languages, the objects of the last build. Nothing needs root. A second run returns at once
 # unless something the components are made of has changed; two runs at once wait for each other.
 # CI or SANDBAR_OFFLINE, when set, keep rustup from being asked for a target it does not have yet;
 # SANDBAR_GUEST_RUST=debian takes Debian's compiler in any case, to try that way where rustup has the target.
@@ -14,9 +15,8 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 OUT=$(realpath -m "${1:-$CACHE/guests}")
+PART=${2:-all}
 TARGET=wasm32-unknown-unknown
-# Where the folder of a JavaScript module is found: it has a handler.js.
-JS_MODULES=("$ROOT"/example-modules/*/handler.js "$ROOT"/tests/components/*/handler.js)
 
 say() { echo "guests: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -26,7 +26,8 @@ inputs() {
   (
     cd "$ROOT"
     find wit guest-sdk example-modules tests/components tests/guests.sh -type f \
-      ! -path '*/target/*' ! -path '*/node_modules/*' ! -name '*.md' ! -name '*.jsonl' -print0 |
+      ! -path '*/target/*' ! -path '*/node_modules/*' ! -path '*/__pycache__/*' ! -path '*/templates/*' \
+      ! -name '*.md' ! -name '*.jsonl' ! -name 'module.toml' -print0 |
       LC_ALL=C sort -z | xargs -0 sha256sum
   ) | sha256sum | cut -d' ' -f1
 }
@@ -35,7 +36,8 @@ inputs() {
 is_fresh() {
   [ -f "$OUT/.stamp" ] || return 1
   { read -r made && mapfile -t files; } <"$OUT/.stamp"
-  [ "$made" = "$1" ] || return 1
+  # All of them are also those that running takes.
+  [ "$made" = "$1 $PART" ] || [ "$made" = "$1 all" ] || return 1
   for file in "${files[@]}"; do [ -f "$OUT/$file" ] || return 1; done
 }
 
@@ -181,23 +183,60 @@ build_rust() {
   done
 }
 
-# Builds the JavaScript modules into $1 with the componentize-qjs that guest-sdk/js pins.
-build_js() {
-  local tool=$CACHE/componentize-qjs name
+# Installs the compilers of the JavaScript modules that guest-sdk/js pins, and says where they are.
+js_tools() {
+  local tool=$CACHE/componentize-qjs
   command -v node >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] ||
-    fail "the JavaScript module needs node 20 or newer"
+    fail "the JavaScript modules need node 20 or newer"
   if ! cmp -s "$ROOT/guest-sdk/js/package-lock.json" "$tool/installed"; then
-    say "installing componentize-qjs into $tool"
+    say "installing componentize-qjs and esbuild into $tool"
     mkdir -p "$tool"
     cp "$ROOT"/guest-sdk/js/package*.json "$tool/"
     # Not `npm ci`: that fails where a registry lacks the binaries of some other platform.
     (cd "$tool" && npm install --no-audit --no-fund --loglevel=error) >&2
     cp "$ROOT/guest-sdk/js/package-lock.json" "$tool/installed"
   fi
-  for handler in "${JS_MODULES[@]}"; do
-    name=$(basename "$(dirname "$handler")")
+  echo "$tool/node_modules/.bin"
+}
+
+# Installs the compilers that PyPI has, for Python, C and Zig, and says where they are.
+python_tools() {
+  local tool=$CACHE/guest-tools/python wanted="componentize-py==0.25.1 ziglang==0.17.0"
+  if [ "$(cat "$tool/.installed" 2>/dev/null)" != "$wanted" ]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || fail "the Python, C and Zig modules need python3 with venv"
+    say "installing $wanted into $tool"
+    rm -rf "$tool"
+    python3 -m venv "$tool"
+    # shellcheck disable=SC2086
+    "$tool/bin/pip" install --quiet --disable-pip-version-check $wanted >&2
+    echo "$wanted" >"$tool/.installed"
+  fi
+  echo "$tool/bin"
+}
+
+# Builds the JavaScript and TypeScript modules into $1, and the one that runs scripts.
+build_js() {
+  local tools source name
+  tools=$(js_tools)
+  for source in "$ROOT"/example-modules/*/handler.[jt]s "$ROOT"/tests/components/*/handler.js "$ROOT/guest-sdk/script/handler.js"; do
+    name=$(basename "$(dirname "$source")")
     say "building $name with QuickJS"
-    node "$ROOT/guest-sdk/js/build.mjs" "$handler" "$1/$name.wasm" "$tool/node_modules/.bin/componentize-qjs"
+    PATH=$tools:$PATH node "$ROOT/guest-sdk/js/build.mjs" "$source" "$1/$name.wasm"
+  done
+}
+
+# Builds the Python, C and Zig modules into $1. Those of C and Zig are core modules: `sandbar` makes components of
+# them where it reads them.
+build_others() {
+  local tools folder name
+  tools=$(python_tools)
+  export ZIG_GLOBAL_CACHE_DIR=$CACHE/zig ZIG_LOCAL_CACHE_DIR=$CACHE/zig
+  export COMPONENTIZE_PY=$tools/componentize-py CC="$tools/python -m ziglang cc" ZIG="$tools/python -m ziglang"
+  for folder in "$ROOT"/example-modules/*/build.sh; do
+    folder=$(dirname "$folder")
+    name=$(basename "$folder")
+    say "building $name"
+    (cd "$folder" && sh build.sh "$1/$name.wasm") >&2
   done
 }
 
@@ -215,10 +254,11 @@ made=$(mktemp -d "$OUT/.made.XXXXXX")
 trap 'rm -rf "$made"' EXIT
 build_rust "$made"
 build_js "$made"
+[ "$PART" = run ] || build_others "$made"
 # Each file is replaced in one step: whoever reads the old one keeps it. The stamp comes last.
 rm -f "$OUT/.stamp"
 (cd "$made" && ls -- *.wasm) >"$made/.files"
 mv "$made"/*.wasm "$OUT/"
-{ echo "$hash"; cat "$made/.files"; } >"$made/.stamp"
+{ echo "$hash $PART"; cat "$made/.files"; } >"$made/.stamp"
 mv "$made/.stamp" "$OUT/.stamp"
 ls -l "$OUT"/*.wasm | awk '{ printf "guests: %8d  %s\n", $5, $9 }' >&2

@@ -75,7 +75,6 @@ check_node() {
 install_python_peers() {
   local venv=$CACHE/peers
   if [ "$(cat "$venv/.installed" 2>/dev/null)" = "${PYTHON_PEERS[*]}" ]; then return; fi
-  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
   say "installing ${PYTHON_PEERS[*]} into $venv"
   [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PEERS[@]}" >&2
@@ -131,6 +130,8 @@ mapfile -t packages < <(missing "${needed[@]}")
 check_rust
 check_node
 if [ "$WANT_TESTS" = yes ]; then
+  # Also for the compilers of the guests in Python, C and Zig.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
   install_python_peers
   install_autobahn
 fi

@@ -1,8 +1,6 @@
 // Gives the fields of a vendor's JSON the names that you use. What it does is told in README.md.
 
-import { getAll } from 'wasi:config/store@0.2.0-rc.1';
-
-import { decodeUtf8, encodeUtf8 } from './utf8.js';
+import { config, json, message, reject } from '../../guest-sdk/sources/js/sandbar.js';
 
 /// [from, to]: paths into the payload and names in what is passed on; set by configure.
 let renames = [];
@@ -11,7 +9,7 @@ let keepOthers = false;
 let topic = '{topic}/renamed';
 
 export function configure() {
-  for (const [key, value] of getAll()) {
+  for (const [key, value] of Object.entries(config.all())) {
     if (key.startsWith('rename.')) renames.push([key.slice('rename.'.length).split('.'), value]);
     else if (key.startsWith('set.')) constants.push([key.slice('set.'.length), value]);
     else if (key === 'topic') topic = value;
@@ -22,7 +20,8 @@ export function configure() {
 }
 
 export function handle(reading) {
-  const payload = parse(reading.payload);
+  const payload = json(reading);
+  if (!isObject(payload)) throw reject('the payload is not a JSON object');
   const found = keepOthers ? { ...payload } : {};
   for (const [path] of renames) delete found[path[0]];
   for (const [path, name] of renames) {
@@ -30,26 +29,7 @@ export function handle(reading) {
     if (value !== undefined) found[name] = value;
   }
   for (const [name, value] of constants) found[name] = value;
-
-  const message = {
-    topic: topic.replaceAll('{topic}', () => reading.topic),
-    device: undefined,
-    contentType: 'application/json',
-    attributes: [],
-    payload: encodeUtf8(JSON.stringify(found)),
-  };
-  return [{ tag: 'message', val: message }];
-}
-
-function parse(bytes) {
-  let payload;
-  try {
-    payload = JSON.parse(decodeUtf8(bytes));
-  } catch (error) {
-    throw { tag: 'reject', val: `the payload is not JSON: ${error.message}` };
-  }
-  if (!isObject(payload)) throw { tag: 'reject', val: 'the payload is not a JSON object' };
-  return payload;
+  return [message(topic.replaceAll('{topic}', () => reading.topic), found)];
 }
 
 function isObject(value) {

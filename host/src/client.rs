@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use sandbar_control::script;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -113,7 +114,7 @@ impl Client {
         self.answer(self.request(Method::PUT, path, &[]).json(body)).await
     }
 
-    /// Uploads a component; `activate` as in `Sandbar-Activate`.
+    /// Uploads a component, or a script as a store has it; `activate` as in `Sandbar-Activate`.
     pub(crate) async fn put_component(
         &self,
         path: &[&str],
@@ -122,9 +123,13 @@ impl Client {
         activate: bool,
     ) -> Result<Value, ClientError> {
         const ACTIVATE: HeaderName = HeaderName::from_static("sandbar-activate");
+        let (content_type, component) = match script::text(&component) {
+            Some(Ok(text)) => ("text/javascript", Bytes::from(text.to_owned())),
+            _ => ("application/wasm", component),
+        };
         let mut request = self
             .request(Method::PUT, path, &[])
-            .header(CONTENT_TYPE, "application/wasm")
+            .header(CONTENT_TYPE, content_type)
             .header(ACTIVATE, if activate { "true" } else { "false" })
             .body(component);
         if let Some(signature) = signature {

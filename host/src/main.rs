@@ -2,9 +2,13 @@
 
 mod cli;
 mod client;
+mod componentize;
 mod demo;
+mod embedded;
 mod logging;
 mod output;
+mod project;
+mod recording;
 mod reference;
 mod run;
 mod sse;

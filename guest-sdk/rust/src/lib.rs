@@ -53,6 +53,7 @@ mod reading;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod time;
 pub mod units;
 pub mod window;
 

@@ -40,7 +40,7 @@ fn of_modules() -> Vec<Endpoint> {
             .does("Show a module and its versions")
             .gives::<ModuleView>(200),
         put("/v1/modules/{name}", modules::upload)
-            .does("Upload a component as the next version of a module; the bytes of the active one are none")
+            .does("Upload a component, or a script, as the next version of a module; the bytes of the active one are none")
             .header("Sandbar-Activate", "`false` keeps the new version without using it.")
             .header("Sandbar-Signature", "Base 64 of an Ed25519 signature of the body by a key that the host trusts.")
             .takes_wasm()

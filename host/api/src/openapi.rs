@@ -88,8 +88,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut Schemas) -> Value {
                 json!({ "required": required, "content": { "application/json": { "schema": schema } } });
         }
         Body::Wasm { required } => {
-            // A component; OpenAPI 3.1 has no schema for bytes.
-            let bytes = json!({ "application/wasm": {} });
+            // A component, for which OpenAPI 3.1 has no schema, or a script.
+            let bytes =
+                json!({ "application/wasm": {}, "text/javascript": { "schema": { "type": "string" } } });
             operation["requestBody"] = json!({ "required": required, "content": bytes });
         }
     }

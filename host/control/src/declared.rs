@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sandbar_reading::{ConfigError, Name, Secret, settings};
+use sandbar_runtime::script;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -53,6 +54,9 @@ impl ModuleFile {
 
     pub(crate) fn read(&self) -> io::Result<Bytes> {
         match self {
+            Self::At(path) if path.extension().is_some_and(|extension| extension == "js") => {
+                std::fs::read_to_string(path).map(|text| script::javascript(&text))
+            }
             Self::At(path) => std::fs::read(path).map(Bytes::from),
             Self::Embedded(wasm) => Ok(wasm.clone()),
         }

@@ -22,6 +22,7 @@ mod nearest;
 mod plan;
 mod problem;
 mod queries;
+mod rehearsal;
 mod replays;
 mod resources;
 mod running;
@@ -49,6 +50,7 @@ pub use grants::NotGranted;
 pub use modules::MODULE_MAX_BYTES;
 pub use problem::ConfigProblem;
 pub use queries::{DeadLetterFilter, Kinds, OutboxQuery, kinds};
+pub use rehearsal::{Played, Rehearsal, RehearsalError};
 pub use replays::{NewReplay, Replay, ReplayFailure, ReplayOf, ReplayState};
 pub use secrets::HIDDEN;
 pub use token::TOKEN_FILE;
@@ -66,7 +68,7 @@ pub use sandbar_ingress::{
     TrafficStatus,
 };
 pub use sandbar_pipeline::{Circuit, Compared, Counts, Difference, LogRecord, OutletStatus, Seen};
-pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine};
+pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine, script};
 pub use sandbar_store::{
     DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
     TracedEnd, TracedLine, TracedOffer,

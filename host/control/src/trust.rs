@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
+use sandbar_runtime::script;
 
 /// What stands before the 32 bytes of a key in a PEM file (RFC 8410).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -58,7 +59,9 @@ impl Trust {
         let signature = signature.ok_or(Untrusted::Unsigned)?;
         let bytes: &[u8; 64] = signature.try_into().map_err(|_| Untrusted::NoSignature(signature.len()))?;
         let signature = Signature::from_bytes(bytes);
-        let signer = self.keys.iter().find(|key| key.verify_strict(wasm, &signature).is_ok());
+        // Of a script it is the text that its author has signed.
+        let signed = script::text(wasm).and_then(Result::ok).map_or(wasm, str::as_bytes);
+        let signer = self.keys.iter().find(|key| key.verify_strict(signed, &signature).is_ok());
         signer.map(|key| Some(text(key))).ok_or(Untrusted::Wrong)
     }
 

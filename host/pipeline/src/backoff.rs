@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Doubles from `first` after every failed attempt up to `longest`; of that a random half is taken off, so
 /// that what failed together does not come back together. `attempts` is at least 1, `random` in 0.0..1.0.
-pub(crate) fn backoff(first: Duration, longest: Duration, attempts: u32, random: f64) -> Duration {
+pub fn backoff(first: Duration, longest: Duration, attempts: u32, random: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(31);
     let whole = first.saturating_mul(1 << doublings).min(longest);
     whole.mul_f64(1.0 - random / 2.0)

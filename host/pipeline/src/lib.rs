@@ -22,6 +22,7 @@ mod route;
 mod router;
 mod tail;
 
+pub use backoff::backoff;
 pub use candidate::{Candidate, Compared, Difference, ErrorLimit, Mode, difference};
 pub use delivery::{Circuit, Offering, OutletStatus};
 pub use devices::Devices;

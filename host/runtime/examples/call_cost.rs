@@ -1,6 +1,6 @@
 //! What a call costs: prints a table of times, of ratios, and of memory. Run it in release mode.
 //!
-//! Paths of components may be given: each is called with a JSON reading, on a warm instance.
+//! Paths of components may be given: each is called with a JSON reading, on warm instances and on fresh ones.
 //!
 //! Rounds of all measurements take turns, so that a busy machine hits them alike; each figure is the median round.
 
@@ -67,6 +67,10 @@ async fn main() {
     println!("the same with checkout, warm        {pooled:8.0} ns   {:5.2} x warm", pooled / warm);
     println!("the same with checkout, fresh       {fresh:8.0} ns   {:5.2} x warm", fresh / warm);
 
+    println!(
+        "\n| module | size | cold compile | fresh instance and call | warm call | memory, first → later |"
+    );
+    println!("|---|---|---|---|---|---|");
     for path in std::env::args().skip(1) {
         given(&runtime, &path).await;
     }
@@ -84,15 +88,24 @@ async fn main() {
     println!("memory: engine {} KiB, a warm instance {} KiB", (engine - started) >> 10, each >> 10);
 }
 
-/// A component from outside: it may want a configuration that it does not get here, or reject the reading.
+/// A component from outside, as a row of a table: it may want a configuration that it does not get here, or reject
+/// the reading.
 async fn given(runtime: &Runtime, path: &str) {
     let reading =
         Reading { payload: Bytes::from_static(br#"{"temperature":70.5,"unit":"F"}"#), ..reading(0, 4) };
-    let component = runtime.load(&std::fs::read(path).unwrap()).unwrap();
+    let wasm = std::fs::read(path).unwrap();
+    let started = Instant::now();
+    let component = runtime.load(&wasm).unwrap();
+    let compiled = started.elapsed();
     let limits = Limits { memory: 128 << 20, ..Limits::default() };
-    let handler = match runtime.handler(&component, settings(limits)).await {
-        Ok(handler) => handler,
-        Err(error) => return println!("{path}: {error}"),
+    // Never kept: every checkout makes an instance.
+    let fresh = Limits { recycle_percent: 0, ..limits.clone() };
+    let (handler, fresh) = match (
+        runtime.handler(&component, settings(limits)).await,
+        runtime.handler(&component, settings(fresh)).await,
+    ) {
+        (Ok(handler), Ok(fresh)) => (handler, fresh),
+        (Err(error), _) | (_, Err(error)) => return println!("{path}: {error}"),
     };
     let mut instance = handler.checkout().await.unwrap();
     let state: Arc<dyn StateView> = Arc::new(Nothing);
@@ -100,12 +113,21 @@ async fn given(runtime: &Runtime, path: &str) {
     if let Err(fault) = first.result {
         return println!("{path}: {fault}");
     }
-    let mut rounds = Vec::new();
+    let early = handler.stats().memory_peak >> 10;
+    let (mut warm, mut cold) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        rounds.push(calls(&mut instance, &reading).await);
+        warm.push(calls(&mut instance, &reading).await);
+        cold.push(checkouts(&fresh, &reading, 10).await);
     }
-    let peak = handler.stats().memory_peak >> 10;
-    println!("{path}: {:.0} ns warm, {:?} at first, {peak} KiB", median(rounds), first.elapsed);
+    let late = handler.stats().memory_peak >> 10;
+    let name = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    println!(
+        "| {name} | {} KB | {:.0} ms | {:.1} µs | {:.1} µs | {early} → {late} KiB |",
+        wasm.len() / 1000,
+        compiled.as_secs_f64() * 1e3,
+        median(cold) / 1e3,
+        median(warm) / 1e3,
+    );
 }
 
 async fn handler(runtime: &Runtime, wasm: &[u8], limits: Limits) -> Handler {

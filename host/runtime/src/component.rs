@@ -18,6 +18,8 @@ struct Inner {
     size: usize,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// What the component is to run, if it is the one that runs scripts.
+    script: Option<Box<str>>,
     code: wasmtime::component::Component,
     configure: ComponentExportIndex,
     handle: ComponentExportIndex,
@@ -48,6 +50,12 @@ pub enum ComponentError {
     WrongImport(String),
     #[error("it needs more than an instance can have on this machine: {0}")]
     TooDemanding(String),
+    #[error("the script is not UTF-8 text")]
+    NoText,
+    #[error(
+        "scripts cannot be run here: {0}. `make guests` builds the component that runs them; SANDBAR_GUESTS names its folder"
+    )]
+    NoScripts(String),
 }
 
 impl ComponentError {
@@ -63,6 +71,8 @@ impl ComponentError {
             Self::UnknownImport { .. } => "unknown_import",
             Self::WrongImport(_) => "wrong_import",
             Self::TooDemanding(_) => "too_demanding",
+            Self::NoText => "not_utf8",
+            Self::NoScripts(_) => "no_scripts",
         }
     }
 }
@@ -85,6 +95,27 @@ impl Component {
 
     pub fn exports(&self) -> &[String] {
         &self.0.exports
+    }
+
+    /// This component, which runs scripts, as the module that a script is.
+    pub(crate) fn running(&self, script: &str, digest: String, size: usize) -> Self {
+        let Inner { imports, exports, code, configure, handle, .. } = &*self.0;
+        let (imports, exports, code) = (imports.clone(), exports.clone(), code.clone());
+        let script = Some(script.into());
+        Self(Arc::new(Inner {
+            digest,
+            size,
+            imports,
+            exports,
+            script,
+            code,
+            configure: *configure,
+            handle: *handle,
+        }))
+    }
+
+    pub(crate) fn script(&self) -> Option<&str> {
+        self.0.script.as_deref()
     }
 
     pub(crate) fn code(&self) -> &wasmtime::component::Component {
@@ -114,7 +145,7 @@ impl Component {
         }
         let configure = export::<ConfigureParams, ConfigureResult>(&code, engine, "configure", CONFIGURE)?;
         let handle = export::<HandleParams<'_>, HandleResult>(&code, engine, "handle", HANDLE)?;
-        Ok(Self(Arc::new(Inner { digest, size, imports, exports, code, configure, handle })))
+        Ok(Self(Arc::new(Inner { digest, size, imports, exports, script: None, code, configure, handle })))
     }
 }
 

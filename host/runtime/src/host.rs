@@ -14,6 +14,7 @@ use crate::handler::Settings;
 use crate::limits::Meter;
 use crate::logs::{LogLevel, Logs};
 use crate::overlay::{Overlay, TooLarge};
+use crate::script;
 use crate::state::{StateUnavailable, StateView};
 use crate::wasi::{Moment, Wasi};
 
@@ -146,6 +147,8 @@ impl config::Host for Host {
     }
 
     fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, config::Error>> {
-        Ok(Ok(self.settings.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
+        // What the host itself has put there is no setting of the route's.
+        let own = self.settings.config.iter().filter(|(key, _)| *key != script::SETTING);
+        Ok(Ok(own.map(|(key, value)| (key.clone(), value.clone())).collect()))
     }
 }

@@ -20,6 +20,7 @@ mod logs;
 mod outgoing;
 mod overlay;
 mod runtime;
+pub mod script;
 mod signature;
 mod state;
 mod stats;

@@ -15,6 +15,7 @@ use crate::engine::{self, InstanceMemory, Room};
 use crate::fault::InitError;
 use crate::handler::{Handler, Pool, Settings};
 use crate::host::Host;
+use crate::script;
 use crate::ticker::Ticker;
 
 /// Compiles components and makes handlers of them.
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     linker: Linker<Host>,
     cache: Cache,
     module_max: usize,
+    /// The component that runs scripts, once one was loaded.
+    scripts: Mutex<Option<Component>>,
     pools: Mutex<Vec<Weak<Pool>>>,
 }
 
@@ -67,8 +70,8 @@ impl Runtime {
         let cache = Cache::open(options.cache_dir.clone(), &engine, options.cache_max)
             .map_err(|source| RuntimeError::Cache { path: options.cache_dir, source })?;
         let ticker = Ticker::start(engine.clone()).map_err(RuntimeError::Ticker)?;
-        let (module_max, pools) = (options.module_max, Mutex::default());
-        Ok(Self(Arc::new(Inner { engine, ticker, memory, linker, cache, module_max, pools })))
+        let (module_max, scripts, pools) = (options.module_max, Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner { engine, ticker, memory, linker, cache, module_max, scripts, pools })))
     }
 
     /// How instances get their memory here.
@@ -81,6 +84,10 @@ impl Runtime {
         let (size, limit) = (wasm.len(), self.0.module_max);
         if size > limit {
             return Err(ComponentError::TooLarge { size, limit });
+        }
+        if let Some(text) = script::text(wasm) {
+            let text = text.map_err(|_| ComponentError::NoText)?;
+            return Ok(self.scripts()?.running(text, hex(&Sha256::digest(wasm)), size));
         }
         component::check_header(wasm)?;
         let digest = hex(&Sha256::digest(wasm));
@@ -103,11 +110,31 @@ impl Runtime {
         Ok(component)
     }
 
+    /// The component that runs scripts; read once.
+    fn scripts(&self) -> Result<Component, ComponentError> {
+        let mut known = self.0.scripts.lock();
+        if let Some(component) = &*known {
+            return Ok(component.clone());
+        }
+        let places = script::places();
+        let read = places.iter().find_map(|place| std::fs::read(place).ok());
+        let missing = || {
+            let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+            ComponentError::NoScripts(format!("there is no {}", places.join(", no ")))
+        };
+        let component = self.load(&read.ok_or_else(missing)?)?;
+        *known = Some(component.clone());
+        Ok(component)
+    }
+
     /// Links `component` for a route, makes one instance and calls `configure`: what cannot work is refused here.
-    pub async fn handler(&self, component: &Component, settings: Settings) -> Result<Handler, InitError> {
+    pub async fn handler(&self, component: &Component, mut settings: Settings) -> Result<Handler, InitError> {
         let (asked, most) = (settings.limits.memory, self.0.memory.memory_max());
         if asked > most {
             return Err(InitError::TooMuchMemory { asked, most });
+        }
+        if let Some(script) = component.script() {
+            settings.config.insert(script::SETTING.to_owned(), script.to_owned());
         }
         let linked = self.0.linker.instantiate_pre(component.code()).expect("`load` has linked it before");
         let pool = Pool::new(Arc::clone(&self.0), linked, component, settings);

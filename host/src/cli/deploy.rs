@@ -5,21 +5,29 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sandbar_control::script;
 use serde_json::{Map, Value, json};
 
 use super::read_bytes;
 use super::source::{self, RegistryOptions};
 use crate::client::{Client, ClientError};
+use crate::componentize::{componentize, is_component};
 use crate::output::{self, at, bytes, line};
+use crate::project::{MANIFEST, Project};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What the module is called
-    name: String,
-    /// The component: a file, https://… with --digest, or oci://registry/repository[:tag][@sha256:…]
-    file: String,
+    /// What the module is called [default: as the script]; or, without a component, a module's folder [default: .]
+    name: Option<String>,
+    /// The component: a file, https://… with --digest, or oci://registry/repository[:tag][@sha256:…]; a core module
+    /// becomes one
+    #[arg(conflicts_with = "script")]
+    file: Option<String>,
+    /// A script in JavaScript, instead of a component: the host runs it itself
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
     /// The SHA-256 that it must have
-    #[arg(long, value_name = "SHA256")]
+    #[arg(long, value_name = "SHA256", requires = "file")]
     digest: Option<String>,
     /// Its Ed25519 signature, 64 bytes or base 64 of them [default: FILE.sig, if that is there]
     #[arg(long, value_name = "FILE")]
@@ -78,11 +86,19 @@ pub(crate) struct RollbackOptions {
 }
 
 pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
-    let component = source::component(&options.file, options.digest.as_deref(), &options.registry).await?;
-    let beside = PathBuf::from(format!("{}.sig", options.file));
+    let (component, from) = match (&options.file, &options.script) {
+        (Some(file), _) => {
+            let bytes = source::component(file, options.digest.as_deref(), &options.registry).await?;
+            (component_from(bytes, file)?, file.clone())
+        }
+        (None, Some(script)) => (script_at(script)?, script.display().to_string()),
+        (None, None) => return folder(client, &options).await,
+    };
+    let beside = PathBuf::from(format!("{from}.sig"));
     let signature = options.signature.clone().or_else(|| beside.exists().then_some(beside));
     let signature = signature.map(|file| read_signature(&file)).transpose()?;
-    let name = options.name.as_str();
+    let stem = options.script.as_deref().and_then(|script| script.file_stem()?.to_str());
+    let name = options.name.as_deref().or(stem).context("say what the module is called")?;
     let uploaded = client
         .put_component(&["modules", name], component.into(), signature.as_deref(), !options.no_activate)
         .await
@@ -112,6 +128,49 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         None => {}
     }
     Ok(())
+}
+
+/// A component, or what becomes of a core module.
+fn component_from(bytes: Vec<u8>, from: &str) -> anyhow::Result<Vec<u8>> {
+    match is_component(&bytes) {
+        true => Ok(bytes),
+        false => componentize(&bytes).with_context(|| format!("{from} cannot become a component")),
+    }
+}
+
+fn script_at(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let text = String::from_utf8(read_bytes(file)?)
+        .with_context(|| format!("{} is not UTF-8 text", file.display()))?;
+    Ok(script::javascript(&text).to_vec())
+}
+
+async fn folder(client: &Client, options: &Options) -> anyhow::Result<()> {
+    let path = Path::new(options.name.as_deref().unwrap_or("."));
+    if !path.is_dir() {
+        bail!("{} is no folder: give a module's name and its component", path.display());
+    }
+    if !options.route.topic.is_empty() || options.no_activate || options.json {
+        bail!("a folder says itself in {MANIFEST} how it is deployed");
+    }
+    project(client, &Project::load(path)?).await
+}
+
+/// Uploads a folder's module, and puts its route.
+pub(super) async fn project(client: &Client, project: &Project) -> anyhow::Result<()> {
+    let name = project.name.as_str();
+    let uploaded = client
+        .put_component(&["modules", name], project.component()?.into(), project.signature()?.as_deref(), true)
+        .await
+        .with_context(|| format!("{name} was not deployed"))?;
+    line(format_args!("{name}: version {} is active", at(&uploaded, "/version")))?;
+    if project.route.is_empty() {
+        return Ok(());
+    }
+    let mut route = project.route.clone();
+    route.insert("module".into(), name.into());
+    let put = client.put(&["routes", name], &Value::Object(route)).await;
+    put.with_context(|| format!("{name} was uploaded, but its route was not made"))?;
+    Ok(line(format_args!("{name}: the route is in place; see it work with `sandbar tail`"))?)
 }
 
 pub(crate) async fn roll_back(client: &Client, options: RollbackOptions) -> anyhow::Result<()> {
@@ -239,7 +298,7 @@ fn before_active(module: &Value) -> Option<u64> {
         .max()
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must be NAME=VALUE".to_owned()),

@@ -1,18 +1,23 @@
 //! The command line: one file a group of commands. Whatever they do, the API does.
 
+mod build;
 mod check;
 mod connections;
 mod dead_letters;
 mod deploy;
+mod dev;
 mod docs;
 mod modules;
+mod new;
 mod outbox;
 mod readings;
+mod record;
 mod send;
 mod source;
 mod status;
 mod tables;
 mod tail;
+mod test;
 mod trials;
 mod users;
 mod why;
@@ -23,6 +28,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::deploy::read_signature;
 use crate::client::{Client, Token};
 use crate::run::{self, Stopped};
 
@@ -99,6 +105,18 @@ struct HostOptions {
 enum Command {
     /// Runs a host until it is told to stop
     Run(run::Options),
+    /// Makes a folder with a module that builds, tests and deploys
+    New(new::Options),
+    /// Builds the module in a folder
+    Build(build::Options),
+    /// Runs a module on recorded readings, without a host, and compares what comes of them
+    Test(test::Options),
+    /// Records readings as they pass by, for `sandbar test`
+    Record(record::Options),
+    /// Builds, tests and deploys a module's folder whenever it changes, and shows what comes of it
+    Dev(dev::Options),
+    /// Makes a component without WASI of a core module
+    Componentize(build::ComponentizeOptions),
     /// Uploads a component and makes it the active version; with --topic also routes readings through it
     Deploy(deploy::Options),
     /// Makes an earlier version of a module the active one
@@ -167,6 +185,12 @@ impl Cli {
             Command::Check(options) => return check::run(options).await.map(|()| Stopped::Gracefully),
             Command::Docs(options) => docs::run(&options)?,
             Command::Users(options) => users::run(&options)?,
+            Command::New(options) => new::run(&options)?,
+            Command::Build(options) => build::run(&options)?,
+            Command::Componentize(options) => build::run_componentize(&options)?,
+            Command::Test(options) => test::run(options).await?,
+            Command::Record(options) => record::run(&host.client()?, options).await?,
+            Command::Dev(options) => dev::run(&host.client()?, options).await?,
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "sandbar", &mut io::stdout());
             }
@@ -270,6 +294,21 @@ mod tests {
             "sandbar run",
             "sandbar run --config my.toml --data /var/lib/sandbar --demo=false",
             "sandbar run --demo --grace-s 3 --log-format json --log debug",
+            "sandbar new cold-room --lang rust",
+            "sandbar new cold-room --lang ts",
+            "sandbar build",
+            "sandbar build cold-room",
+            "sandbar test",
+            "sandbar test f.wasm --readings r.jsonl --expect e.jsonl --config field=t --logs",
+            "sandbar test . --bless",
+            "sandbar record",
+            "sandbar record - --topic sensors/# --count 5 --seconds 60",
+            "sandbar dev cold-room --no-test",
+            "sandbar componentize core.wasm -o f.wasm",
+            "sandbar deploy",
+            "sandbar deploy cold-room",
+            "sandbar deploy --script convert.js --topic sensors/#",
+            "sandbar deploy convert --script convert.js",
             "sandbar deploy fahrenheit f.wasm",
             "sandbar deploy fahrenheit f.wasm --route celsius --topic sensors/# --topic x/+ --sink file --sink http --config field=t --reply",
             "sandbar deploy fahrenheit f.wasm --no-activate --json",
@@ -318,6 +357,7 @@ mod tests {
             "sandbar dead-letters redrive --all 01ARZ3NDEKTSV4RRFFQ69G5FAV",
             "sandbar dead-letters redrive 01ARZ3NDEKTSV4RRFFQ69G5FAV --route celsius",
             "sandbar deploy f f.wasm --sink file",
+            "sandbar deploy f f.wasm --script f.js",
             "sandbar deploy f f.wasm --route r",
             "sandbar deploy f f.wasm --topic t --no-activate --config nothing",
             "sandbar rollback f latest",

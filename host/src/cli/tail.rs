@@ -27,6 +27,12 @@ pub(crate) struct Options {
     json: bool,
 }
 
+impl Options {
+    pub(super) fn everything() -> Self {
+        Self { ingress: None, topic: None, device: None, json: false }
+    }
+}
+
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_LONGEST: Duration = Duration::from_secs(10);
 

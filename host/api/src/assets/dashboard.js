@@ -239,8 +239,12 @@ onSubmit("#sign-in", (form) => {
 onSubmit("#watch", () => watch());
 
 onSubmit("#upload", async (form, element) => {
-  const headers = { "content-type": "application/wasm", "sandbar-activate": String(form.has("activate")) };
-  const made = await api("PUT", `/modules/${form.get("name")}`, form.get("file"), headers);
+  const file = form.get("file");
+  const script = form.get("script").trim() ? form.get("script") : file.name.endsWith(".js") ? file : null;
+  if (!script && !file.size) throw new Error("choose a component, or write a script");
+  const type = script ? "text/javascript" : "application/wasm";
+  const headers = { "content-type": type, "sandbar-activate": String(form.has("activate")) };
+  const made = await api("PUT", `/modules/${form.get("name")}`, script ?? file, headers);
   element.reset();
   return `${made.name} v${made.version}, ${bytes(made.size)}${made.active ? ", in use" : ""}`;
 });
@@ -262,7 +266,7 @@ drop.addEventListener("drop", (event) => {
   drop.classList.remove("over");
   drop.querySelector("input").files = event.dataTransfer.files;
   const name = $("#upload [name=name]");
-  name.value ||= (event.dataTransfer.files[0]?.name ?? "").replace(/\.wasm$/, "").toLowerCase().replace(/[^a-z0-9_-]/g, "-");
+  name.value ||= (event.dataTransfer.files[0]?.name ?? "").replace(/\.(wasm|js)$/, "").toLowerCase().replace(/[^a-z0-9_-]/g, "-");
 });
 
 $("#pause").addEventListener("click", () => tail?.close());

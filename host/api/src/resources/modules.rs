@@ -31,13 +31,23 @@ pub(crate) async fn upload(
 ) -> Result<(StatusCode, Respond<UploadedView>), Problem> {
     let activate = activates(&headers)?;
     let signature = signature(&headers)?;
-    must_be_wasm(&headers)?;
+    let is_script = is_script(&headers)?;
     let _one_of_few = app
         .uploads
         .try_acquire()
         .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
     let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
-    let uploaded = app.control.upload_signed(name.0, wasm, signature, activate).await?;
+    let module = match (is_script, std::str::from_utf8(&wasm)) {
+        (false, _) => wasm,
+        (true, Ok(text)) => sandbar_control::script::javascript(text),
+        (true, Err(error)) => {
+            return Err(Problem::new(
+                Code::InvalidComponent,
+                format!("the script is not UTF-8 text: {error}"),
+            ));
+        }
+    };
+    let uploaded = app.control.upload_signed(name.0, module, signature, activate).await?;
     let status = if uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Respond(uploaded.into())))
 }
@@ -61,10 +71,18 @@ pub(crate) fn signature(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem>
     bytes.map(Some).map_err(|error| Problem::at(Code::InvalidParameter, wrong(error)))
 }
 
-fn must_be_wasm(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()) {
-        None | Some(b"application/wasm" | b"application/octet-stream") => Ok(()),
-        Some(_) => Err(Problem::new(Code::UnsupportedMediaType, "the body must be application/wasm")),
+/// Whether the body is a script in JavaScript (RFC 9239), and no component.
+fn is_script(headers: &HeaderMap) -> Result<bool, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let essence =
+        content_type.map(|text| text.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii());
+    match essence {
+        None | Some(b"application/wasm" | b"application/octet-stream") => Ok(false),
+        Some(b"text/javascript" | b"application/javascript") => Ok(true),
+        Some(_) => Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "the body must be application/wasm, or text/javascript for a script",
+        )),
     }
 }
 

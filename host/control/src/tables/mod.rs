@@ -167,6 +167,6 @@ impl OfferingTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleTable {
-    /// The component; relative to this file. A reload takes it over when its content has changed.
+    /// The component, or a script in JavaScript (`.js`); relative to this file. A reload takes it over when its content has changed.
     pub file: PathBuf,
 }

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Makes the core module $1 with $CC, which must have wasm32-wasi as a target, or with Zig's compiler
+# (`pip install ziglang==0.17.0`).
+set -eu
+sdk=../../guest-sdk/sources/c
+exec ${CC:-python3 -m ziglang cc} -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra -Wl,-z,stack-size=65536 \
+  handler.c "$sdk/handler.c" "$sdk/sandbar.c" -o "$1"
