@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 from componentize_py_types import Err
 from wit_world.imports import logging as _logging
 from wit_world.imports import state as _state
-from wit_world.imports import store as _store
+from wit_world.imports import wasi_config_store as _store
 from wit_world.imports.types import (
     Command,
     Failure_Reject,
