@@ -63,9 +63,20 @@ device = "boiler"
 topic = "sensors/{{device}}"
 content_type = "application/json"
 acknowledge = "OK {{id}}\n"
+[ingress.hook]
+driver = "webhook"
+listen = "127.0.0.1:0"
+paths = [{{ path = "/set" }}]
+[sink.boiler]
+kind = "device"
+device = "boiler"
+[route.set]
+ingress = ["hook"]
+sinks = ["boiler"]
 [module.celsius]
 file = "{}"
 [route.celsius]
+ingress = ["lines"]
 module = "celsius"
 reply = true
 "#,
@@ -81,9 +92,8 @@ reply = true
     ensure!(answer == json!({ "temperature": 22.0, "unit": "C" }), "{answer}");
     let reading = host.get(&format!("/v1/readings/{id}")).await?;
     ensure!(reading["topic"] == "sensors/boiler" && reading["device"] == "boiler", "{reading}");
-    let command = json!({ "name": "set", "content_type": "text/plain", "payload": "on" });
-    let sent =
-        host.request(reqwest::Method::POST, "/v1/devices/boiler/commands").json(&command).send().await?;
+    let hook = format!("{}/set", host.ingress("hook").await?);
+    let sent = host.http.post(hook).header("content-type", "text/plain").body("on").send().await?;
     ensure!(sent.status().is_success(), "{sent:?}");
     ensure!(netcat.line().await? == "on");
     netcat.end().await?;

@@ -12,7 +12,7 @@ use crate::{address, check_log, host};
 /// Prints one JSON object of what it saw.
 const CLIENT: &str = r#"
 import asyncio, json, ssl, sys, urllib.request, websockets
-address, trusted, api, token = sys.argv[1:]
+address, trusted, hook = sys.argv[1:]
 tls = ssl.create_default_context(cafile=trusted)
 
 async def refused(path, **options):
@@ -22,16 +22,15 @@ async def refused(path, **options):
     except websockets.exceptions.InvalidStatus as refusal:
         return refusal.response.status_code
 
-def command(device):
-    body = json.dumps({"name": "set", "content_type": "application/json", "payload_json": {"on": True}}).encode()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{api}/v1/devices/{device}/commands", body, headers))
+def command():
+    headers = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"{hook}/set", b'{"on":true}', headers))
 
 async def main():
     seen = {}
     options = dict(ssl=tls, server_hostname="localhost", additional_headers={"Authorization": "Bearer s3cret"},
                    subprotocols=["other", "kraken"])
-    async with websockets.connect(f"wss://{address}/live?topic=celsius/%2B&access_token=s3cret", ssl=tls,
+    async with websockets.connect(f"wss://{address}/live?topic=%23&access_token=s3cret", ssl=tls,
                                   server_hostname="localhost", subprotocols=["kraken"]) as live:
         await live.recv()
         async with websockets.connect(f"wss://{address}/ws/boiler", **options) as socket:
@@ -40,7 +39,7 @@ async def main():
             await socket.send('{"temperature":71.6,"unit":"F"}')
             seen["ids"] = [json.loads(await socket.recv())["accepted"]]
             seen["reply"] = json.loads(await socket.recv())
-            await asyncio.get_running_loop().run_in_executor(None, command, "boiler")
+            await asyncio.get_running_loop().run_in_executor(None, command)
             seen["command"] = json.loads(await socket.recv())
             await (await socket.ping())
             async def pieces():
@@ -82,6 +81,16 @@ acknowledge = '{{"accepted":"{{id}}"}}'
 message_max = 65536
 paths = [{{ path = "/ws/{{device}}", topic = "f/{{device}}" }}, {{ path = "/live", subscribe = true, readings = false }}]
 tls = {{ certificate_file = "{}", key_file = "{}" }}
+[ingress.hook]
+driver = "webhook"
+listen = "127.0.0.1:0"
+paths = [{{ path = "/set" }}]
+[sink.boiler]
+kind = "device"
+device = "boiler"
+[route.set]
+ingress = ["hook"]
+sinks = ["boiler"]
 [module.celsius]
 file = "{}"
 [sink.live]
@@ -100,12 +109,10 @@ sinks = ["live"]
         made.key.display(),
         guest("fahrenheit-to-celsius").display()
     );
-    // Whatever topic the example gives its messages, subscribers may ask for it.
-    let configuration = configuration.replace("celsius/%2B", "%23");
     let host = host(folder.path(), &configuration).await?;
     let mut python = tokio::process::Command::new(tool::python_peer("python"));
-    python.arg("-c").arg(CLIENT.replace("celsius/%2B", "%23")).arg(address(&host, "ws").await?);
-    python.arg(&made.certificate).args([&host.api, host.token()]);
+    python.arg("-c").arg(CLIENT).arg(address(&host, "ws").await?);
+    python.arg(&made.certificate).arg(host.ingress("hook").await?);
     let seen: Value = serde_json::from_str(&tool::succeeds(python, 60).await?)?;
     ensure!(seen["sub_protocol"] == "kraken", "{seen}");
     ensure!(seen["greeting"] == serde_json::json!({ "kraken": "hello" }), "{seen}");
@@ -134,6 +141,7 @@ async def serve(socket):
             socket.transport.abort()
             return
         print(message, flush=True)
+        await socket.send("taken")
 
 async def main():
     async with websockets.serve(serve, "127.0.0.1", 0) as server:
@@ -158,7 +166,7 @@ async fn pythons_server_gets_every_message_also_over_a_new_connection() -> Resul
     };
     let configuration = format!(
         "[ingress.lines]\ndriver = \"tcp\"\nlisten = \"127.0.0.1:0\"\nacknowledge = \"+\"\n\
-         [sink.feed]\nkind = \"websocket\"\nurl = \"ws://127.0.0.1:{}/feed\"\n\
+         [sink.feed]\nkind = \"websocket\"\nurl = \"ws://127.0.0.1:{}/feed\"\nawait_answer = true\n\
          [sink.feed.offering]\nfirst_wait_ms = 10\nlongest_wait_ms = 100\n\
          [route.all]\nsinks = [\"feed\"]\n",
         line().await?
