@@ -31,7 +31,7 @@ impl Connection {
             Packet::PubRec(ack) => self.pubrec(ack),
             Packet::PubRel(ack) => self.pubrel_came(ack),
             Packet::PubComp(ack) => self.pubcomp(ack),
-            Packet::Subscribe(subscribe) => self.subscribe(subscribe),
+            Packet::Subscribe(subscribe) => return self.subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
             Packet::PingReq => self.output.head(codec::pingresp),
             Packet::Disconnect(disconnect) => return Err(self.disconnect(disconnect)),

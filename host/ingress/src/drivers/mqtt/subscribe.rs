@@ -6,7 +6,8 @@ use futures::FutureExt;
 use sandbar_reading::TopicFilter;
 
 use super::codec::{Qos, Retained, Subscribe, Unsubscribe, Version, Wanted, reason};
-use super::connection::{Connection, Then};
+use super::connection::{Connection, End, Then};
+use super::packets::told;
 use super::rows::{self, SubscriptionRow};
 use super::subscriptions::Target;
 
@@ -23,8 +24,12 @@ pub(super) struct Granted {
 }
 
 impl Connection {
-    pub(super) fn subscribe(&mut self, subscribe: Subscribe) {
+    pub(super) fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
         let Subscribe { id, subscription_id, filters } = subscribe;
+        // MQTT 5.0, section 3.8.3.1: no-local makes no sense for a group.
+        if filters.iter().any(|(text, wanted)| wanted.no_local && text.starts_with("$share/")) {
+            return Err(told(reason::PROTOCOL_ERROR, "no-local on a shared subscription"));
+        }
         let granted: Vec<Granted> =
             filters.into_iter().map(|(text, wanted)| self.grant(text, wanted, subscription_id)).collect();
         let client = &self.hold.client;
@@ -35,6 +40,7 @@ impl Connection {
         let keep: Vec<_> = granted.iter().filter(|granted| granted.target.is_some()).map(row).collect();
         let done = (client.stored && !keep.is_empty()).then(|| self.broker.keeper.write(keep).boxed());
         self.later(Then::SubAck { id, granted }, done);
+        Ok(())
     }
 
     fn grant(&self, text: Box<str>, wanted: Wanted, subscription_id: Option<u32>) -> Granted {
@@ -44,10 +50,6 @@ impl Connection {
             Ok(target) => target,
             Err(_) => return Granted { reason: reason::FILTER_INVALID, ..granted },
         };
-        // MQTT 5.0, section 3.8.3.1: no-local makes no sense for a group.
-        if target.group.is_some() && wanted.no_local {
-            return Granted { reason: reason::FILTER_INVALID, ..granted };
-        }
         let client = &self.hold.client;
         if !client.grants().may_subscribe(&target.filter) {
             return Granted { reason: reason::NOT_AUTHORIZED, ..granted };
