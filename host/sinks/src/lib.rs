@@ -10,6 +10,7 @@ mod encode;
 mod kinds;
 mod registry;
 mod sink;
+mod template;
 mod tls;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! One file a kind.
 
 pub(crate) mod device;
+pub(crate) mod email;
 pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod local_mqtt;

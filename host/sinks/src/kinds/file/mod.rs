@@ -1,6 +1,7 @@
 //! Messages as lines of a file.
 
 mod appender;
+mod csv;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -17,22 +18,32 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{Cause, DeliveryError, Sink, encode};
-use writer::{Line, Settings, Writer};
+use csv::{ColumnConfig, Columns};
+use writer::{Form, Line, Settings, Writer};
 
 /// Appends to one file, which no other process may write to at the same time.
 #[derive(Debug)]
 pub(crate) struct File {
+    form: Arc<Form>,
     writer: Arc<Mutex<Writer>>,
 }
 
-/// One JSON object a line: time, topic, device, content_type, attributes, payload (or payload_base64), route,
-/// reading, id. A message counts as delivered once its line is synced to the disk. None of the last 10,000
+/// One line a message. As JSON, an object: time, topic, device, content_type, attributes, payload (or payload_base64),
+/// route, reading, id. As CSV, the columns that were chosen, and the id. A message counts as delivered once its line is synced to the disk. None of the last 10,000
 /// lines is written a second time, also after a crash.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// The file. Its folder is made if there is none.
     path: PathBuf,
+    /// What a line is.
+    #[serde(default)]
+    format: Format,
+    /// Of CSV: `time`, `topic`, `device`, `content_type`, `payload`, `route`, `reading`, `attribute:NAME`, or a JSON
+    /// pointer into the payload such as `/celsius`; with a name of its own `{ name = "°C", from = "/celsius" }`. The
+    /// last column is always `id`. Every file begins with the columns' names; a file with others is rotated.
+    #[serde(default)]
+    columns: Vec<ColumnConfig>,
     /// A file that would grow above this becomes `<path>.1`, and that one `<path>.2`.
     #[serde(default = "default_rotate_bytes")]
     rotate_bytes: NonZeroU64,
@@ -42,6 +53,16 @@ pub(crate) struct Config {
     /// So many rotated files are kept, 1 to 1000; older ones are deleted.
     #[serde(default = "default_keep")]
     keep: NonZeroU16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// JSON lines.
+    #[default]
+    Json,
+    /// Comma-separated values (RFC 4180), in UTF-8.
+    Csv,
 }
 
 const fn default_rotate_bytes() -> NonZeroU64 {
@@ -68,17 +89,23 @@ keep = 8
         if config.keep.get() > 1000 {
             return Err(ConfigError::at("keep", "must be at most 1000"));
         }
+        let form = Arc::new(match config.format {
+            Format::Json if config.columns.is_empty() => Form::Json,
+            Format::Json => return Err(ConfigError::at("columns", "are of no use without format = \"csv\"")),
+            Format::Csv => Form::Csv(Columns::new(&config.columns)?),
+        });
         let settings = Settings {
+            form: Arc::clone(&form),
             path: config.path,
             rotate_bytes: config.rotate_bytes.get(),
             rotate_after: config.rotate_after_s.map(|seconds| Duration::from_secs(seconds.get())),
             keep: config.keep.get(),
         };
-        Ok(Self { writer: Arc::new(Mutex::new(Writer::new(settings))) })
+        Ok(Self { form, writer: Arc::new(Mutex::new(Writer::new(settings))) })
     }
 
     async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
-        let lines: Vec<_> = batch.iter().map(line).collect();
+        let lines: Vec<_> = batch.iter().map(|delivery| line(&self.form, delivery)).collect();
         let writer = Arc::clone(&self.writer);
         // Goes on to its end if this future is dropped; who comes next waits for it, and finds the ids.
         let written = tokio::task::spawn_blocking(move || writer.lock().write(&lines, SystemClock.now()));
@@ -91,9 +118,15 @@ keep = 8
     }
 }
 
-fn line(delivery: &Delivery) -> Line {
-    let mut text = Vec::new();
-    encode::json(delivery, &mut text);
-    text.push(b'\n');
+fn line(form: &Form, delivery: &Delivery) -> Line {
+    let text = match form {
+        Form::Json => {
+            let mut text = Vec::new();
+            encode::json(delivery, &mut text);
+            text.push(b'\n');
+            text
+        }
+        Form::Csv(columns) => columns.line(delivery),
+    };
     Line { id: delivery.id, text }
 }

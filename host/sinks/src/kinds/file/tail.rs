@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use sandbar_reading::{DeliveryId, Timestamp};
 
+use super::writer::Form;
+
 /// So many lines are remembered: more than any outbox offers between a crash and the next success.
 pub(super) const REMEMBERED: usize = 10_000;
 
@@ -35,17 +37,22 @@ impl Seen {
     }
 }
 
-/// How a line ends that [`crate::encode::json`] made: `,"id":"01…"}`.
-const ID_START: &[u8] = b",\"id\":\"";
-const ID_END: &[u8] = b"\"}";
 const ID_LEN: usize = 26;
-const LINE_END: usize = ID_START.len() + ID_LEN + ID_END.len();
+
+/// What stands before and after the id at the end of a line: `,"id":"01…"}` by [`crate::encode::json`], `,01…` as the
+/// last field of a record.
+const fn around_id(form: &Form) -> (&'static [u8], &'static [u8]) {
+    match form {
+        Form::Json => (b",\"id\":\"", b"\"}"),
+        Form::Csv(_) => (b",", b""),
+    }
+}
 
 /// The ids of the last `max` lines, the last one first. A line that is no delivery, or only half of one, has none.
-pub(super) fn last_ids(file: &File, max: usize) -> io::Result<Vec<DeliveryId>> {
+pub(super) fn last_ids(file: &File, form: &Form, max: usize) -> io::Result<Vec<DeliveryId>> {
     let mut ids = Vec::new();
     for_each_line_end(file, |end| {
-        ids.extend(id_before(file, end)?);
+        ids.extend(id_before(file, form, end)?);
         Ok(ids.len() < max)
     })?;
     Ok(ids)
@@ -70,21 +77,44 @@ fn for_each_line_end(file: &File, mut at: impl FnMut(u64) -> io::Result<bool>) -
     Ok(())
 }
 
-fn id_before(file: &File, end: u64) -> io::Result<Option<DeliveryId>> {
-    let Some(start) = end.checked_sub(LINE_END as u64) else { return Ok(None) };
-    let mut bytes = [0; LINE_END];
-    file.read_exact_at(&mut bytes, start)?;
-    let id = bytes.strip_prefix(ID_START).and_then(|rest| rest.strip_suffix(ID_END));
-    Ok(id.and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| id.parse().ok()))
+fn id_before(file: &File, form: &Form, end: u64) -> io::Result<Option<DeliveryId>> {
+    let (before, after) = around_id(form);
+    let len = before.len() + ID_LEN + after.len();
+    let Some(start) = end.checked_sub(len as u64) else { return Ok(None) };
+    let mut bytes = [0; 64];
+    let bytes = &mut bytes[..len];
+    file.read_exact_at(bytes, start)?;
+    Ok(id_within(bytes, form))
+}
+
+/// Of the end of a line.
+fn id_within(line_end: &[u8], form: &Form) -> Option<DeliveryId> {
+    let (before, after) = around_id(form);
+    let id = line_end.strip_prefix(before).and_then(|rest| rest.strip_suffix(after))?;
+    std::str::from_utf8(id).ok()?.parse().ok()
 }
 
 /// The time of the first line, which is how old the file is.
-pub(super) fn first_time(file: &File) -> io::Result<Option<Timestamp>> {
-    const START: &[u8] = b"{\"time\":\"";
-    let mut bytes = [0; 64];
-    let read = file.read_at(&mut bytes, 0)?;
-    let time = bytes[..read].strip_prefix(START).and_then(|rest| rest.split(|byte| *byte == b'"').next());
-    Ok(time.and_then(|time| std::str::from_utf8(time).ok()).and_then(|time| time.parse().ok()))
+pub(super) fn first_time(file: &File, form: &Form) -> io::Result<Option<Timestamp>> {
+    const BLOCK: usize = 64 << 10;
+    let mut block = vec![0; BLOCK];
+    let read = file.read_at(&mut block, 0)?;
+    let block = &block[..read];
+    match form {
+        Form::Json => {
+            const START: &[u8] = b"{\"time\":\"";
+            let time = block.strip_prefix(START).and_then(|rest| rest.split(|byte| *byte == b'"').next());
+            Ok(time.and_then(|time| std::str::from_utf8(time).ok()).and_then(|time| time.parse().ok()))
+        }
+        // The time may be no column; the id was given out then.
+        Form::Csv(_) => {
+            let (before, after) = around_id(form);
+            let len = before.len() + ID_LEN + after.len();
+            let ends = block.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end);
+            let mut ids = ends.filter_map(|end| id_within(&block[end.checked_sub(len)?..end], form));
+            Ok(ids.next().map(DeliveryId::time))
+        }
+    }
 }
 
 /// Whether the file ends within a line: a crash cut it off.
@@ -93,6 +123,37 @@ pub(super) fn is_torn(file: &File) -> io::Result<bool> {
     let mut byte = [0];
     file.read_exact_at(&mut byte, last)?;
     Ok(byte != *b"\n")
+}
+
+/// What is to become of a file of records before it is appended to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    Whole,
+    /// It ends within a record, where a line break says nothing: it may be of a quoted field.
+    CutTo(u64),
+    /// It has other columns, or is something else.
+    Foreign,
+}
+
+pub(super) fn records(file: &File, form: &Form, header: &[u8]) -> io::Result<Records> {
+    let len = file.metadata()?.len();
+    let mut start = vec![0; header.len()];
+    let read = file.read_at(&mut start, 0)?;
+    if start[..read] != header[..read] {
+        return Ok(Records::Foreign);
+    }
+    if read < header.len() {
+        return Ok(if len == 0 { Records::Whole } else { Records::CutTo(0) });
+    }
+    let mut whole = header.len() as u64;
+    for_each_line_end(file, |end| {
+        let is_end = end >= whole && id_before(file, form, end)?.is_some();
+        if is_end {
+            whole = end + 1;
+        }
+        Ok(!is_end && end >= header.len() as u64)
+    })?;
+    Ok(if whole == len { Records::Whole } else { Records::CutTo(whole) })
 }
 
 #[cfg(test)]
@@ -120,7 +181,7 @@ mod tests {
 
     #[test]
     fn ids_are_found_across_blocks() {
-        let ids = last_ids(&file(&lines(0..2000)), 1500).unwrap();
+        let ids = last_ids(&file(&lines(0..2000)), &Form::Json, 1500).unwrap();
         let expected: Vec<_> = deliveries(500..2000).iter().rev().map(|delivery| delivery.id).collect();
         assert_eq!(ids, expected);
     }
@@ -133,16 +194,48 @@ mod tests {
             let torn = is_torn(&file(&content)).unwrap();
             assert_eq!(torn, cut > 0);
             content.push(b'\n');
-            assert_eq!(last_ids(&file(&content), 10).unwrap(), [], "{cut}");
+            assert_eq!(last_ids(&file(&content), &Form::Json, 10).unwrap(), [], "{cut}");
         }
-        assert_eq!(last_ids(&file(&whole), 10).unwrap(), [delivery(1).id]);
+        assert_eq!(last_ids(&file(&whole), &Form::Json, 10).unwrap(), [delivery(1).id]);
     }
 
     #[test]
     fn foreign_lines_have_no_id() {
-        assert_eq!(last_ids(&file(b"\n\nhello\n{\"id\":\"x\"}\n"), 10).unwrap(), []);
-        assert_eq!(first_time(&file(b"hello\n")).unwrap(), None);
-        assert_eq!(first_time(&file(&lines(5..7))).unwrap(), Some(delivery(5).time));
+        assert_eq!(last_ids(&file(b"\n\nhello\n{\"id\":\"x\"}\n"), &Form::Json, 10).unwrap(), []);
+        assert_eq!(first_time(&file(b"hello\n"), &Form::Json).unwrap(), None);
+        assert_eq!(first_time(&file(&lines(5..7)), &Form::Json).unwrap(), Some(delivery(5).time));
+    }
+
+    /// Also within a quoted field that has line breaks.
+    #[test]
+    fn a_record_that_was_cut_off_is_cut_away_wherever_it_was_cut() {
+        let form = Form::Csv(super::super::csv::Columns::new(&[column("time"), column("payload")]).unwrap());
+        let Form::Csv(columns) = &form else { unreachable!() };
+        let mut second = delivery(2);
+        second.message.payload = "a \"quoted\"\nline,\n".into();
+        let mut whole = columns.header().to_vec();
+        let header = whole.len();
+        whole.extend(columns.line(&delivery(1)));
+        let first = whole.len();
+        whole.extend(columns.line(&second));
+        let found = |len: usize| records(&file(&whole[..len]), &form, columns.header()).unwrap();
+        for len in 0..=whole.len() {
+            let expected = match len {
+                0 => Records::Whole,
+                len if len == header || len == first || len == whole.len() => Records::Whole,
+                len if len < header => Records::CutTo(0),
+                len if len < first => Records::CutTo(header as u64),
+                _ => Records::CutTo(first as u64),
+            };
+            assert_eq!(found(len), expected, "{len}");
+        }
+        assert_eq!(last_ids(&file(&whole), &form, 10).unwrap(), [delivery(2).id, delivery(1).id]);
+        assert_eq!(first_time(&file(&whole), &form).unwrap(), Some(delivery(1).id.time()));
+        assert_eq!(records(&file(b"time,other,id\n"), &form, columns.header()).unwrap(), Records::Foreign);
+    }
+
+    fn column(from: &str) -> super::super::csv::ColumnConfig {
+        sandbar_reading::settings(from.into()).unwrap()
     }
 
     #[test]

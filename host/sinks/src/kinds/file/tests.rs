@@ -142,6 +142,7 @@ async fn keeps_as_many_files_as_it_was_told() {
 fn rotates_a_file_whose_first_line_is_too_old() {
     let folder = Folder::new();
     let settings = || Settings {
+        form: Arc::new(Form::Json),
         path: folder.path(),
         rotate_bytes: u64::MAX,
         rotate_after: Some(Duration::from_secs(60)),
@@ -150,7 +151,7 @@ fn rotates_a_file_whose_first_line_is_too_old() {
     let first = delivery(1).time;
     let write = |number, seconds| {
         Writer::new(settings())
-            .write(&[line(&delivery(number))], first.after(Duration::from_secs(seconds)))
+            .write(&[line(&Form::Json, &delivery(number))], first.after(Duration::from_secs(seconds)))
             .unwrap();
     };
     write(1, 0);
@@ -182,6 +183,71 @@ async fn two_sinks_do_not_write_to_one_file_at_once() {
     assert_eq!(folder.taken(), ids_of(&deliveries(0..2)));
 }
 
+/// A folder with a file of records.
+struct Records(Folder);
+
+impl FarEnd for Records {
+    type Sink = File;
+    const REFUSES: bool = false;
+
+    fn settings(&self) -> Value {
+        json!({ "path": self.0.path(), "format": "csv", "columns": ["time", "/count", "payload"] })
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        self.0.behave(behaviour);
+    }
+
+    fn taken(&self) -> Vec<DeliveryId> {
+        let folder = if self.0.aside().exists() { self.0.aside() } else { self.0.out() };
+        record_ids(&folder.join("messages.jsonl"))
+    }
+}
+
+fn record_ids(path: &std::path::Path) -> Vec<DeliveryId> {
+    let Ok(mut reader) = ::csv::Reader::from_path(path) else { return Vec::new() };
+    reader.records().map(|record| record.unwrap().iter().next_back().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_sinks_as_records_too() {
+    contract::check(&Records(Folder::new())).await;
+}
+
+#[tokio::test]
+async fn every_file_of_records_has_its_header_and_no_record_twice() {
+    let records = Records(Folder::new());
+    let batch = deliveries(0..40);
+    let start = |more: Value| {
+        let mut settings = records.settings();
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        contract::sink::<Records>(settings)
+    };
+    let small = || json!({ "rotate_bytes": 500, "keep": 50 });
+    start(small()).deliver(&batch[..25]).await.unwrap();
+    // A crash within a record, and a restart.
+    let content = fs::read(records.0.path()).unwrap();
+    fs::write(records.0.path(), &content[..content.len() - 3]).unwrap();
+    start(small()).deliver(&batch).await.unwrap();
+    let mut all = Vec::new();
+    for place in (0..=50).rev() {
+        let suffix = if place > 0 { format!(".{place}") } else { String::new() };
+        let path = records.0.dir.path().join(format!("out/messages.jsonl{suffix}"));
+        if let Ok(text) = fs::read_to_string(&path) {
+            assert!(text.starts_with("time,count,payload,id\n"), "{text}");
+            all.extend(record_ids(&path));
+        }
+    }
+    assert_eq!(all, ids_of(&batch));
+
+    // Other columns begin another file.
+    start(json!({ "columns": ["topic"] })).deliver(&deliveries(40..41)).await.unwrap();
+    assert_eq!(
+        fs::read_to_string(records.0.path()).unwrap(),
+        "topic,id\nsensors/kitchen,01HF7YAT000000000000000018\n"
+    );
+}
+
 #[test]
 fn refuses_a_path_that_names_no_file_and_too_many_files() {
     for (settings, at) in [
@@ -189,6 +255,9 @@ fn refuses_a_path_that_names_no_file_and_too_many_files() {
         (json!({ "path": "" }), "path"),
         (json!({ "path": "/tmp/x", "keep": 2000 }), "keep"),
         (json!({ "path": "/tmp/x", "rotate_bytes": 0 }), "rotate_bytes"),
+        (json!({ "path": "/tmp/x", "format": "xml" }), "format"),
+        (json!({ "path": "/tmp/x", "format": "csv" }), "columns"),
+        (json!({ "path": "/tmp/x", "columns": ["time"] }), "columns"),
     ] {
         let error = crate::build("file", settings).err().unwrap();
         assert_eq!(error.setting, at);

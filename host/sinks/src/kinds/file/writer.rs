@@ -5,15 +5,35 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_reading::{DeliveryId, Timestamp};
 
 use super::appender::append;
-use super::tail::{REMEMBERED, Seen, first_time, is_torn, last_ids};
+use super::csv::Columns;
+use super::tail::{REMEMBERED, Records, Seen, first_time, is_torn, last_ids, records};
+
+/// What lines are.
+#[derive(Debug)]
+pub(super) enum Form {
+    Json,
+    Csv(Columns),
+}
+
+impl Form {
+    /// What every file begins with.
+    fn header(&self) -> &[u8] {
+        match self {
+            Self::Json => b"",
+            Self::Csv(columns) => columns.header(),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Settings {
+    pub form: Arc<Form>,
     pub path: PathBuf,
     pub rotate_bytes: u64,
     pub rotate_after: Option<Duration>,
@@ -107,7 +127,12 @@ impl Writer {
             return Ok(0);
         }
 
-        let (count, bytes) = next_part(lines, seen, self.settings.rotate_bytes.saturating_sub(open.len));
+        let header = if open.len == 0 { self.settings.form.header() } else { b"" };
+        let room = self.settings.rotate_bytes.saturating_sub(open.len + header.len() as u64);
+        let (count, mut bytes) = next_part(lines, seen, room);
+        if !bytes.is_empty() {
+            bytes.splice(..0, header.iter().copied());
+        }
         if !bytes.is_empty()
             && let Err(error) = append(&mut open.file, &bytes)
         {
@@ -147,8 +172,19 @@ impl Writer {
         {
             file.set_len(cut.len)?;
         }
-        if is_torn(&file)? {
-            io::Write::write_all(&mut file, b"\n")?;
+        match &*self.settings.form {
+            Form::Json if is_torn(&file)? => io::Write::write_all(&mut file, b"\n")?,
+            Form::Json => {}
+            form @ Form::Csv(_) => match records(&file, form, form.header())? {
+                Records::Whole => {}
+                Records::CutTo(len) => file.set_len(len)?,
+                // Every file has one header.
+                Records::Foreign => {
+                    drop(file);
+                    self.settings.rotate()?;
+                    return self.open(now);
+                }
+            },
         }
         // What is there counts as delivered: it must be on the disk, and so must the file's name.
         file.sync_data()?;
@@ -157,7 +193,7 @@ impl Writer {
         if self.seen.is_none() {
             self.seen = Some(self.settings.read_seen(&file)?);
         }
-        let begun = first_time(&file)?.unwrap_or(now);
+        let begun = first_time(&file, &self.settings.form)?.unwrap_or(now);
         Ok(Open { len: file.metadata()?.len(), file, identity, begun })
     }
 }
@@ -165,7 +201,8 @@ impl Writer {
 impl Settings {
     fn is_full(&self, open: &Open, next: &Line, now: Timestamp) -> bool {
         let too_old = self.rotate_after.is_some_and(|limit| now.since(open.begun) >= limit);
-        open.len > 0 && (too_old || open.len + next.text.len() as u64 > self.rotate_bytes)
+        open.len > self.form.header().len() as u64
+            && (too_old || open.len + next.text.len() as u64 > self.rotate_bytes)
     }
 
     /// Moves every file one place on; the last one is overwritten. A crash in between leaves a gap.
@@ -190,13 +227,15 @@ impl Settings {
     }
 
     fn read_seen(&self, file: &File) -> io::Result<Seen> {
-        let mut newest_first = last_ids(file, REMEMBERED)?;
+        let mut newest_first = last_ids(file, &self.form, REMEMBERED)?;
         for place in 1..=self.keep {
             if newest_first.len() >= REMEMBERED {
                 break;
             }
             match File::open(self.rotated(place)) {
-                Ok(older) => newest_first.extend(last_ids(&older, REMEMBERED - newest_first.len())?),
+                Ok(older) => {
+                    newest_first.extend(last_ids(&older, &self.form, REMEMBERED - newest_first.len())?);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

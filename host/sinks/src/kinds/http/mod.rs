@@ -1,99 +1,52 @@
 //! Messages as HTTP requests (RFC 9110).
 
 mod answer;
+mod config;
+mod content;
+mod influx;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU64;
-use std::path::PathBuf;
-
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, StatusCode, Url};
 use sandbar_reading::{Clock, ConfigError, Delivery, Secret, SystemClock};
-use schemars::JsonSchema;
-use serde::Deserialize;
 
+use crate::template::{Escape, Template};
 use crate::{Cause, DeliveryError, Sink, tls};
 use answer::{Answer, decide};
-use request::Request;
+pub(crate) use config::Config;
+use content::Content;
+use request::Header;
 
 /// One request a message, one after the other, over connections that are kept open.
 #[derive(Debug)]
 pub(crate) struct Http {
     client: Client,
-    method: reqwest::Method,
-    url: Url,
-    headers: http::HeaderMap,
-    body: Body,
+    method: Method,
+    address: Address,
+    headers: Vec<Header>,
+    content: Content,
     reject: Vec<StatusCode>,
 }
 
-/// Sends every message as a request. A 2xx answer takes it; an answer listed under `reject` makes it a dead
-/// letter; anything else, a lost connection too, is tried again later, not before the time that a
-/// `Retry-After` names (24 hours at most). Every request carries `Idempotency-Key`, the same at every attempt.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Config {
-    /// Where to: `https://example.com/readings`. A redirect (307, 308) is followed on the same host only.
-    #[serde(default)]
-    url: Option<String>,
-    /// In place of `url`, where the address itself is a secret, as that of a Slack webhook:
-    /// `{ env = "NAME" }` or `{ file = "/path" }`. Only its host is ever shown.
-    #[serde(default)]
-    secret_url: Option<Secret>,
-    /// `POST`, `PUT` or `PATCH`.
-    #[serde(default)]
-    method: Method,
-    /// Further headers. Values may be secrets by reference: `Authorization = { file = "/run/secrets/token" }`.
-    #[serde(default)]
-    headers: BTreeMap<String, Secret>,
-    /// An attempt may take so long, from connecting to the end of the answer.
-    #[serde(default = "default_timeout_ms")]
-    timeout_ms: NonZeroU64,
-    /// What a request consists of: `payload`, `json` or `batch`.
-    #[serde(default)]
-    body: Body,
-    /// Status codes that refuse a message for good. Not 401, 403 and 404 by default: a wrong token or address
-    /// should delay a week of messages, not bury them.
-    #[serde(default = "default_reject")]
-    reject: Vec<u16>,
-    /// A PEM file with certificates to trust beside the system's.
-    #[serde(default)]
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug)]
 enum Method {
-    #[default]
-    Post,
-    Put,
-    Patch,
+    Is(reqwest::Method),
+    Made(Box<Template>),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Body {
-    /// The payload as it is, with its content type. Topic, device, time and reading are the headers
-    /// `Sandbar-Topic`, `Sandbar-Device`, `Sandbar-Time` and `Sandbar-Reading`.
-    #[default]
-    Payload,
-    /// A JSON object: time, topic, device, content_type, attributes, payload (or payload_base64), route,
-    /// reading, id.
-    Json,
-    /// A JSON array of such objects, all that wait in one request. If it is refused, its halves are sent,
-    /// until the message that is at fault stands alone.
-    Batch,
+#[derive(Debug)]
+enum Address {
+    Is(Url),
+    Made(Box<Template>),
 }
 
-const fn default_timeout_ms() -> NonZeroU64 {
-    NonZeroU64::new(10_000).expect("not 0")
-}
-
-fn default_reject() -> Vec<u16> {
-    vec![400, 413, 415, 422]
+/// A request as it is sent.
+struct Whole {
+    method: reqwest::Method,
+    url: Url,
+    request: request::Request,
 }
 
 impl Sink for Http {
@@ -107,38 +60,53 @@ body = "json"
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let url = address(&config)?;
+        let address = address(&config)?;
+        let content = Content::new(&config)?;
+        let method = match Template::is_one(&config.method) {
+            true => Method::Made(Box::new(Template::new("method", &config.method)?)),
+            false => {
+                Method::Is(method(&config.method, &content).map_err(|text| ConfigError::at("method", text))?)
+            }
+        };
+        let headers = request::configured(&config.headers)?;
+        if content.is_of_many() {
+            // One request has one address, whatever it holds.
+            let made = [
+                ("url", matches!(address, Address::Made(_))),
+                ("method", matches!(method, Method::Made(_))),
+                ("headers", headers.iter().any(Header::is_made)),
+            ];
+            if let Some((setting, _)) = made.into_iter().find(|(_, is_made)| *is_made) {
+                let problem = "cannot depend on the message, as one request holds many";
+                return Err(ConfigError::at(setting, problem));
+            }
+        }
         Ok(Self {
-            client: client(&config, &url)?,
-            method: match config.method {
-                Method::Post => reqwest::Method::POST,
-                Method::Put => reqwest::Method::PUT,
-                Method::Patch => reqwest::Method::PATCH,
-            },
-            url,
-            headers: request::configured(&config.headers)?,
-            body: config.body,
+            client: client(&config, &address)?,
+            method,
+            address,
+            headers,
+            content,
             reject: config.reject.into_iter().enumerate().map(error_status).collect::<Result<_, _>>()?,
         })
     }
 
     async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
-        match self.body {
-            Body::Payload => self.one_by_one(batch, request::of_payload).await,
-            Body::Json => self.one_by_one(batch, request::of_json).await,
-            Body::Batch => self.together(batch).await,
+        match self.content.is_of_many() {
+            false => self.one_by_one(batch).await,
+            true => self.together(batch).await,
         }
     }
 }
 
 impl Http {
-    async fn one_by_one(
-        &self,
-        batch: &[Delivery],
-        request: fn(&Delivery) -> Request,
-    ) -> Result<(), DeliveryError> {
-        for (index, delivery) in batch.iter().enumerate() {
-            match self.send(request(delivery)).await {
+    async fn one_by_one(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+        for index in 0..batch.len() {
+            let answer = match self.whole(&batch[index..=index]) {
+                Ok(whole) => self.send(whole).await,
+                Err((_, cause)) => Answer::Never { cause },
+            };
+            match answer {
                 Answer::Taken => {}
                 Answer::Later { after, cause } => {
                     return Err(DeliveryError::Retry { delivered: index, after, cause });
@@ -154,7 +122,16 @@ impl Http {
         let (mut delivered, mut size) = (0, batch.len());
         while delivered < batch.len() {
             let part = &batch[delivered..(delivered + size).min(batch.len())];
-            match self.send(request::of_batch(part)).await {
+            let answer = match self.whole(part) {
+                Ok(whole) => self.send(whole).await,
+                Err((0, cause)) => return Err(DeliveryError::Reject { rejected: delivered, cause }),
+                // Those before the one that cannot be written.
+                Err((before, _)) => {
+                    size = before;
+                    continue;
+                }
+            };
+            match answer {
                 Answer::Taken => delivered += part.len(),
                 Answer::Later { after, cause } => {
                     return Err(DeliveryError::Retry { delivered, after, cause });
@@ -168,53 +145,83 @@ impl Http {
         Ok(())
     }
 
-    async fn send(&self, request: Request) -> Answer {
-        let mut headers = request.headers;
-        for (name, value) in &self.headers {
-            headers.insert(name, value.clone());
+    /// The request for `part`, which is not empty; or which one of it is at fault, and why.
+    fn whole(&self, part: &[Delivery]) -> Result<Whole, (usize, Cause)> {
+        let mut request = self.content.request(part)?;
+        let first = &part[0];
+        let of_first = |cause| (0, cause);
+        for header in &self.headers {
+            header.add(first, &mut request.headers).map_err(of_first)?;
         }
-        let sent = self
-            .client
-            .request(self.method.clone(), self.url.clone())
-            .headers(headers)
-            .body(request.body)
-            .send();
-        match sent.await {
-            Ok(response) => {
-                let decided = decide(response.status(), response.headers(), &self.reject, SystemClock.now());
-                decided.explained(&self.whom(), response).await
+        let method = match &self.method {
+            Method::Is(method) => method.clone(),
+            Method::Made(template) => {
+                let text = template.render(first).map_err(of_first)?;
+                method(&text, &self.content).map_err(|text| (0, Cause::new(format!("method: {text}"))))?
             }
-            // The address may be a secret.
-            Err(error) => Answer::Later { after: None, cause: Cause::of(&self.whom(), &error.without_url()) },
-        }
+        };
+        let url = match &self.address {
+            Address::Is(url) => url.clone(),
+            Address::Made(template) => {
+                let text = template.render(first).map_err(of_first)?;
+                parse_url(&text).map_err(|problem| (0, Cause::new(format!("url: {problem}"))))?
+            }
+        };
+        Ok(Whole { method, url, request })
     }
 
-    /// `POST to https://example.com`: the path and query may be secrets.
-    fn whom(&self) -> String {
-        format!("{} to {}", self.method, self.url.origin().ascii_serialization())
+    async fn send(&self, Whole { method, url, request }: Whole) -> Answer {
+        // The path and query may be secrets.
+        let whom = format!("{method} to {}", url.origin().ascii_serialization());
+        match self.client.request(method, url).headers(request.headers).body(request.body).send().await {
+            Ok(response) => {
+                let decided = decide(response.status(), response.headers(), &self.reject, SystemClock.now());
+                decided.explained(&whom, response).await
+            }
+            Err(error) => Answer::Later { after: None, cause: Cause::of(&whom, &error.without_url()) },
+        }
     }
 }
 
-fn address(config: &Config) -> Result<Url, ConfigError> {
+fn method(text: &str, content: &Content) -> Result<reqwest::Method, String> {
+    match text.trim() {
+        "POST" => Ok(reqwest::Method::POST),
+        "PUT" => Ok(reqwest::Method::PUT),
+        "PATCH" => Ok(reqwest::Method::PATCH),
+        "GET" if content.is_nothing() => Ok(reqwest::Method::GET),
+        "DELETE" if content.is_nothing() => Ok(reqwest::Method::DELETE),
+        other @ ("GET" | "DELETE") => Err(format!("{other} carries no body: it needs `body = \"none\"`")),
+        other => Err(format!("`{other}` is none of POST, PUT, PATCH, GET and DELETE")),
+    }
+}
+
+fn address(config: &Config) -> Result<Address, ConfigError> {
     let (setting, text) = match (&config.url, &config.secret_url) {
         (Some(url), None) => ("url", url.clone()),
         (None, Some(secret)) => ("secret_url", read_secret(secret, "secret_url")?),
         _ => return Err(ConfigError::at("url", "set either this or secret_url")),
     };
-    let url = Url::parse(&text).map_err(|error| ConfigError::at(setting, error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(ConfigError::at(setting, format!("must begin with http:// or https://, not {other}:"))),
+    match Template::is_one(&text) {
+        true => Ok(Address::Made(Box::new(Template::escaping(setting, &text, Escape::Url)?))),
+        false => parse_url(&text).map(Address::Is).map_err(|problem| ConfigError::at(setting, problem)),
     }
 }
 
-fn client(config: &Config, url: &Url) -> Result<Client, ConfigError> {
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("must begin with http:// or https://, not {other}:")),
+    }
+}
+
+fn client(config: &Config, address: &Address) -> Result<Client, ConfigError> {
     tls::install_provider();
     let mut client = Client::builder()
         .user_agent(concat!("sandbar/", env!("CARGO_PKG_VERSION")))
         .timeout(std::time::Duration::from_millis(config.timeout_ms.get()))
         .redirect(Policy::custom(same_host_only));
-    if url.scheme() == "http" {
+    if matches!(address, Address::Is(url) if url.scheme() == "http") {
         // A system without any root certificates need not have them for this.
         client = client.tls_certs_only([]);
     }

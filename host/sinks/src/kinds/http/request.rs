@@ -9,11 +9,25 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sandbar_reading::{ConfigError, ContentType, Delivery, Secret};
 
 use super::read_secret;
-use crate::encode;
+use crate::template::Template;
+use crate::{Cause, encode};
 
 pub(super) struct Request {
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// A configured header, which may depend on the delivery.
+#[derive(Debug)]
+pub(super) struct Header {
+    name: HeaderName,
+    value: HeaderText,
+}
+
+#[derive(Debug)]
+enum HeaderText {
+    Is(HeaderValue),
+    Made(Box<Template>),
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -29,6 +43,17 @@ pub(super) fn of_json(delivery: &Delivery) -> Request {
     Request { headers: headers(delivery, &ContentType::JSON), body: body.into() }
 }
 
+/// With a body that a template or preset made.
+pub(super) fn of_made(delivery: &Delivery, content_type: &ContentType, body: impl Into<Bytes>) -> Request {
+    Request { headers: headers(delivery, content_type), body: body.into() }
+}
+
+pub(super) fn of_nothing(delivery: &Delivery) -> Request {
+    let mut request = of_made(delivery, &delivery.message.content_type, Bytes::new());
+    request.headers.remove(CONTENT_TYPE);
+    request
+}
+
 /// `part` is not empty. Its key names the same messages at every attempt; each has its own id within.
 pub(super) fn of_batch(part: &[Delivery]) -> Request {
     let mut body = vec![b'['];
@@ -39,12 +64,17 @@ pub(super) fn of_batch(part: &[Delivery]) -> Request {
         encode::json(delivery, &mut body);
     }
     body.push(b']');
+    of_lines(part, &ContentType::JSON, body)
+}
+
+/// With a body made of all of `part`, which is not empty.
+pub(super) fn of_lines(part: &[Delivery], content_type: &ContentType, body: impl Into<Bytes>) -> Request {
     let key = match part {
         [one] => one.id.to_string(),
         [first, .., last] => format!("{}-{}-{}", first.id, last.id, part.len()),
         [] => String::new(),
     };
-    let headers = [(CONTENT_TYPE, value(ContentType::JSON.as_str())), (IDEMPOTENCY_KEY, value(&key))];
+    let headers = [(CONTENT_TYPE, value(content_type.as_str())), (IDEMPOTENCY_KEY, value(&key))];
     Request { headers: headers.into_iter().collect(), body: body.into() }
 }
 
@@ -76,22 +106,50 @@ fn value(text: &str) -> HeaderValue {
 }
 
 /// The configured headers, marked so that they are never printed.
-pub(super) fn configured(headers: &BTreeMap<String, Secret>) -> Result<HeaderMap, ConfigError> {
-    let mut map = HeaderMap::new();
+pub(super) fn configured(headers: &BTreeMap<String, Secret>) -> Result<Vec<Header>, ConfigError> {
+    let mut all = Vec::with_capacity(headers.len());
     for (name, secret) in headers {
         let setting = format!("headers.{name}");
         let problem = |text: &str| ConfigError::at(setting.as_str(), text);
-        let header = HeaderName::try_from(name.as_str()).map_err(|_| problem("is not a header name"))?;
-        if [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, IDEMPOTENCY_KEY].contains(&header) {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| problem("is not a header name"))?;
+        if [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, IDEMPOTENCY_KEY].contains(&name) {
             return Err(problem("is set by the host itself"));
         }
         let text = read_secret(secret, &setting)?;
-        let mut value = HeaderValue::try_from(text)
-            .map_err(|_| problem("has a character that no header may have, such as a line break"))?;
-        value.set_sensitive(true);
-        map.insert(header, value);
+        let value = match Template::is_one(&text) {
+            true => HeaderText::Made(Box::new(Template::new(&setting, &text)?)),
+            false => HeaderText::Is(sensitive(&text).ok_or_else(|| problem(NO_HEADER))?),
+        };
+        all.push(Header { name, value });
     }
-    Ok(map)
+    Ok(all)
+}
+
+const NO_HEADER: &str = "has a character that no header may have, such as a line break";
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+impl Header {
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self.value, HeaderText::Made(_))
+    }
+
+    /// Sets it in `headers`.
+    pub(super) fn add(&self, delivery: &Delivery, headers: &mut HeaderMap) -> Result<(), Cause> {
+        let value = match &self.value {
+            HeaderText::Is(value) => value.clone(),
+            HeaderText::Made(template) => {
+                let text = template.render(delivery)?;
+                sensitive(&text).ok_or_else(|| Cause::new(format!("headers.{}: {NO_HEADER}", self.name)))?
+            }
+        };
+        headers.insert(&self.name, value);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use sandbar_reading::DeliveryId;
@@ -24,6 +24,8 @@ struct Server {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     requests: Mutex<Vec<(HeaderMap, Vec<u8>)>>,
+    /// Methods and paths, of the same.
+    targets: Mutex<Vec<String>>,
     taken: Mutex<Vec<DeliveryId>>,
     reached: Notify,
 }
@@ -35,6 +37,7 @@ impl Server {
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Behaviour::Take),
             requests: Mutex::default(),
+            targets: Mutex::default(),
             taken: Mutex::default(),
             reached: Notify::new(),
         });
@@ -52,6 +55,7 @@ impl Server {
 
 async fn answer(
     State(shared): State<Arc<Shared>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: bytes::Bytes,
@@ -66,6 +70,7 @@ async fn answer(
         _ => {}
     }
     let ids = ids(&headers, &body);
+    shared.targets.lock().push(format!("{method} {uri}"));
     shared.requests.lock().push((headers, body.to_vec()));
     let behaviour = *shared.behaviour.lock();
     match behaviour {
@@ -97,7 +102,8 @@ fn ids(headers: &HeaderMap, body: &[u8]) -> Vec<DeliveryId> {
         Ok(Value::Array(items)) => {
             items.iter().map(|item| item["id"].as_str().unwrap().parse().unwrap()).collect()
         }
-        _ => vec![headers["idempotency-key"].to_str().unwrap().parse().unwrap()],
+        // One of several lines has no id of its own.
+        _ => headers["idempotency-key"].to_str().unwrap().parse().into_iter().collect(),
     }
 }
 
@@ -190,6 +196,107 @@ async fn one_bad_message_of_a_batch_is_found_in_few_requests() {
     assert!(server.shared.requests.lock().len() < 20);
 }
 
+/// The last request's headers and body.
+async fn sent(server: &Server, more: &Value) -> (HeaderMap, String) {
+    let mut settings = json!({ "url": server.address });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    contract::sink::<Server>(settings).deliver(&[delivery(7)]).await.unwrap();
+    let (headers, body) = server.shared.requests.lock().pop().unwrap();
+    (headers, String::from_utf8(body).unwrap())
+}
+
+#[tokio::test]
+async fn a_request_may_be_made_of_templates() {
+    let server = Server::start("payload").await;
+    let (headers, body) = sent(
+        &server,
+        &json!({
+            "url": format!("{}/{{{{ device }}}}?n={{{{ topic }}}}", server.address),
+            "method": "{% if payload.count > 5 %}PUT{% else %}POST{% endif %}",
+            "headers": { "X-Count": "{{ payload.count }}" },
+            "template": "{\"value\": {{ payload.count | tojson }}, \"at\": {{ time | tojson }}}",
+        }),
+    )
+    .await;
+    assert_eq!(body, r#"{"value": 7, "at": "2023-11-14T22:13:20.007000Z"}"#);
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["x-count"], "7");
+    assert_eq!(headers["idempotency-key"], delivery(7).id.to_string());
+    assert_eq!(server.shared.targets.lock().pop().unwrap(), "PUT /k1?n=sensors%2Fkitchen");
+
+    let url = format!("{}/relay?turn={{{{ payload.count }}}}", server.address);
+    let (headers, body) = sent(&server, &json!({ "url": url, "method": "GET", "body": "none" })).await;
+    assert_eq!((body.as_str(), headers.get("content-type")), ("", None));
+    assert_eq!(server.shared.targets.lock().pop().unwrap(), "GET /relay?turn=7");
+}
+
+#[tokio::test]
+async fn a_template_that_cannot_be_filled_buries_one_message() {
+    let server = Server::start("payload").await;
+    for (settings, problem) in [
+        (json!({ "template": "{{ payload.gone }}" }), "template: undefined value"),
+        (json!({ "template": "{ {{ topic }} }" }), "template: it made no JSON"),
+        (json!({ "headers": { "X-A": "a{{ '\n' }}" } }), "headers.x-a: "),
+        (json!({ "method": "{{ topic }}" }), "method: `sensors/kitchen` is none of"),
+        (json!({ "url": "{{ topic }}", "template": "1" }), "url: "),
+    ] {
+        match server.sink(&settings_of(&settings)).deliver(&[delivery(1)]).await.unwrap_err() {
+            DeliveryError::Reject { rejected: 0, cause } => {
+                assert!(cause.to_string().starts_with(problem), "{cause}");
+            }
+            other => panic!("{settings}: {other:?}"),
+        }
+    }
+    assert!(server.shared.requests.lock().is_empty());
+}
+
+/// Without the server's own choice of a body.
+fn settings_of(more: &Value) -> Value {
+    let mut settings = json!({ "body": null });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    settings
+}
+
+#[tokio::test]
+async fn presets_say_what_each_service_expects() {
+    let server = Server::start("payload").await;
+    let parsed = |body: &str| serde_json::from_str::<Value>(body).unwrap();
+    let text = json!("<!here> {{ '<b>&' }} {{ payload.count }}");
+    let (_, body) = sent(&server, &json!({ "preset": "slack", "text": text })).await;
+    assert_eq!(parsed(&body), json!({ "text": "<!here> &lt;b&gt;&amp; 7" }));
+    let (_, body) = sent(&server, &json!({ "preset": "discord", "text": "{{ 'äöü@everyone' }}" })).await;
+    assert_eq!(parsed(&body)["allowed_mentions"], json!({ "parse": [] }));
+    let (headers, body) = sent(&server, &json!({ "preset": "teams" })).await;
+    let card = &parsed(&body)["attachments"][0];
+    assert_eq!(card["contentType"], "application/vnd.microsoft.card.adaptive");
+    assert_eq!(card["content"]["body"][0]["text"], "sensors/kitchen (k1): {\"count\":7}");
+    assert_eq!(headers["content-type"], "application/json");
+    let long = format!("{{% for i in range(300) %}}{}{{% endfor %}}", "0123456789");
+    let (_, body) = sent(&server, &json!({ "preset": "discord", "text": long })).await;
+    assert_eq!(parsed(&body)["content"].as_str().unwrap().chars().count(), 2000);
+}
+
+#[tokio::test]
+async fn influxdb_gets_all_that_waits_but_what_has_no_field() {
+    let server = Server::start("payload").await;
+    let sink = contract::sink::<Server>(json!({ "url": server.address, "preset": "influxdb" }));
+    let mut batch = deliveries(0..5);
+    batch[3].message.payload = "{}".into();
+    match sink.deliver(&batch).await.unwrap_err() {
+        DeliveryError::Reject { rejected: 3, cause } => {
+            assert!(cause.to_string().contains("field"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (headers, body) = server.shared.requests.lock().pop().unwrap();
+    assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        "sensors/kitchen,device=k1 count=0 1700000000000000000\nsensors/kitchen,device=k1 count=1 1700000000001000000\nsensors/kitchen,device=k1 count=2 1700000000002000000\n"
+    );
+    sink.deliver(&batch[4..]).await.unwrap();
+}
+
 #[tokio::test]
 async fn only_a_redirect_that_repeats_the_request_on_the_same_host_is_followed() {
     let server = Server::start("payload").await;
@@ -268,6 +375,16 @@ fn settings_that_cannot_work_are_named() {
         (json!({ "method": "GET" }), "method"),
         (json!({ "timeout_ms": 0 }), "timeout_ms"),
         (json!({ "body": "xml" }), "body"),
+        (json!({ "body": "json", "template": "x" }), "template"),
+        (json!({ "body": "json", "preset": "slack" }), "preset"),
+        (json!({ "template": "{{" }), "template"),
+        (json!({ "template": "x", "content_type": "text" }), "content_type"),
+        (json!({ "content_type": "text/plain" }), "content_type"),
+        (json!({ "text": "x" }), "text"),
+        (json!({ "preset": "slack", "influxdb": {} }), "influxdb"),
+        (json!({ "preset": "influxdb", "headers": { "X-A": "{{ topic }}" } }), "headers"),
+        (json!({ "url": "http://h/{{ topic }}", "body": "batch" }), "url"),
+        (json!({ "headers": { "X-A": "{{" } }), "headers.X-A"),
         (json!({ "reject": [400, 200] }), "reject[1]"),
         (json!({ "headers": { "X-Token": { "file": "/nowhere/token" } } }), "headers.X-Token"),
         (json!({ "ca_file": "/nowhere/ca.pem" }), "ca_file"),
