@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{tcp, udp, websocket};
+use crate::drivers::{email, tcp, udp, websocket};
 use crate::naming::Naming;
 
 /// One that reads what a peer sent.
@@ -50,6 +50,8 @@ pub const DECODERS: &[Decoder] = &[
             }
         },
     },
+    Decoder { name: "email", seeds: email::garbage::MESSAGES, decode: email::garbage::decodes },
+    Decoder { name: "email commands", seeds: email::garbage::COMMANDS, decode: email::garbage::answers },
 ];
 
 /// A connection whose messages name their device.

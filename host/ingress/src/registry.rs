@@ -6,7 +6,7 @@ use sandbar_reading::{ConfigError, settings};
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::drivers::{mqtt, schedule, simulator, tcp, udp, webhook, websocket};
+use crate::drivers::{email, mqtt, schedule, simulator, tcp, udp, webhook, websocket};
 use crate::{Driver, LinkError, Session};
 
 macro_rules! drivers {
@@ -17,6 +17,7 @@ macro_rules! drivers {
 
 drivers! {
     webhook::Webhook, mqtt::Mqtt, simulator::Simulator, tcp::Tcp, udp::Udp, websocket::WebSocket, schedule::Schedule,
+    email::Email,
 }
 
 /// One of the drivers that this host was built with.
@@ -104,7 +105,7 @@ mod tests {
     fn lists_the_known_drivers_nearest_first() {
         let error = build("simulater", json!({})).err().unwrap();
         let error = error.to_string();
-        let nearest = "driver: there is no driver `simulater`; there are: simulator, ";
+        let nearest = "driver: there is no driver `simulater`; there are: simulator, mqtt, schedule, email, tcp, udp, websocket, webhook";
         assert!(error.starts_with(nearest) && error.contains("webhook"), "{error}");
         assert_eq!(edits("webhook", "web-hok"), 2);
     }

@@ -1,5 +1,6 @@
 //! One module a driver.
 
+pub(crate) mod email;
 pub(crate) mod mqtt;
 pub(crate) mod schedule;
 pub(crate) mod simulator;
