@@ -9,7 +9,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 WHAT=${1:-test}
 # Peers written in Python, each in its version.
-PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4)
+PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 aiosmtpd==1.4.6 line-protocol-parser==2.0.1)
 AUTOBAHN=0.8.2
 NODE_MIN=20
 
@@ -19,8 +19,8 @@ fail() { say "$*"; exit 1; }
 # A command and the package it comes from.
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
-  openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat unshare:util-linux prlimit:util-linux
-  mount:mount)
+  swaks:swaks msmtp:msmtp openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
+  unshare:util-linux prlimit:util-linux mount:mount)
 
 # The packages of $@ whose command is not there.
 missing() {
@@ -81,6 +81,11 @@ install_python_peers() {
   echo "${PYTHON_PEERS[*]}" >"$venv/.installed"
 }
 
+# What swaks needs for TLS and logins: it says so only when it is asked for them.
+install_perl_modules() {
+  perl -MNet::SSLeay -MAuthen::SASL -e1 2>/dev/null || install_packages libnet-ssleay-perl libauthen-sasl-perl
+}
+
 # Python 2.7, which Autobahn's test suite is written in: one that is there, or built in two minutes.
 python27() {
   local python prefix=$CACHE/python2.7
@@ -132,6 +137,7 @@ check_node
 if [ "$WANT_TESTS" = yes ]; then
   # Also for the compilers of the guests in Python, C and Zig.
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+  install_perl_modules
   install_python_peers
   install_autobahn
 fi

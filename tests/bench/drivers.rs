@@ -16,7 +16,7 @@ use sandbar_pipeline::Pipeline;
 use sandbar_reading::SystemClock;
 use sandbar_store::{Committer, Disk, Store};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -73,6 +73,11 @@ const SUBJECTS: &[Subject] = &[
         driver: "websocket",
         settings: || json!({ "listen": "127.0.0.1:0", "acknowledge": "ok", "paths": [{ "path": "/a" }] }),
         sender: |address, load| Box::pin(websocket(address, load)),
+    },
+    Subject {
+        driver: "email",
+        settings: || json!({ "listen": "127.0.0.1:0", "payload": "body" }),
+        sender: |address, load| Box::pin(email(address, load)),
     },
 ];
 
@@ -140,6 +145,33 @@ async fn websocket(address: SocketAddr, load: Arc<Load>) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+async fn email(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    let envelope = "MAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\nDATA\r\n";
+    let message = format!("Subject: a\r\n\r\n{PAYLOAD}\r\n.\r\n");
+    says(&mut stream, "HELO a\r\n", "250 localhost").await?;
+    loop {
+        says(&mut stream, envelope, "354").await?;
+        says(&mut stream, &message, "250").await?;
+        if !load.count() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads replies until one begins so.
+async fn says(stream: &mut BufReader<TcpStream>, text: &str, until: &str) -> Result<()> {
+    stream.get_mut().write_all(text.as_bytes()).await?;
+    let mut line = String::new();
+    while !line.starts_with(until) {
+        line.clear();
+        anyhow::ensure!(stream.read_line(&mut line).await? > 0 && !line.starts_with(['4', '5']), "{line}");
+    }
+    Ok(())
 }
 
 /// As a host has it, on a disk.

@@ -1,6 +1,7 @@
 //! What every driver must come through on the real host: bad input, peers that are lost in the middle of a
 //! message, and `kill -9`. A protocol is one [`protocol::Protocol`] and one line `scenarios!(It)`.
 
+mod email;
 mod harness;
 mod protocol;
 mod schedule;
