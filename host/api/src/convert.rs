@@ -330,6 +330,7 @@ impl From<Stats> for views::StoreStatus {
         Self {
             journal_readings: stats.journal_count,
             journal_bytes: stats.journal_bytes,
+            trace_bytes: stats.trace_bytes,
             journal_since: stats.oldest.map(|time| time.to_string()),
             waiting: stats.waiting,
             outbox: stats.outbox,

@@ -57,6 +57,8 @@ pub struct Stats {
     pub journal_count: u64,
     /// Of payloads.
     pub journal_bytes: u64,
+    /// Of what is kept of how readings were handled.
+    pub trace_bytes: u64,
     /// About when the oldest reading in the journal was accepted.
     pub oldest: Option<Timestamp>,
     /// Readings that wait, once for each lane.
@@ -157,6 +159,7 @@ impl Store {
         Stats {
             journal_count: counted.ledger.journal,
             journal_bytes: counted.ledger.journal_bytes,
+            trace_bytes: counted.ledger.trace_bytes,
             oldest: counted.oldest.map(ReadingId::time),
             waiting: counted.ledger.waiting,
             outbox: counted.ledger.outbox,

@@ -46,6 +46,9 @@ pub struct StoreStatus {
     pub journal_readings: u64,
     /// Bytes of their payloads.
     pub journal_bytes: u64,
+    /// Bytes of what is kept for traces of readings.
+    #[serde(default)]
+    pub trace_bytes: u64,
     /// About when the oldest of them was accepted. RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_since: Option<String>,

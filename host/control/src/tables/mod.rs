@@ -29,6 +29,8 @@ pub struct HostTable {
     pub journal_hours: u32,
     /// How large the journal may become, in MiB; readings that are not handled yet are kept beyond it.
     pub journal_mib: u32,
+    /// How much is kept of how readings were handled, for `sandbar trace`, in MiB; 0 keeps nothing.
+    pub trace_mib: u32,
     /// How many routes a message may pass through before it is taken for a loop.
     pub depth_max: u8,
     /// Memory for what is read from the store, in MiB.
@@ -42,6 +44,7 @@ impl Default for HostTable {
             reading_max_bytes: 16 << 20,
             journal_hours: 168,
             journal_mib: 256,
+            trace_mib: 32,
             depth_max: 8,
             store_cache_mib: 16,
         }

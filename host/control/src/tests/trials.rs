@@ -248,6 +248,20 @@ fn all_of(route: &str) -> LogQuery {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trace_of_others_is_passed_on() {
+    let host = host_with(test_components::counter(), test_components::echo()).await;
+    let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let inbound = sandbar_reading::Inbound {
+        attributes: sandbar_reading::Attributes::new().with("traceparent", context),
+        ..sandbar_reading::Inbound::new("t".parse().unwrap(), sandbar_reading::ContentType::TEXT, "x".into())
+    };
+    drop(host.control.accept(inbound).await.unwrap());
+    host.settled().await;
+    assert_eq!(host.delivered()[0]["attributes"]["traceparent"], context);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_are_kept_by_route_with_the_reading_and_the_failures() {
     let host = host_with(test_components::talkative(), test_components::echo()).await;
     let mut watch = host.control.watch_logs();

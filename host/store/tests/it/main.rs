@@ -10,3 +10,4 @@ mod operations;
 mod power;
 mod retention;
 mod rig;
+mod trace;
