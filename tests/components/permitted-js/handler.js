@@ -28,7 +28,7 @@ function does(verb, rest) {
     case 'secret':
       return get(`secret.${rest}`) ?? 'not granted';
     case 'count':
-      return increment(open('default'), 'n', 1n);
+      return increment(open('default'), 'n', 1);
     case 'keys': {
       const bucket = open('');
       bucket.set('other', new Uint8Array([120]));
