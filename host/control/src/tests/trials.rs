@@ -255,7 +255,7 @@ async fn a_trace_of_others_is_passed_on() {
         attributes: sandbar_reading::Attributes::new().with("traceparent", context),
         ..sandbar_reading::Inbound::new("t".parse().unwrap(), sandbar_reading::ContentType::TEXT, "x".into())
     };
-    drop(host.control.accept(inbound).await.unwrap());
+    let _receipt = host.control.accept(inbound).await.unwrap();
     host.settled().await;
     assert_eq!(host.delivered()[0]["attributes"]["traceparent"], context);
     host.stop().await;
