@@ -274,7 +274,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let sender = self.dialogue.sender();
         self.listed.received(raw.len(), session.now());
         let envelope = Envelope { peer: self.peer.ip().to_canonical(), sender, mail, time: session.now() };
-        let inbound = match self.shared.rules.form.decode(&envelope, raw.into()) {
+        let inbound = match self.shared.rules.form.decode(&envelope, &raw.into()) {
             Ok(inbound) => inbound,
             Err(error) => {
                 self.complain("unnamed", &error.to_string());

@@ -97,9 +97,9 @@ impl Form {
     }
 
     /// The reading of a message. What is no MIME at all is a text.
-    pub(super) fn decode(&self, envelope: &Envelope, raw: Bytes) -> Result<Inbound, DecodeError> {
+    pub(super) fn decode(&self, envelope: &Envelope, raw: &Bytes) -> Result<Inbound, DecodeError> {
         // A parser that panics must not have the sender try the same message for ever.
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_message(envelope, &raw)));
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_message(envelope, raw)));
         decoded.unwrap_or(Err(DecodeError::Unreadable))
     }
 

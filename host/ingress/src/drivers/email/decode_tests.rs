@@ -19,7 +19,7 @@ fn form(settings: Value) -> Form {
 }
 
 fn decoded(settings: Value, message: &str) -> Inbound {
-    form(settings).decode(&envelope(), message.replace('\n', "\r\n").into()).unwrap()
+    form(settings).decode(&envelope(), &message.replace('\n', "\r\n").into()).unwrap()
 }
 
 fn payload(message: &str) -> Value {
@@ -122,7 +122,7 @@ fn a_text_file_of_another_encoding_is_attached_as_it_is() {
     for (encoding, sent) in [("8bit", &b"21\xb0"[..]), ("base64", b"MjGw"), ("quoted-printable", b"21=B0")] {
         let head = format!("{head}Content-Transfer-Encoding: {encoding}\r\n\r\n");
         let message = [head.as_bytes(), sent, b"\r\n--b--\r\n"].concat();
-        let inbound = form(json!({})).decode(&envelope(), message.into()).unwrap();
+        let inbound = form(json!({})).decode(&envelope(), &message.into()).unwrap();
         let payload: Value = serde_json::from_slice(&inbound.payload).unwrap();
         assert_eq!(payload["attachments"][0]["data"], "MjGw", "{encoding}");
     }
@@ -172,7 +172,7 @@ fn a_message_stays_as_it_came_or_is_its_body() {
 #[test]
 fn devices_and_topics_are_named_after_addresses_or_a_header() {
     let name = |settings: Value, message: &str| match form(settings)
-        .decode(&envelope(), message.to_owned().into())
+        .decode(&envelope(), &message.to_owned().into())
     {
         Ok(inbound) => format!("{} {:?}", inbound.topic, inbound.device),
         Err(error) => error.to_string(),
@@ -237,7 +237,7 @@ proptest! {
             json!({ "payload": "body" }),
         ] {
             let is_raw = settings["payload"] == "raw";
-            if let Ok(inbound) = form(settings).decode(&envelope(), bytes.clone().into()) {
+            if let Ok(inbound) = form(settings).decode(&envelope(), &bytes.clone().into()) {
                 prop_assert!(!is_raw || inbound.payload == bytes);
             }
         }

@@ -43,7 +43,7 @@ pub(crate) fn decodes(bytes: &[u8]) -> bool {
         mail: Mail::of("a@x", &["b@y"]),
         time: Timestamp::from_millis(1_700_000_000_000),
     };
-    let taken = |form| rules(form).form.decode(&envelope, Bytes::copy_from_slice(bytes)).is_ok();
+    let taken = |form| rules(form).form.decode(&envelope, &Bytes::copy_from_slice(bytes)).is_ok();
     ["json", "raw", "body"].into_iter().filter(|form| taken(form)).count() == 3
 }
 
