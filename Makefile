@@ -74,7 +74,7 @@ crash: guests release ## kills a loaded host KILLS times, and looks for what is 
 		cargo test --release --locked --package sandbar-tests --test crash -- --nocapture
 
 bench: guests release ## prints the table of docs/performance.md
-	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench
+	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench --bench mqtt
 
 bench-languages: guests release ## prints what a call costs in each language: the table of docs/performance.md
 	@tests/languages.sh "$(BIN)"

@@ -10,10 +10,11 @@ use serde_json::Value;
 /// Who may depend on whom. A crate that is missing here may depend on none.
 const EDGES: &[(&str, &[&str])] = &[
     ("sandbar-reading", &[]),
-    ("sandbar-ingress", &["sandbar-reading"]),
+    ("sandbar-mqtt-client", &["sandbar-reading"]),
+    ("sandbar-ingress", &["sandbar-reading", "sandbar-mqtt-client"]),
     ("sandbar-runtime", &["sandbar-reading"]),
     ("sandbar-store", &["sandbar-reading"]),
-    ("sandbar-sinks", &["sandbar-reading"]),
+    ("sandbar-sinks", &["sandbar-reading", "sandbar-mqtt-client"]),
     (
         "sandbar-pipeline",
         &["sandbar-reading", "sandbar-ingress", "sandbar-runtime", "sandbar-store", "sandbar-sinks"],

@@ -5,6 +5,7 @@
 
 pub mod host;
 pub mod mutate;
+pub mod publisher;
 pub mod receiver;
 pub mod seed;
 pub mod sender;

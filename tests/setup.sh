@@ -9,8 +9,9 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 WHAT=${1:-test}
 # Peers written in Python, each in its version.
-PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 aiosmtpd==1.4.6 line-protocol-parser==2.0.1)
+PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1)
 AUTOBAHN=0.8.2
+MQTT_JS=5.16.0
 NODE_MIN=20
 
 say() { echo "setup: $*" >&2; }
@@ -19,7 +20,7 @@ fail() { say "$*"; exit 1; }
 # A command and the package it comes from.
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
-  swaks:swaks msmtp:msmtp openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
+  swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
   unshare:util-linux prlimit:util-linux mount:mount)
 
 # The packages of $@ whose command is not there.
@@ -121,6 +122,24 @@ install_autobahn() {
   echo "$AUTOBAHN" >"$place/.installed"
 }
 
+# Peers written in JavaScript, beside them.
+install_node_peers() {
+  local folder=$CACHE/peers/node wanted="mqtt@$MQTT_JS"
+  if [ "$(cat "$folder/.installed" 2>/dev/null)" = "$wanted" ]; then return; fi
+  say "installing $wanted into $folder"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  npm install --silent --no-audit --no-fund --prefix "$folder" "$wanted" >&2
+  echo "$wanted" >"$folder/.installed"
+}
+
+# The broker comes with a service that nobody here needs; the tests start their own.
+install_mosquitto() {
+  if [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null; then return; fi
+  install_packages mosquitto
+  as_root systemctl disable --now mosquitto >/dev/null 2>&1 || true
+}
+
 case $WHAT in
   build) WANT_TESTS=no; needed=("${BUILD[@]}") ;;
   test) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}") ;;
@@ -138,6 +157,8 @@ if [ "$WANT_TESTS" = yes ]; then
   # Also for the compilers of the guests in Python, C and Zig.
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
   install_perl_modules
+  install_mosquitto
   install_python_peers
+  install_node_peers
   install_autobahn
 fi

@@ -28,6 +28,14 @@ pub fn cached(path: &str) -> PathBuf {
     path
 }
 
+/// Where the peers written in JavaScript are, for `NODE_PATH`.
+pub fn node_peers() -> PathBuf {
+    let path =
+        python_peer("python3").ancestors().nth(2).expect("in a folder of a folder").join("node/node_modules");
+    assert!(path.is_dir(), "{} is not there: `make setup` first", path.display());
+    path
+}
+
 /// What a program that ended has said.
 #[derive(Clone, Debug)]
 pub struct Said {

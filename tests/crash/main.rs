@@ -3,6 +3,8 @@
 //!
 //! `SANDBAR_KILLS` says how often (20 in CI, 200 with `make crash`), `SANDBAR_SEED` which run.
 
+mod mqtt;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

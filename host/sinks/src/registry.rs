@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use sandbar_reading::{ConfigError, Delivery, settings};
 use serde_json::Value;
 
-use crate::kinds::{device, email, file, http, local_mqtt, log, tcp, websocket};
+use crate::kinds::{device, email, file, http, local_mqtt, log, mqtt, tcp, websocket};
 use crate::{DeliveryError, OwnHost, Sink};
 
 macro_rules! sinks {
@@ -15,7 +15,7 @@ macro_rules! sinks {
     };
 }
 
-sinks! { device::Device, email::Email, file::File, http::Http, local_mqtt::LocalMqtt, log::Log, tcp::Tcp, websocket::WebSocket }
+sinks! { device::Device, email::Email, file::File, http::Http, local_mqtt::LocalMqtt, log::Log, mqtt::Mqtt, tcp::Tcp, websocket::WebSocket }
 
 /// A sink of any kind.
 pub trait AnySink: Send + Sync + 'static {
@@ -119,7 +119,7 @@ mod tests {
         let error = build("ftp", Value::Null).err().unwrap().to_string();
         assert_eq!(
             error,
-            "kind: `ftp` is none of device, email, file, http, local-mqtt, log, tcp, websocket"
+            "kind: `ftp` is none of device, email, file, http, local-mqtt, log, mqtt, tcp, websocket"
         );
         let table = serde_json::json!({ "path": "/tmp/out.jsonl", "colour": "red" });
         assert_eq!(build("file", table).err().unwrap().setting, "colour");

@@ -2,6 +2,7 @@
 
 pub(crate) mod email;
 pub(crate) mod mqtt;
+pub(crate) mod mqtt_client;
 pub(crate) mod schedule;
 pub(crate) mod simulator;
 pub(crate) mod tcp;

@@ -6,5 +6,6 @@ pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod local_mqtt;
 pub(crate) mod log;
+pub(crate) mod mqtt;
 pub(crate) mod tcp;
 pub(crate) mod websocket;

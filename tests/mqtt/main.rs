@@ -1,0 +1,28 @@
+//! MQTT with what others wrote: the host's own broker with clients of three languages, and its `mqtt` sink and
+//! `mqtt-client` ingress with a broker that is not ours.
+
+mod certificates;
+mod clients;
+mod conformance;
+mod ingress;
+mod mosquitto;
+mod pipeline;
+mod restart;
+mod sink;
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use anyhow::Result;
+use sandbar_tests::host::Host;
+
+/// A host with this configuration and an API on a free port.
+async fn host(folder: &Path, configuration: &str) -> Result<Host> {
+    std::fs::write(folder.join("sandbar.toml"), format!("[api]\nlisten = \"127.0.0.1:0\"\n{configuration}"))?;
+    Host::start(folder).await
+}
+
+/// A port that was free a moment ago, for what cannot say which one it took.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
