@@ -133,7 +133,7 @@ fn number(reading: &Value) -> Option<u64> {
 async fn replies_go_out_through_the_broker() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let broker = Mosquitto::start(folder.path(), "").await?;
-    let host = host(folder.path(), &broker, "5", "").await?;
+    let _host = host(folder.path(), &broker, "5", "").await?;
     let reading = r#"{"temperature":71.6,"unit":"F"}"#;
     let ask = ["-t", "sensors/k1/temperature", "-e", "answers/7", "-q", "1", "-m", reading, "-W", "10"];
     let said = sandbar_tests::tool::succeeds(client("mosquitto_rr", broker.port, "5", &ask), 20).await?;

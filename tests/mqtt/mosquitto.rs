@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sandbar_tests::tool;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
 /// A broker that is killed when dropped.
@@ -103,7 +103,7 @@ pub(crate) async fn publish(port: u16, version: &str, arguments: &[&str]) -> Res
 
 /// A running `mosquitto_sub`, whose lines are its messages.
 pub(crate) struct Subscriber {
-    _child: tokio::process::Child,
+    child: tokio::process::Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -114,7 +114,7 @@ impl Subscriber {
         // The debug lines say when it is subscribed.
         let mut child = command.arg("-d").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("it was asked for");
-        let mut subscriber = Self { _child: child, lines: BufReader::new(stdout).lines() };
+        let mut subscriber = Self { child, lines: BufReader::new(stdout).lines() };
         loop {
             let line = subscriber.line().await?;
             if line.starts_with("Subscribed") {
@@ -126,7 +126,16 @@ impl Subscriber {
     async fn line(&mut self) -> Result<String> {
         match tokio::time::timeout(Duration::from_secs(20), self.lines.next_line()).await {
             Ok(Ok(Some(line))) => Ok(line),
-            other => bail!("mosquitto_sub says nothing more: {other:?}"),
+            other => {
+                let mut said = String::new();
+                if let Some(stderr) = &mut self.child.stderr {
+                    drop(
+                        tokio::time::timeout(Duration::from_millis(200), stderr.read_to_string(&mut said))
+                            .await,
+                    );
+                }
+                bail!("mosquitto_sub says nothing more: {other:?} {said}")
+            }
         }
     }
 
