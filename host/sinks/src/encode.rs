@@ -38,6 +38,11 @@ pub(crate) fn json(delivery: &Delivery, into: &mut Vec<u8>) {
     serde_json::to_writer(into, &line).expect("strings and valid JSON, written to memory");
 }
 
+/// `{"mqtt.qos":"1"}`: as they stand in a line.
+pub(crate) fn attributes_json(given: &Attributes) -> String {
+    serde_json::to_string(&attributes(given)).expect("strings, written to memory")
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,

@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use sandbar_reading::{ConfigError, Delivery, settings};
 use serde_json::Value;
 
-use crate::kinds::{device, email, file, http, local_mqtt, log, mqtt, tcp, websocket};
+use crate::kinds::{
+    device, email, file, http, kraken, local_mqtt, log, mongodb, mqtt, redis, sql, tcp, websocket,
+};
 use crate::{DeliveryError, OwnHost, Sink};
 
 macro_rules! sinks {
@@ -15,7 +17,10 @@ macro_rules! sinks {
     };
 }
 
-sinks! { device::Device, email::Email, file::File, http::Http, local_mqtt::LocalMqtt, log::Log, mqtt::Mqtt, tcp::Tcp, websocket::WebSocket }
+sinks! {
+    device::Device, email::Email, file::File, http::Http, kraken::Kraken, local_mqtt::LocalMqtt, log::Log,
+    mongodb::MongoDb, mqtt::Mqtt, redis::Redis, sql::Sql, tcp::Tcp, websocket::WebSocket,
+}
 
 /// A sink of any kind.
 pub trait AnySink: Send + Sync + 'static {
@@ -117,10 +122,9 @@ mod tests {
     #[test]
     fn an_unknown_kind_or_setting_is_named() {
         let error = build("ftp", Value::Null).err().unwrap().to_string();
-        assert_eq!(
-            error,
-            "kind: `ftp` is none of device, email, file, http, local-mqtt, log, mqtt, tcp, websocket"
-        );
+        let known =
+            "device, email, file, http, kraken, local-mqtt, log, mongodb, mqtt, redis, sql, tcp, websocket";
+        assert_eq!(error, format!("kind: `ftp` is none of {known}"));
         let table = serde_json::json!({ "path": "/tmp/out.jsonl", "colour": "red" });
         assert_eq!(build("file", table).err().unwrap().setting, "colour");
     }
