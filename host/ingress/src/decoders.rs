@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{email, tcp, udp, websocket};
+use crate::drivers::{email, kraken, tcp, udp, websocket};
 use crate::naming::Naming;
 
 /// One that reads what a peer sent.
@@ -22,6 +22,14 @@ pub struct Decoder {
 
 /// One a driver.
 pub const DECODERS: &[Decoder] = &[
+    Decoder {
+        name: "kraken",
+        seeds: &[
+            b"\x0a\x06serial\x12\x18application/octet-stream\x1a\x17{\"device_name\":\"press\"}\x22\x0421.5",
+            b"\x0a\x06camera\x12\x0aimage/jpeg\x1a\x2c{\"camera_name\":\"gate\",\"width\":640,\"x\":[null]}",
+        ],
+        decode: |bytes| kraken::decode::decode_bytes(bytes).is_ok(),
+    },
     Decoder {
         name: "tcp",
         seeds: &[b"21.5", br#"{"id":"d1","t":[1,2.5e3,null]}"#, b"\0\xff"],

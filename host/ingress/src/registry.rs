@@ -6,7 +6,7 @@ use sandbar_reading::{ConfigError, settings};
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::drivers::{email, mqtt, mqtt_client, schedule, simulator, tcp, udp, webhook, websocket};
+use crate::drivers::{email, kraken, mqtt, mqtt_client, schedule, simulator, tcp, udp, webhook, websocket};
 use crate::{Driver, LinkError, Session};
 
 macro_rules! drivers {
@@ -16,8 +16,8 @@ macro_rules! drivers {
 }
 
 drivers! {
-    webhook::Webhook, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp, websocket::WebSocket, schedule::Schedule,
-    email::Email,
+    webhook::Webhook, kraken::Kraken, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp,
+    websocket::WebSocket, schedule::Schedule, email::Email,
 }
 
 /// One of the drivers that this host was built with.

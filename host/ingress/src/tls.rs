@@ -54,6 +54,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Accepts TLS with certificates that may be renewed while it runs.
 pub(crate) struct Acceptor {
     settings: ServerTls,
+    /// What is spoken within (ALPN, RFC 7301); nothing is said of it if this is empty.
+    protocols: Vec<Vec<u8>>,
     current: Mutex<Current>,
 }
 
@@ -69,12 +71,16 @@ type Changed = [Option<(SystemTime, u64)>; 2];
 impl Acceptor {
     /// Reads the files; the error names the setting.
     pub(crate) fn new(settings: ServerTls) -> Result<Self, ConfigError> {
+        Self::speaking(settings, &[])
+    }
+
+    /// The same, for protocols that peers ask for by name: `h2`.
+    pub(crate) fn speaking(settings: ServerTls, protocols: &[&[u8]]) -> Result<Self, ConfigError> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
         let changed = settings.changed();
-        let acceptor = settings.acceptor()?;
-        Ok(Self {
-            settings,
-            current: Mutex::new(Current { acceptor, changed, looked: Timestamp::default() }),
-        })
+        let acceptor = settings.acceptor(&protocols)?;
+        let current = Current { acceptor, changed, looked: Timestamp::default() };
+        Ok(Self { settings, protocols, current: Mutex::new(current) })
     }
 
     /// What to accept the next connection with.
@@ -84,7 +90,7 @@ impl Acceptor {
             current.looked = now;
             let changed = self.settings.changed();
             if changed != current.changed {
-                match self.settings.acceptor() {
+                match self.settings.acceptor(&self.protocols) {
                     Ok(acceptor) => {
                         current.acceptor = acceptor;
                         tracing::info!(file = %self.settings.certificate_file.display(), "certificate renewed");
@@ -130,8 +136,10 @@ impl ServerTls {
         builder.with_single_cert(chain, key).map_err(|error| ConfigError::at("key_file", error.to_string()))
     }
 
-    fn acceptor(&self) -> Result<TlsAcceptor, ConfigError> {
-        Ok(TlsAcceptor::from(Arc::new(self.config()?)))
+    fn acceptor(&self, protocols: &[Vec<u8>]) -> Result<TlsAcceptor, ConfigError> {
+        let mut config = self.config()?;
+        config.alpn_protocols = protocols.to_vec();
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 

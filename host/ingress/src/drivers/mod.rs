@@ -1,6 +1,7 @@
 //! One module a driver.
 
 pub(crate) mod email;
+pub(crate) mod kraken;
 pub(crate) mod mqtt;
 pub(crate) mod mqtt_client;
 pub(crate) mod schedule;
