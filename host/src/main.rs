@@ -5,6 +5,7 @@ mod client;
 mod componentize;
 mod demo;
 mod embedded;
+mod kraken;
 mod logging;
 mod output;
 mod project;

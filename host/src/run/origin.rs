@@ -7,6 +7,7 @@ use sandbar_control::{ConfigProblem, Declared};
 
 use super::DATA_DIR;
 use crate::demo;
+use crate::kraken::FromKraken;
 
 const FILE: &str = "sandbar.toml";
 
@@ -18,12 +19,15 @@ pub(crate) enum Origin {
         file: PathBuf,
         text: String,
     },
+    /// There is no file, but Kraken's environment variables.
+    Kraken(FromKraken),
     /// There is none: only what the API keeps runs.
     Nothing,
 }
 
 impl Origin {
-    /// `config`: the file that was named. Without one it is `sandbar.toml`, if that is there.
+    /// `config`: the file that was named. Without one it is `sandbar.toml`, if that is there; without that, what
+    /// Kraken's variables say.
     pub(crate) fn find(
         config: Option<PathBuf>,
         is_demo: bool,
@@ -38,7 +42,7 @@ impl Origin {
         Ok(match config {
             Some(file) => Self::File(file),
             None if Path::new(FILE).exists() => Self::File(FILE.into()),
-            None => Self::Nothing,
+            None => FromKraken::of_environment()?.map_or(Self::Nothing, Self::Kraken),
         })
     }
 
@@ -46,6 +50,7 @@ impl Origin {
         match self {
             Self::File(file) => Declared::load(file),
             Self::Demo { file, text } => Declared::parse(text, file),
+            Self::Kraken(kraken) => kraken.declared(),
             Self::Nothing => Ok(Declared::nothing(DATA_DIR.into())),
         }
     }
@@ -64,6 +69,7 @@ impl std::fmt::Display for Origin {
             Self::File(file) | Self::Demo { file, .. } => {
                 std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().fmt(f)
             }
+            Self::Kraken(_) => f.write_str("Kraken's environment variables (KRKNC_…)"),
             Self::Nothing => write!(f, "no {FILE} here: only what the API keeps is run"),
         }
     }

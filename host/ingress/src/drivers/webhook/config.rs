@@ -75,6 +75,22 @@ pub(crate) struct PathConfig {
     /// Query parameters that become attributes `http.query.<name>`.
     #[serde(default)]
     pub(super) query: Vec<String>,
+    /// What a sender is answered whose reading is on disk, in place of `202 {"id": "…"}`.
+    #[serde(default)]
+    pub(super) answer: Option<AnswerConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerConfig {
+    /// From 200 to 299.
+    #[serde(default = "default::answer_status")]
+    pub(super) status: u16,
+    /// The body; `{id}` in it is the reading's id.
+    pub(super) body: String,
+    /// What the body is.
+    #[serde(default = "default::answer_type")]
+    pub(super) content_type: String,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -119,6 +135,14 @@ mod default {
 
     pub(super) fn methods() -> Vec<String> {
         ["POST", "PUT"].map(str::to_owned).into()
+    }
+
+    pub(super) fn answer_status() -> u16 {
+        200
+    }
+
+    pub(super) fn answer_type() -> String {
+        "application/json".to_owned()
     }
 
     pub(super) fn bodies_max() -> usize {

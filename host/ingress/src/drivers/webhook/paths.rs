@@ -7,6 +7,7 @@ use sandbar_reading::{ConfigError, Topic};
 
 use super::config::PathConfig;
 use super::problem::Problem;
+use super::reply::Fixed;
 use crate::pattern::{Pattern, Template, Values};
 
 /// One entry of the setting `paths`.
@@ -24,6 +25,8 @@ pub(super) struct Path {
     pub(super) headers: Vec<(HeaderName, Box<str>)>,
     /// Query parameters, and the attribute names for them.
     pub(super) query: Vec<(Box<str>, Box<str>)>,
+    /// To a sender whose reading is taken, if it is not the usual.
+    pub(super) answer: Option<Fixed>,
 }
 
 impl Path {
@@ -60,6 +63,7 @@ impl Path {
                 .iter()
                 .map(|name| (name.as_str().into(), format!("http.query.{name}").into()))
                 .collect(),
+            answer: config.answer.as_ref().map(Fixed::new).transpose()?,
             pattern,
         })
     }

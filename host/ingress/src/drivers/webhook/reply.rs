@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use sandbar_reading::{Message, ReadingId};
+use sandbar_reading::{ConfigError, ContentType, Message, ReadingId};
 
+use super::config::AnswerConfig;
 use super::problem::Problem;
 
 /// Of the connection, not of the answer (RFC 9110, section 7.6.1); and what the server says itself.
@@ -22,8 +23,44 @@ const NOT_THE_HANDLERS: [&str; 10] = [
     "date",
 ];
 
-/// `202 {"id": "…"}`; an id that is not known is null.
-pub(super) fn accepted(id: Option<ReadingId>) -> Response<Full<Bytes>> {
+/// An answer that the settings give in place of the usual one.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Box<str>,
+}
+
+impl Fixed {
+    /// Errors name the setting within the path's entry.
+    pub(super) fn new(config: &AnswerConfig) -> Result<Self, ConfigError> {
+        let at = |setting: &str, problem: &str| ConfigError::at(format!("answer.{setting}"), problem);
+        let status = StatusCode::from_u16(config.status).ok().filter(StatusCode::is_success);
+        let is_type = config.content_type.parse::<ContentType>().is_ok();
+        let content_type = HeaderValue::from_str(&config.content_type).ok().filter(|_| is_type);
+        Ok(Self {
+            status: status.ok_or_else(|| at("status", "must be from 200 to 299"))?,
+            content_type: content_type
+                .ok_or_else(|| at("content_type", "must be like `application/json`"))?,
+            body: config.body.as_str().into(),
+        })
+    }
+
+    fn response(&self, id: Option<ReadingId>) -> Response<Full<Bytes>> {
+        let id = id.map(|id| id.to_string()).unwrap_or_default();
+        let mut response = Response::new(Full::from(self.body.replace("{id}", &id)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, self.content_type.clone());
+        response
+    }
+}
+
+/// `202 {"id": "…"}`, unless there is something else to say; an id that is not known is null.
+pub(super) fn accepted(fixed: Option<&Fixed>, id: Option<ReadingId>) -> Response<Full<Bytes>> {
+    fixed.map_or_else(|| usual(id), |fixed| fixed.response(id))
+}
+
+fn usual(id: Option<ReadingId>) -> Response<Full<Bytes>> {
     use std::fmt::Write;
     let mut body = String::with_capacity(36);
     let written = match id {
@@ -72,7 +109,7 @@ fn status(text: Option<&str>) -> Result<StatusCode, &str> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use sandbar_reading::{Attributes, ContentType};
+    use sandbar_reading::Attributes;
 
     use super::*;
 
@@ -122,8 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_may_say_something_else() {
+        let config = |text: &str| toml::from_str::<AnswerConfig>(text).unwrap();
+        let fixed = Fixed::new(&config("body = \"OK {id}\"\ncontent_type = \"text/plain\"")).unwrap();
+        let answer = accepted(Some(&fixed), Some(ReadingId::from_u128(1)));
+        assert_eq!(
+            (answer.status(), &answer.headers()[CONTENT_TYPE]),
+            (StatusCode::OK, &"text/plain".parse().unwrap())
+        );
+        assert!(format!("{:?}", answer.into_body()).contains("OK 00000000000000000000000001"));
+        for (text, at) in
+            [("body = \"\"\nstatus = 404", "status"), ("body = \"\"\ncontent_type = \"x\"", "content_type")]
+        {
+            assert_eq!(Fixed::new(&config(text)).unwrap_err().setting, format!("answer.{at}"));
+        }
+    }
+
+    #[test]
     fn an_id_is_given_as_json() {
-        let body = |id| format!("{:?}", accepted(id).into_body());
+        let body = |id| format!("{:?}", accepted(None, id).into_body());
         assert!(body(Some(ReadingId::from_u128(1))).contains(r#"{\"id\":\"00000000000000000000000001\"}"#));
         assert!(body(None).contains(r#"{\"id\":null}"#));
     }

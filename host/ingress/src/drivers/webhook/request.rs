@@ -84,19 +84,25 @@ impl Requests {
         };
         drop(share);
         match taken.map_err(|refused| Problem::refused(&refused))? {
-            Taken::Before(id) => Ok(reply::accepted(id)),
+            Taken::Before(id) => Ok(reply::accepted(path.answer.as_ref(), id)),
             Taken::New(accepted) => {
                 let id = accepted.receipt.id();
                 match accepted.replies {
-                    Some(replies) => self.reply(id, replies).await,
-                    None => Ok(reply::accepted(Some(id))),
+                    Some(replies) => self.reply(path, id, replies).await,
+                    None => Ok(reply::accepted(path.answer.as_ref(), Some(id))),
                 }
             }
         }
     }
 
     /// What the handler says in time. The reading is taken: when the session stops, the sender learns that.
-    async fn reply(&self, id: ReadingId, mut replies: Replies) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn reply(
+        &self,
+        path: &Path,
+        id: ReadingId,
+        mut replies: Replies,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let taken = || Ok(reply::accepted(path.answer.as_ref(), Some(id)));
         let answer = async {
             loop {
                 match replies.next().await {
@@ -110,10 +116,10 @@ impl Requests {
             answer = answer => match answer {
                 Some(Answer::Reply(message)) => reply::of_handler(id, message),
                 Some(Answer::Rejected(why)) => Err(Problem::rejected(id, why)),
-                Some(Answer::Retrying(_)) | None => Ok(reply::accepted(Some(id))),
+                Some(Answer::Retrying(_)) | None => taken(),
             },
             () = tokio::time::sleep(self.site.reply_timeout) => Err(Problem::no_reply(id)),
-            () = self.session.stopped() => Ok(reply::accepted(Some(id))),
+            () = self.session.stopped() => taken(),
         }
     }
 }
