@@ -49,11 +49,21 @@ impl Host {
 
     /// The same by way of another program (`prlimit … sandbar`, `strace … sandbar`).
     pub async fn start_with(folder: &Path, mut command: Command) -> Result<Self> {
+        command.args(["run", "--config"]).arg(folder.join("sandbar.toml"));
+        Self::launch(folder, command).await
+    }
+
+    /// Starts a host in `folder`, which holds no `sandbar.toml`, with these environment variables.
+    pub async fn start_without_file(folder: &Path, variables: &[(&str, String)]) -> Result<Self> {
+        let mut command = Command::new(binary());
+        command.args(["run", "--api-listen", "127.0.0.1:0"]).envs(variables.iter().cloned());
+        Self::launch(folder, command).await
+    }
+
+    async fn launch(folder: &Path, mut command: Command) -> Result<Self> {
         // A new process has a new address: what the last one wrote must not be read.
         let out = folder.join("stdout");
         let child = command
-            .args(["run", "--config"])
-            .arg(folder.join("sandbar.toml"))
             .current_dir(folder)
             .env("SANDBAR_LOG", std::env::var("SANDBAR_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(std::fs::File::create(&out)?)

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "what a failing run is repeated with is printed")]
 
 pub mod host;
+pub mod kraken;
 pub mod mutate;
 pub mod publisher;
 pub mod receiver;

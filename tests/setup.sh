@@ -23,6 +23,12 @@ TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttpt
   swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
   unshare:util-linux prlimit:util-linux mount:mount)
 
+# The servers that sinks are tested against; their tests start them, on free ports.
+DATA=(psql:postgresql mariadbd:mariadb-server-core mariadb:mariadb-client-core mariadb-install-db:mariadb-server-core
+  redis-server:redis-server redis-cli:redis-tools sqlite3:sqlite3 setpriv:util-linux)
+# gRPC's Python implementation, and MongoDB's library for servers that tests talk to.
+DATA_PYTHON=(grpcio==1.85.1 protobuf==7.36.2 mockupdb==1.8.1 pymongo==3.13.0)
+
 # The packages of $@ whose command is not there.
 missing() {
   for pair in "$@"; do command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"; done
@@ -42,7 +48,7 @@ install_packages() {
   command -v apt-get >/dev/null || fail "install these, in the words of your system's packages: $*"
   say "installing $*"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update || say "the package lists could not be refreshed"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >&2
+  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --yes --no-install-recommends "$@" >&2
 }
 
 # Whether version $1 is at least $2.
@@ -70,6 +76,18 @@ check_node() {
   local have
   have=$(node -p process.versions.node)
   at_least "$have" "$NODE_MIN" || fail "node $have is too old to build the JavaScript module: install $NODE_MIN or newer"
+}
+
+# Debian keeps it off the path.
+has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
+
+install_data_peers() {
+  local venv=$CACHE/peers
+  has_postgresql || install_packages postgresql
+  if [ "$(cat "$venv/.data" 2>/dev/null)" = "${DATA_PYTHON[*]}" ]; then return; fi
+  say "installing ${DATA_PYTHON[*]} into $venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${DATA_PYTHON[@]}" >&2
+  echo "${DATA_PYTHON[*]}" >"$venv/.data"
 }
 
 # Peers written in Python, in an environment of their own.
@@ -142,7 +160,7 @@ install_mosquitto() {
 
 case $WHAT in
   build) WANT_TESTS=no; needed=("${BUILD[@]}") ;;
-  test) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}") ;;
+  test) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}" "${DATA[@]}") ;;
   *) fail "what is '$WHAT'? say build or test" ;;
 esac
 
@@ -161,4 +179,5 @@ if [ "$WANT_TESTS" = yes ]; then
   install_python_peers
   install_node_peers
   install_autobahn
+  install_data_peers
 fi

@@ -15,6 +15,7 @@ use sandbar_ingress::{Intake, Supervised, Supervisor, SupervisorOptions};
 use sandbar_pipeline::Pipeline;
 use sandbar_reading::SystemClock;
 use sandbar_store::{Committer, Disk, Store};
+use sandbar_tests::kraken::{self, Collector};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UdpSocket};
@@ -65,6 +66,11 @@ const SUBJECTS: &[Subject] = &[
         sender: |address, load| Box::pin(tcp(address, load)),
     },
     Subject {
+        driver: "kraken",
+        settings: || json!({ "listen": "127.0.0.1:0" }),
+        sender: |address, load| Box::pin(collect(address, load)),
+    },
+    Subject {
         driver: "udp",
         settings: || json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
         sender: |address, load| Box::pin(udp(address, load)),
@@ -97,6 +103,16 @@ async fn webhook(address: SocketAddr, load: Arc<Load>) -> Result<()> {
             read += more;
         }
         anyhow::ensure!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..read]));
+        if !load.count() {
+            return Ok(());
+        }
+    }
+}
+
+async fn collect(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+    let mut collector = Collector::connect(&address.to_string()).await?;
+    loop {
+        collector.call(kraken::Message::new("serial", "application/json", PAYLOAD.as_bytes())).await?;
         if !load.count() {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 
 mod email;
 mod harness;
+mod kraken;
 mod protocol;
 mod schedule;
 mod tcp;
