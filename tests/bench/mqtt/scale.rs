@@ -173,7 +173,7 @@ async fn retained(broker: &Broker) -> Result<Retained> {
     for window in 0..RETAINED / 100 {
         let mut packets = Vec::new();
         for n in 0..100_usize {
-            let topic = format!("kept/{}/{n}", window);
+            let topic = format!("kept/{window}/{n}");
             packets.extend(raw::publish(&topic, b"{\"temperature\":21.5}", 1, true, u16::try_from(n + 1)?));
         }
         writer.write_all(&packets).await?;
