@@ -1,5 +1,6 @@
 //! Eclipse Mosquitto: its broker as a child process, and its clients.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,10 +30,11 @@ impl Mosquitto {
         let configuration = folder.join("mosquitto.conf");
         let kept = folder.join("mosquitto");
         std::fs::create_dir_all(&kept)?;
-        // As root it would become a user who may not write there.
+        // As root it would become a user who may not write there. Its own clients take 20 at once, and it heeds
+        // nothing but this setting.
         let text = format!(
             "user root\npersistence true\npersistence_location {}/\nautosave_interval 1\n\
-             autosave_on_changes true\nmax_inflight_messages 100\nmax_queued_messages 100000\n\
+             autosave_on_changes true\nmax_inflight_messages 20\nmax_queued_messages 100000\n\
              listener {port} 127.0.0.1\nallow_anonymous true\n{more}\n",
             kept.display()
         );
@@ -105,6 +107,8 @@ pub(crate) async fn publish(port: u16, version: &str, arguments: &[&str]) -> Res
 pub(crate) struct Subscriber {
     child: tokio::process::Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// What waited in its session comes before the subscription is confirmed.
+    early: VecDeque<String>,
 }
 
 impl Subscriber {
@@ -114,11 +118,14 @@ impl Subscriber {
         // The debug lines say when it is subscribed.
         let mut child = command.arg("-d").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("it was asked for");
-        let mut subscriber = Self { child, lines: BufReader::new(stdout).lines() };
+        let mut subscriber = Self { child, lines: BufReader::new(stdout).lines(), early: VecDeque::new() };
         loop {
             let line = subscriber.line().await?;
             if line.starts_with("Subscribed") {
                 return Ok(subscriber);
+            }
+            if !line.starts_with("Client ") {
+                subscriber.early.push_back(line);
             }
         }
     }
@@ -141,6 +148,9 @@ impl Subscriber {
 
     /// The next message, as its format says (`-F`).
     pub(crate) async fn next(&mut self) -> Result<String> {
+        if let Some(line) = self.early.pop_front() {
+            return Ok(line);
+        }
         loop {
             let line = self.line().await?;
             let is_debug = ["Client ", "Subscribed"].iter().any(|start| line.starts_with(start));

@@ -133,7 +133,10 @@ impl Link {
         let opened = Opened {
             remote,
             session_present,
-            receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
+            receive_maximum: properties.receive_maximum.unwrap_or(match broker.version {
+                Version::V3 => RECEIVE_MAXIMUM_V3,
+                Version::V5 => u16::MAX,
+            }),
             packet_max: properties.maximum_packet_size.map_or(PACKET_MAX, |size| size as usize),
             qos_max: properties.maximum_qos.and_then(Qos::from_bits).unwrap_or(Qos::ExactlyOnce),
             retains: properties.retain_available.unwrap_or(true),
@@ -245,6 +248,10 @@ impl Link {
         }
     }
 }
+
+/// A broker cannot say it with 3.1.1. Mosquitto 2.0 takes 20 unless configured, and of what comes beyond that with
+/// QoS 2 it completes the exchange and passes nothing on.
+const RECEIVE_MAXIMUM_V3: u16 = 20;
 
 /// The protocol's own limit (2.1.4).
 const PACKET_MAX: usize = 268_435_460;

@@ -54,7 +54,8 @@ pub(crate) struct Config {
     /// attribute `mqtt.expiry_s` of a message counts more.
     #[serde(default)]
     expiry_s: Option<u32>,
-    /// So many messages may be on their way at once; a broker that allows fewer is believed.
+    /// So many messages may be on their way at once; a broker that allows fewer is believed. With MQTT 3.1.1, where it
+    /// cannot say, 20 at most.
     #[serde(default = "default_window")]
     window: NonZeroU16,
     /// How long the broker keeps our session once the link is lost, for what is on its way with QoS 2.
