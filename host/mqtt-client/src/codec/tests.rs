@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn a_publish_comes_out_as_it_went_in(publish in publish()) {
         let packet = Packet::Publish(publish.clone());
-        prop_assert_eq!(round_trip(&packet, Version::V5), packet.clone());
+        prop_assert_eq!(&round_trip(&packet, Version::V5), &packet);
         let mut bytes = Vec::new();
         encode(&packet, Version::V5, &mut bytes);
         prop_assert_eq!(bytes.len(), publish_size(&publish, Version::V5));

@@ -61,7 +61,7 @@ impl Broker {
         broker
     }
 
-    fn settings(&self, more: Value) -> Value {
+    fn settings(&self, mut more: Value) -> Value {
         let mut settings = json!({
             "broker": { "url": format!("mqtt://127.0.0.1:{}", self.port), "client_id": "tested" },
             "filters": ["sensors/#"],
@@ -69,7 +69,7 @@ impl Broker {
             "device": ["sensors/{device}/#"],
             "command_topic": "to/{device}/{command}",
         });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings.as_object_mut().unwrap().append(more.as_object_mut().unwrap());
         settings
     }
 
@@ -472,7 +472,7 @@ fn settings_that_cannot_work_are_named() {
     ] {
         let mut settings =
             json!({ "broker": { "url": "mqtt://a", "client_id": "a" }, "filters": ["sensors/#"] });
-        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings.as_object_mut().unwrap().append(more.as_object_mut().unwrap());
         assert_eq!(crate::build("mqtt-client", settings).err().unwrap().setting, at, "{more}");
     }
 }
