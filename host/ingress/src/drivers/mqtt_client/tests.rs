@@ -472,7 +472,7 @@ fn settings_that_cannot_work_are_named() {
     ] {
         let mut settings =
             json!({ "broker": { "url": "mqtt://a", "client_id": "a" }, "filters": ["sensors/#"] });
-        settings.as_object_mut().unwrap().append(more.as_object_mut().unwrap());
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         assert_eq!(crate::build("mqtt-client", settings).err().unwrap().setting, at, "{more}");
     }
 }
