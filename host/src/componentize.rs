@@ -198,7 +198,8 @@ mod tests {
         (memory (export "memory") 1)
         (func (export "configure") (result i32) i32.const 0)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
-        (func (export "handle") (param i32) (result i32) i32.const 0))"#;
+        (func (export "handle")
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0))"#;
 
     #[test]
     fn a_core_module_becomes_a_component_without_wasi() {

@@ -49,7 +49,12 @@ fn examples() -> Vec<String> {
         .map(|kind| {
             let (table, tag) =
                 if kind.what == What::Ingress { ("ingress", "driver") } else { ("sink", "kind") };
-            let settings = kind.example.replace("[[", &format!("[[{table}.it."));
+            let nested = |line: &str| match line.strip_prefix("[[") {
+                Some(list) => format!("[[{table}.it.{list}\n"),
+                None if line.starts_with('[') => format!("[{table}.it.{}\n", &line[1..]),
+                None => format!("{line}\n"),
+            };
+            let settings: String = kind.example.lines().map(nested).collect();
             format!("[{table}.it]\n{tag} = \"{}\"\n{settings}", kind.name)
         })
         .collect()

@@ -91,6 +91,12 @@ impl<'a> Reader<'a> {
         rows[begin..].sort_by_key(|row| row.path != tag);
     }
 
+    /// Whether it is a kind of table that [`Self::variant`] tells apart from others.
+    fn is_tagged(&self, choice: &'a Value) -> bool {
+        let properties = self.only(choice)["properties"].as_object();
+        properties.is_some_and(|properties| properties.values().any(|property| property["const"].is_string()))
+    }
+
     /// In words, and what each of a few words means.
     fn describe(&self, property: &'a Value) -> String {
         let own = property["description"].as_str().map(str::to_owned);
@@ -118,6 +124,9 @@ impl<'a> Reader<'a> {
             return either(words.iter().filter(|word| !word.is_null()).map(Value::to_string).collect());
         }
         let choices = alternatives(schema);
+        if !choices.is_empty() && choices.iter().all(|choice| self.is_tagged(choice)) {
+            return "table".to_owned();
+        }
         if !choices.is_empty() {
             return either(choices.iter().map(|choice| self.choice(choice, depth + 1)).collect());
         }

@@ -205,6 +205,7 @@ struct Settling {
     lane: LaneId,
     ended: Ended,
     said: Vec<(ReadingId, Said)>,
+    counts: Counts,
 }
 
 impl RouteDispatch {
@@ -355,11 +356,11 @@ impl RouteDispatch {
             Err(fault) => Done::without_sandbox(&context, turn, fault),
         };
         sandbox.after(&done);
-        self.stats.count(&done, began.elapsed());
+        let counts = Counts::of(&done, began.elapsed());
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
         let said = if route.reply.is_somebody() { done.said } else { Vec::new() };
-        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said };
+        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said, counts };
         if nothing {
             return Box::pin(std::future::ready((settling, Ok(()))));
         }
@@ -374,9 +375,10 @@ impl RouteDispatch {
 
     fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {
         let now = self.shared.clock.now();
-        let Settling { lane, ended, said } = settling;
+        let Settling { lane, ended, said, counts } = settling;
         let ended = match result {
             Ok(()) => {
+                self.stats.count(&counts);
                 self.tell(lane, said);
                 ended
             }

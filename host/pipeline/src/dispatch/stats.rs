@@ -28,16 +28,29 @@ pub struct Counts {
     pub busy: Duration,
 }
 
-impl RouteStats {
-    pub(crate) fn count(&self, done: &Done, took: Duration) {
+impl Counts {
+    /// Of a turn that took so long.
+    pub(super) fn of(done: &Done, busy: Duration) -> Self {
         let outcome = &done.outcome;
-        self.handled.fetch_add(outcome.handled.len() as u64, Relaxed);
-        self.messages.fetch_add((outcome.deliveries.len() + outcome.chained.len()) as u64, Relaxed);
-        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        if let Some(failed) = &outcome.failed {
-            self.failed_attempts.fetch_add(1, Relaxed);
-            self.dead_letters.fetch_add(u64::from(failed.next == Next::DeadLetter), Relaxed);
+        let failed = outcome.failed.as_ref();
+        Self {
+            handled: outcome.handled.len() as u64,
+            failed_attempts: u64::from(failed.is_some()),
+            dead_letters: u64::from(failed.is_some_and(|failed| failed.next == Next::DeadLetter)),
+            outputs: (outcome.deliveries.len() + outcome.chained.len()) as u64,
+            busy,
         }
+    }
+}
+
+impl RouteStats {
+    /// What is not committed may be done again: it is counted then.
+    pub(crate) fn count(&self, turn: &Counts) {
+        self.handled.fetch_add(turn.handled, Relaxed);
+        self.messages.fetch_add(turn.outputs, Relaxed);
+        self.nanos.fetch_add(u64::try_from(turn.busy.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.failed_attempts.fetch_add(turn.failed_attempts, Relaxed);
+        self.dead_letters.fetch_add(turn.dead_letters, Relaxed);
     }
 
     pub(crate) fn counts(&self) -> Counts {
