@@ -105,10 +105,6 @@ async fn what_cannot_work_changes_nothing_and_names_its_line() {
             expect!["DIR/sandbar.toml:19: sink.b.path: must name a file"],
         ),
         (
-            "[sink.b]\nkind = 1\n",
-            expect!["DIR/sandbar.toml:18: sink.b.kind: invalid type: integer `1`, expected a string"],
-        ),
-        (
             "[ingress.b]\ndriver = \"webhook\"\npaths = [\n { path = \"/a\" },\n { path = 1 },\n]\n",
             expect![
                 "DIR/sandbar.toml:21: ingress.b.paths[1].path: invalid type: integer `1`, expected a string"
