@@ -26,8 +26,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+pub(crate) use self::config::Config;
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) use self::config::PathConfig;
 use self::config::PublicationForm;
-pub(crate) use self::config::{Config, PathConfig};
 use self::handshake::Door;
 use self::paths::{Opened, Path};
 use self::subscribers::Subscribers;
