@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use sandbar_reading::{Name, Timestamp};
+use tokio::sync::broadcast;
+
+use crate::notes::{DeviceNote, Hold};
+use crate::session::Intake;
 
 /// What a driver knows of the far end of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +26,16 @@ pub struct PeerInfo {
 
 /// The open connections of a host. Clones are the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Connections(Arc<Mutex<Listed>>);
+pub struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    listed: Mutex<Listed>,
+    /// Of all connections since the start of the host.
+    received: Traffic,
+    sent: Traffic,
+    events: broadcast::Sender<ConnectionEvent>,
+}
 
 #[derive(Debug, Default)]
 struct Listed {
@@ -41,6 +54,17 @@ struct Entry {
     queued: AtomicU64,
 }
 
+/// What happened to the list.
+#[derive(Clone, Debug)]
+pub enum ConnectionEvent {
+    Opened(ConnectionStatus),
+    /// As it was at last.
+    Closed(ConnectionStatus),
+}
+
+/// How many events may wait for who watches; then some are missed.
+const EVENTS_MAX: usize = 1024;
+
 #[derive(Debug, Default)]
 struct Traffic {
     messages: AtomicU64,
@@ -50,11 +74,12 @@ struct Traffic {
 }
 
 /// A connection's place in the list; dropped, it is gone from it.
-#[derive(Debug)]
 pub struct Connection {
     id: u64,
     entry: Arc<Entry>,
-    list: Connections,
+    intake: Arc<dyn Intake>,
+    /// Of the device that it speaks for.
+    hold: Mutex<Option<Hold>>,
 }
 
 /// A connection as it is shown.
@@ -79,39 +104,69 @@ pub struct TrafficStatus {
     pub last: Option<Timestamp>,
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        let (listed, received, sent) = <_>::default();
+        Self { listed, received, sent, events: broadcast::Sender::new(EVENTS_MAX) }
+    }
+}
+
 impl Connections {
-    pub(crate) fn add(&self, ingress: &Name, peer: PeerInfo, now: Timestamp) -> Connection {
+    pub(crate) fn add(&self, ingress: &Name, peer: PeerInfo, intake: Arc<dyn Intake>) -> Connection {
+        let hold = peer.device.as_deref().map(|device| intake.hold(ingress, device));
         let entry = Arc::new(Entry {
             ingress: ingress.clone(),
             peer: Mutex::new(peer),
-            created: now,
+            created: intake.now(),
             received: Traffic::default(),
             sent: Traffic::default(),
             queued: AtomicU64::new(0),
         });
-        let mut listed = self.0.lock();
-        listed.opened += 1;
-        let id = listed.opened;
-        listed.open.insert(id, Arc::clone(&entry));
-        Connection { id, entry, list: self.clone() }
+        let id = {
+            let mut listed = self.0.listed.lock();
+            listed.opened += 1;
+            let id = listed.opened;
+            listed.open.insert(id, Arc::clone(&entry));
+            id
+        };
+        self.tell(|| ConnectionEvent::Opened(entry.status(id)));
+        Connection { id, entry, intake, hold: Mutex::new(hold) }
     }
 
     pub fn count(&self) -> usize {
-        self.0.lock().open.len()
+        self.0.listed.lock().open.len()
     }
 
     /// How many there were since the start of the host.
     pub fn opened(&self) -> u64 {
-        self.0.lock().opened
+        self.0.listed.lock().opened
+    }
+
+    /// Of all connections since the start of the host: received, sent.
+    pub fn traffic(&self) -> (TrafficStatus, TrafficStatus) {
+        (self.0.received.status(), self.0.sent.status())
     }
 
     /// At most `limit` with an id above `after`, oldest first.
     pub fn list(&self, after: u64, limit: usize) -> Vec<ConnectionStatus> {
         let entries: Vec<_> = {
-            let listed = self.0.lock();
-            listed.open.range(after + 1..).take(limit).map(|(id, entry)| (*id, Arc::clone(entry))).collect()
+            let listed = self.0.listed.lock();
+            let after = after.saturating_add(1);
+            listed.open.range(after..).take(limit).map(|(id, entry)| (*id, Arc::clone(entry))).collect()
         };
         entries.into_iter().map(|(id, entry)| entry.status(id)).collect()
+    }
+
+    /// What happens from now on.
+    pub fn watch(&self) -> broadcast::Receiver<ConnectionEvent> {
+        self.0.events.subscribe()
+    }
+
+    fn tell(&self, event: impl FnOnce() -> ConnectionEvent) {
+        if self.0.events.receiver_count() > 0 {
+            // Who watched may be gone by now.
+            let _ = self.0.events.send(event());
+        }
     }
 }
 
@@ -123,11 +178,13 @@ impl Connection {
     /// A message with `bytes` of payload came.
     pub fn received(&self, bytes: usize, now: Timestamp) {
         self.entry.received.count(bytes, now);
+        self.list().0.received.count(bytes, now);
     }
 
     /// A message with `bytes` of payload went out.
     pub fn sent(&self, bytes: usize, now: Timestamp) {
         self.entry.sent.count(bytes, now);
+        self.list().0.sent.count(bytes, now);
     }
 
     /// So many messages wait to be sent.
@@ -135,18 +192,60 @@ impl Connection {
         self.entry.queued.store(messages as u64, Ordering::Relaxed);
     }
 
-    /// The device that it speaks for has become known.
+    /// The device that it speaks for has become known: it is connected as long as this is.
     pub fn name_device(&self, device: &str) {
+        if !self.mention_device(device) {
+            return;
+        }
+        let hold = self.intake.hold(&self.entry.ingress, device);
+        // The other device's is dropped behind the lock.
+        let _before = self.hold.lock().replace(hold);
+    }
+
+    /// What comes in is about this device, which does not live and die with the connection: a mail's sender.
+    /// Whether that is new.
+    pub fn mention_device(&self, device: &str) -> bool {
         let mut peer = self.entry.peer.lock();
-        if peer.device.as_deref() != Some(device) {
+        let is_new = peer.device.as_deref() != Some(device);
+        if is_new {
             peer.device = Some(device.into());
         }
+        is_new
+    }
+
+    /// The peer said farewell: its device has left when this is dropped.
+    pub fn left(&self) {
+        self.note(DeviceNote::Left);
+    }
+
+    /// The link broke, or the peer was silent for too long: its device is lost when this is dropped.
+    pub fn lost(&self) {
+        self.note(DeviceNote::Lost);
+    }
+
+    fn note(&self, note: DeviceNote) {
+        let device = self.entry.peer.lock().device.clone();
+        if let Some(device) = device {
+            self.intake.note(&self.entry.ingress, &device, note);
+        }
+    }
+
+    fn list(&self) -> &Connections {
+        self.intake.connections()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connection").field(&self.id).finish()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.list.0.lock().open.remove(&self.id);
+        let list = self.list();
+        list.0.listed.lock().open.remove(&self.id);
+        list.tell(|| ConnectionEvent::Closed(self.entry.status(self.id)));
     }
 }
 
@@ -184,19 +283,20 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::StandIn;
 
     #[test]
     fn a_connection_is_listed_with_its_traffic_until_it_is_dropped() {
-        let list = Connections::default();
-        let ingress: Name = "tested".parse().unwrap();
-        let (first, second) = (
-            list.add(&ingress, PeerInfo::default(), Timestamp::from_nanos(1)),
-            list.add(&ingress, PeerInfo::default(), Timestamp::from_nanos(2)),
-        );
+        let host = StandIn::new();
+        let list = host.connections().clone();
+        let mut events = list.watch();
+        let connect = |peer| list.add(&"tested".parse().unwrap(), peer, Arc::clone(&host) as _);
+        let (first, second) = (connect(PeerInfo::default()), connect(PeerInfo::default()));
         first.received(10, Timestamp::from_nanos(3));
         first.received(5, Timestamp::from_nanos(4));
         first.name_device("boiler");
         second.queued(7);
+        second.sent(1, Timestamp::from_nanos(5));
         let shown = list.list(0, 10);
         assert_eq!(shown.len(), 2);
         assert_eq!(
@@ -208,5 +308,33 @@ mod tests {
         drop(first);
         assert_eq!((list.count(), list.opened()), (1, 2));
         assert_eq!(list.list(0, 10)[0].queued, 7);
+        let (received, sent) = list.traffic();
+        assert_eq!((received.messages, received.bytes, sent.messages), (2, 15, 1), "of closed ones, too");
+        let told = std::iter::from_fn(|| events.try_recv().ok());
+        let told: Vec<_> = told
+            .map(|event| match event {
+                ConnectionEvent::Opened(status) => (true, status.id),
+                ConnectionEvent::Closed(status) => (false, status.id),
+            })
+            .collect();
+        assert_eq!(told, [(true, 1), (true, 2), (false, 1)]);
+    }
+
+    #[test]
+    fn a_device_is_held_by_every_connection_that_speaks_for_it() {
+        let host = StandIn::new();
+        let connect = || {
+            let peer = PeerInfo { device: Some("d1".into()), ..PeerInfo::default() };
+            host.connections().add(&"tested".parse().unwrap(), peer, Arc::clone(&host) as _)
+        };
+        let (first, second) = (connect(), connect());
+        first.lost();
+        drop(first);
+        assert_eq!(host.holds("d1"), 1);
+        second.name_device("d2");
+        assert_eq!((host.holds("d1"), host.holds("d2")), (0, 1));
+        drop(second);
+        assert_eq!(host.holds("d2"), 0);
+        assert_eq!(host.notes(), [("d1".into(), DeviceNote::Lost)]);
     }
 }

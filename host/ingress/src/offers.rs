@@ -5,11 +5,13 @@ use std::task::{Context, Poll};
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::notes::Hold;
+
 /// Offers arrive here one after the other, until it is dropped.
 #[derive(Debug)]
 pub struct Offers<T> {
     offers: mpsc::Receiver<T>,
-    _detach: DetachOnDrop,
+    _place: Hold,
 }
 
 /// A device's place in a session.
@@ -24,7 +26,10 @@ pub struct CommandOffer {
     /// The same at every attempt.
     pub id: DeliveryId,
     pub command: Command,
-    done: oneshot::Sender<Result<(), CommandError>>,
+    /// Somebody waits for what the device answers. A driver whose protocol answers commands says it with
+    /// [`answer`](Self::answer); for the others the host takes the device's next message for it.
+    pub asks: bool,
+    done: oneshot::Sender<Done>,
 }
 
 /// A message to publish, and where to say how it went. Dropped without an answer, it is offered again.
@@ -33,8 +38,11 @@ pub struct PublicationOffer {
     /// The same at every attempt.
     pub id: DeliveryId,
     pub message: Message,
-    done: oneshot::Sender<Result<(), CommandError>>,
+    done: oneshot::Sender<Done>,
 }
+
+/// How it went; a device may have answered.
+pub type Done = Result<Option<Message>, CommandError>;
 
 /// Each variant is what the host does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,26 +55,10 @@ pub enum CommandError {
     Reject(String),
 }
 
-struct DetachOnDrop(Option<Box<dyn FnOnce() + Send>>);
-
-impl std::fmt::Debug for DetachOnDrop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DetachOnDrop")
-    }
-}
-
-impl Drop for DetachOnDrop {
-    fn drop(&mut self) {
-        if let Some(detach) = self.0.take() {
-            detach();
-        }
-    }
-}
-
 impl<T> Offers<T> {
     /// `detach` is called when it is dropped.
-    pub fn new(offers: mpsc::Receiver<T>, detach: impl FnOnce() + Send + 'static) -> Self {
-        Self { offers, _detach: DetachOnDrop(Some(Box::new(detach))) }
+    pub fn new(offers: mpsc::Receiver<T>, detach: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { offers, _place: Hold::new(detach) }
     }
 
     /// `None` once another session has taken the place.
@@ -81,14 +73,25 @@ impl<T> Offers<T> {
 }
 
 impl CommandOffer {
-    pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
+    pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Done>) {
         let (done, result) = oneshot::channel();
-        (Self { id, command, done }, result)
+        (Self { id, command, asks: false, done }, result)
+    }
+
+    /// The same, of which somebody waits for the answer.
+    #[must_use]
+    pub fn asking(self) -> Self {
+        Self { asks: true, ..self }
     }
 
     /// The device took it.
     pub fn acknowledge(self) {
-        let _ = self.done.send(Ok(()));
+        let _ = self.done.send(Ok(None));
+    }
+
+    /// The device took it, and said this.
+    pub fn answer(self, answer: Message) {
+        let _ = self.done.send(Ok(Some(answer)));
     }
 
     pub fn fail(self, error: CommandError) {
@@ -97,14 +100,14 @@ impl CommandOffer {
 }
 
 impl PublicationOffer {
-    pub fn new(id: DeliveryId, message: Message) -> (Self, oneshot::Receiver<Result<(), CommandError>>) {
+    pub fn new(id: DeliveryId, message: Message) -> (Self, oneshot::Receiver<Done>) {
         let (done, result) = oneshot::channel();
         (Self { id, message, done }, result)
     }
 
     /// Whoever is to get it has it, or has it kept for them.
     pub fn acknowledge(self) {
-        let _ = self.done.send(Ok(()));
+        let _ = self.done.send(Ok(None));
     }
 
     pub fn fail(self, error: CommandError) {

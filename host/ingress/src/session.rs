@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::{Connection, Connections, PeerInfo};
+use crate::notes::{DeviceNote, Hold};
 use crate::offers::{Attachment, Publications};
 
 /// What takes readings over for an ingress: the pipeline, or a test's stand-in.
@@ -42,6 +43,13 @@ pub trait Intake: Send + Sync + 'static {
 
     /// From now on commands for `device` go to the returned attachment; the last one attached gets them.
     fn attach(&self, ingress: &Name, device: &str) -> Attachment;
+
+    /// The device is connected through `ingress` until the returned value is dropped. An attachment and a
+    /// connection that speaks for a device hold it by themselves.
+    fn hold(&self, ingress: &Name, device: &str) -> Hold;
+
+    /// Takes down what a driver says of a device; never waits.
+    fn note(&self, ingress: &Name, device: &str, note: DeviceNote);
 
     /// From now on what sinks send out through `ingress` goes to the returned stream; the last one asked for
     /// gets it.
@@ -173,9 +181,18 @@ impl Session {
         self.intake.publications(&self.ingress)
     }
 
-    /// Lists a connection until the returned value is dropped.
+    /// Lists a connection until the returned value is dropped. As long as it speaks for a device, that is connected.
     pub fn connected(&self, peer: PeerInfo) -> Connection {
-        self.intake.connections().add(&self.ingress, peer, self.intake.now())
+        self.intake.connections().add(&self.ingress, peer, Arc::clone(&self.intake))
+    }
+
+    /// The device is connected until the returned value is dropped, though no connection speaks for it.
+    pub fn hold(&self, device: &str) -> Hold {
+        self.intake.hold(&self.ingress, device)
+    }
+
+    pub(crate) fn note(&self, device: &str, note: DeviceNote) {
+        self.intake.note(&self.ingress, device, note);
     }
 
     /// Resolves when the session is to end: stop accepting, finish what is in flight, return.

@@ -1,34 +1,103 @@
 //! Which session reaches a device, and the way of a command to it.
 
-use sandbar_ingress::{Attachment, CommandOffer};
-use sandbar_reading::{Command, Delivery, DeliveryId, Name};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sandbar_ingress::{Attachment, CommandOffer, Hold};
+use sandbar_reading::{Command, Delivery, DeliveryId, Message, Name};
+use tokio::sync::oneshot;
 
 use crate::places::{NotTaken, Places};
+use crate::queries::Queries;
 
 /// Every device that a session has attached.
 #[derive(Clone, Default)]
-pub struct Devices(Places<CommandOffer>);
+pub struct Devices {
+    places: Places<CommandOffer>,
+    queries: Queries,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    /// Commands that a session has now.
+    carrying: HashSet<DeliveryId>,
+    /// Who wants to know that a command was given up on.
+    failing: HashMap<DeliveryId, oneshot::Sender<String>>,
+}
 
 impl Devices {
     /// How many commands may wait for a driver that is busy with one.
     const WAITING_MAX: usize = 4;
 
-    pub(crate) fn attach(&self, ingress: &Name, device: &str) -> Attachment {
-        self.0.take(ingress, device, Self::WAITING_MAX)
+    /// `hold` is dropped with the attachment.
+    pub(crate) fn attach(&self, ingress: &Name, device: &str, hold: Hold) -> Attachment {
+        self.places.take(ingress, device, Self::WAITING_MAX, hold)
     }
 
     /// The ingress that reaches `device`.
     pub fn ingress_of(&self, device: &str) -> Option<Name> {
-        self.0.ingress_of(device)
+        self.places.ingress_of(device)
     }
 
     pub fn count(&self) -> usize {
-        self.0.count()
+        self.places.count()
     }
 
-    pub(crate) async fn carry_out(&self, id: DeliveryId, command: Command) -> Result<(), NotTaken> {
+    pub(crate) fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
+    /// Whether a session has the command now.
+    pub(crate) fn is_carrying(&self, id: DeliveryId) -> bool {
+        self.under_way.lock().carrying.contains(&id)
+    }
+
+    /// Resolves with the cause once the command is given up on; never, if it is not.
+    pub(crate) fn failed(&self, id: DeliveryId) -> impl Future<Output = String> + use<> {
+        let (failing, failed) = oneshot::channel();
+        let mut under_way = self.under_way.lock();
+        under_way.failing.retain(|_, failing| !failing.is_closed());
+        under_way.failing.insert(id, failing);
+        async move {
+            match failed.await {
+                Ok(cause) => cause,
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(crate) fn gave_up(&self, id: DeliveryId, cause: &str) {
+        if let Some(failing) = self.under_way.lock().failing.remove(&id) {
+            // Who asked may have gone.
+            let _ = failing.send(cause.to_owned());
+        }
+    }
+
+    /// What the device answered, if its driver said so.
+    pub(crate) async fn carry_out(
+        &self,
+        id: DeliveryId,
+        command: Command,
+    ) -> Result<Option<Message>, NotTaken> {
         let device = command.device.clone();
-        self.0.offer(&device, CommandOffer::new(id, command)).await
+        let (offer, answer) = CommandOffer::new(id, command);
+        let offer = if self.queries.sent(id) { offer.asking() } else { offer };
+        self.under_way.lock().carrying.insert(id);
+        let _carrying = Carrying { devices: self, id };
+        self.places.offer(&device, (offer, answer)).await
+    }
+}
+
+struct Carrying<'a> {
+    devices: &'a Devices,
+    id: DeliveryId,
+}
+
+impl Drop for Carrying<'_> {
+    fn drop(&mut self) {
+        self.devices.under_way.lock().carrying.remove(&self.id);
     }
 }
 

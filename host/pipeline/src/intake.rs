@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use sandbar_ingress::{Accepted, Attachment, Connections, Intake, Publications, Replies};
+use sandbar_ingress::{Accepted, Attachment, Connections, DeviceNote, Hold, Intake, Publications, Replies};
 use sandbar_reading::{Clock, Inbound, Lineage, Name, Refused, Scope, StateWrite, Timestamp};
 use sandbar_store::{Accept, Lane, Store};
 
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
 use crate::own_host::Outward;
+use crate::registry::Registry;
 use crate::replies::Awaited;
 use crate::route::Replying;
 use crate::router::Router;
@@ -27,6 +28,8 @@ pub(crate) struct Door {
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reading_max: usize,
+    /// A pipeline may be without one.
+    pub(crate) registry: Option<Arc<Registry>>,
 }
 
 /// One lane for every route that takes `inbound`.
@@ -36,7 +39,22 @@ pub(crate) fn lanes_of(router: &Router, ingress: &Name, inbound: &Inbound) -> Ve
 }
 
 impl Door {
+    /// What answers a command is a reading like any other.
     async fn take(
+        &self,
+        ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> Result<Accepted, Refused> {
+        let answering = self.devices.queries().answered(&inbound);
+        let accepted = self.journal(ingress, inbound, keep).await?;
+        if let Some(answering) = answering {
+            self.devices.queries().settle(answering);
+        }
+        Ok(accepted)
+    }
+
+    async fn journal(
         &self,
         ingress: Name,
         inbound: Inbound,
@@ -99,9 +117,22 @@ impl Intake for Door {
     }
 
     fn attach(&self, ingress: &Name, device: &str) -> Attachment {
-        let attachment = self.devices.attach(ingress, device);
+        let attachment = self.devices.attach(ingress, device, self.hold(ingress, device));
         self.deliveries.reachable(device);
+        if let Some(registry) = &self.registry {
+            registry.reachable(device);
+        }
         attachment
+    }
+
+    fn hold(&self, ingress: &Name, device: &str) -> Hold {
+        self.registry.as_ref().map(|registry| registry.hold(ingress, device)).unwrap_or_default()
+    }
+
+    fn note(&self, ingress: &Name, device: &str, note: DeviceNote) {
+        if let Some(registry) = &self.registry {
+            registry.note(ingress, device, note);
+        }
     }
 
     fn publications(&self, ingress: &Name) -> Publications {

@@ -16,6 +16,8 @@ mod logs;
 mod own_host;
 mod pipeline;
 mod places;
+mod queries;
+mod registry;
 mod replay;
 mod replies;
 mod route;
@@ -31,6 +33,11 @@ pub use handlers::{Handler, Sandbox};
 pub use key::{Key, KeyError};
 pub use logs::LogRecord;
 pub use pipeline::{Options, Pipeline};
+pub use queries::Correlation;
+pub use registry::{
+    CommandProblem, DEVICES_INGRESS, DeviceCounts, DeviceEvent, DeviceOptions, DeviceQuery, LABELS_MAX,
+    Order, Ordered, Registry, TEXT_MAX, is_same,
+};
 pub use replay::{REPLAY_ATTRIBUTE, Replay, ReplayDone, as_inbound};
 pub use route::{Attempts, Filter, Replying, Route};
 pub use router::Router;

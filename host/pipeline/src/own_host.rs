@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sandbar_ingress::{Answer, CommandError, PublicationOffer, Publications};
+use sandbar_ingress::{Answer, CommandError, Hold, PublicationOffer, Publications};
 use sandbar_reading::{Command, Delivery, DeliveryId, Message, Name};
 use sandbar_sinks::{OwnHost, Unsent};
 
@@ -20,7 +20,7 @@ impl Outward {
     const WAITING_MAX: usize = 256;
 
     pub(crate) fn publications(&self, ingress: &Name) -> Publications {
-        self.0.take(ingress, ingress.as_str(), Self::WAITING_MAX)
+        self.0.take(ingress, ingress.as_str(), Self::WAITING_MAX, Hold::default())
     }
 }
 
@@ -34,12 +34,12 @@ impl OwnHost for Own {
     fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>> {
         Box::pin(async move {
             let offer = PublicationOffer::new(delivery.id, delivery.message.clone());
-            self.outward.0.offer(ingress.as_str(), offer).await.map_err(unsent)
+            self.outward.0.offer(ingress.as_str(), offer).await.map(drop).map_err(unsent)
         })
     }
 
     fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
-        Box::pin(async move { self.devices.carry_out(id, command).await.map_err(unsent) })
+        Box::pin(async move { self.devices.carry_out(id, command).await.map(drop).map_err(unsent) })
     }
 
     fn reply(&self, delivery: &Delivery, message: Message) {

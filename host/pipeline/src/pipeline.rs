@@ -19,12 +19,13 @@ use crate::intake::Door;
 use crate::jitter::Jitter;
 use crate::logs::{LogRecord, RouteLogs};
 use crate::own_host::{Outward, Own};
+use crate::registry::{DeviceOptions, Registry};
 use crate::replies::Awaited;
 use crate::route::Route;
 use crate::router::Router;
 use crate::tail::{Seen, Tail};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The most bytes of payload that a reading may have.
     pub reading_max: usize,
@@ -36,6 +37,8 @@ pub struct Options {
     pub deliveries_held: usize,
     /// Fixes the random part of waits, for simulations.
     pub seed: Option<u64>,
+    /// How devices are kept; none are without it.
+    pub devices: Option<DeviceOptions>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             window: Window::default(),
             deliveries_held: 512,
             seed: None,
+            devices: None,
         }
     }
 }
@@ -61,6 +65,7 @@ pub struct Pipeline {
     own: Arc<dyn OwnHost>,
     tail: Arc<Tail>,
     door: Arc<Door>,
+    registry: Option<Arc<Registry>>,
     /// Route changes are made one after the other.
     changing: Mutex<Replaced>,
 }
@@ -86,11 +91,15 @@ struct Told {
     dispatch: Arc<Dispatch>,
     deliveries: Arc<Deliveries>,
     tail: Arc<Tail>,
+    registry: Option<Arc<Registry>>,
 }
 
 impl Observer for Told {
     fn committed(&self, news: News) {
         self.tail.show(&news);
+        if let Some(registry) = &self.registry {
+            registry.journaled(&news.readings);
+        }
         for waiting in news.waiting {
             self.dispatch.push(waiting);
         }
@@ -102,12 +111,16 @@ impl Observer for Told {
     fn recovered(&self) {
         self.dispatch.look_again();
         self.deliveries.look_again();
+        if let Some(registry) = &self.registry {
+            registry.look_again();
+        }
     }
 }
 
 impl Pipeline {
     /// Without routes and sinks: they are set, then drivers are started. Needs a tokio runtime.
     pub fn start(store: Store, clock: Arc<dyn Clock>, options: Options) -> Result<Self, StoreError> {
+        let (registered, reading_max) = (options.devices.clone(), options.reading_max);
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let awaited = Arc::new(Awaited::default());
         let devices = Devices::default();
@@ -136,10 +149,16 @@ impl Pipeline {
             options,
             stop,
         ));
+        let start = |options: DeviceOptions| {
+            let (store, router) = (store.clone(), router.clone());
+            Registry::start(store, clock.clone(), router, devices.clone(), deliveries.clone(), options)
+        };
+        let registry = registered.map(start).transpose()?;
         store.observe(Arc::new(Told {
             dispatch: dispatch.clone(),
             deliveries: deliveries.clone(),
             tail: tail.clone(),
+            registry: registry.clone(),
         }));
         deliveries.resume()?;
         let door = Arc::new(Door {
@@ -151,11 +170,24 @@ impl Pipeline {
             connections: connections.clone(),
             deliveries: deliveries.clone(),
             clock,
-            reading_max: options.reading_max,
+            reading_max,
+            registry: registry.clone(),
         });
         let own = Arc::new(Own { outward, devices: devices.clone(), awaited });
         let changing = Mutex::default();
-        Ok(Self { store, router, dispatch, deliveries, devices, connections, own, tail, door, changing })
+        Ok(Self {
+            store,
+            router,
+            dispatch,
+            deliveries,
+            devices,
+            connections,
+            own,
+            tail,
+            door,
+            registry,
+            changing,
+        })
     }
 
     /// Where drivers hand readings over.
@@ -258,6 +290,11 @@ impl Pipeline {
         self.dispatch.watch_logs()
     }
 
+    /// Which devices there are, if that is kept.
+    pub fn registry(&self) -> Option<&Arc<Registry>> {
+        self.registry.as_ref()
+    }
+
     pub fn devices(&self) -> &Devices {
         &self.devices
     }
@@ -285,5 +322,8 @@ impl Pipeline {
     pub async fn stop(&self) {
         self.dispatch.stop().await;
         self.deliveries.stop().await;
+        if let Some(registry) = &self.registry {
+            registry.stop().await;
+        }
     }
 }

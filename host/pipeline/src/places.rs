@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sandbar_ingress::{CommandError, Offers};
-use sandbar_reading::Name;
+use sandbar_ingress::{CommandError, Done, Hold, Offers};
+use sandbar_reading::{Message, Name};
 use tokio::sync::{mpsc, oneshot};
 
 /// Places that sessions have taken. Clones are the same places.
@@ -50,8 +50,8 @@ impl<T: Send + 'static> Places<T> {
     /// How long a driver may take for one offer.
     const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-    /// `waiting_max`: how many offers may wait for a driver that is busy with one.
-    pub(crate) fn take(&self, ingress: &Name, name: &str, waiting_max: usize) -> Offers<T> {
+    /// `waiting_max`: how many offers may wait for a driver that is busy with one. `hold` is dropped with the place.
+    pub(crate) fn take(&self, ingress: &Name, name: &str, waiting_max: usize, hold: Hold) -> Offers<T> {
         let (offers, taken_offers) = mpsc::channel(waiting_max);
         let mut taken = self.taken.lock();
         taken.last_generation += 1;
@@ -59,10 +59,13 @@ impl<T: Send + 'static> Places<T> {
         taken.by_name.insert(name.into(), Place { ingress: ingress.clone(), offers, generation });
         let (places, name) = (self.clone(), Box::<str>::from(name));
         Offers::new(taken_offers, move || {
-            let by_name = &mut places.taken.lock().by_name;
-            if by_name.get(&name).is_some_and(|place| place.generation == generation) {
-                by_name.remove(&name);
+            {
+                let by_name = &mut places.taken.lock().by_name;
+                if by_name.get(&name).is_some_and(|place| place.generation == generation) {
+                    by_name.remove(&name);
+                }
             }
+            drop(hold);
         })
     }
 
@@ -78,13 +81,13 @@ impl<T: Send + 'static> Places<T> {
     pub(crate) async fn offer(
         &self,
         name: &str,
-        (offer, answer): (T, oneshot::Receiver<Result<(), CommandError>>),
-    ) -> Result<(), NotTaken> {
+        (offer, answer): (T, oneshot::Receiver<Done>),
+    ) -> Result<Option<Message>, NotTaken> {
         let offers = self.taken.lock().by_name.get(name).map(|place| place.offers.clone());
         let offers = offers.ok_or(NotTaken::Unreachable)?;
         offers.send(offer).await.map_err(|_| NotTaken::Unreachable)?;
         match tokio::time::timeout(Self::ANSWER_WITHIN, answer).await {
-            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(NotTaken::Failed(error)),
             Ok(Err(_dropped)) => Err(NotTaken::Unreachable),
             Err(_elapsed) => {

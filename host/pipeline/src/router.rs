@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sandbar_reading::{Inbound, Name, TopicTree};
+use sandbar_reading::{Inbound, Name, TopicFilter, TopicTree};
 
-use crate::route::Route;
+use crate::registry::DEVICES_INGRESS;
+use crate::route::{Filter, Route};
 
 /// Finds the routes that take a reading, at a cost that grows with those that do and not with those that are.
 #[derive(Default)]
@@ -92,9 +93,20 @@ impl Place {
     }
 }
 
+/// That a device came or went is for routes that say so: by the ingress, or by a topic that begins with its name.
+/// As with topics that begin with `$`, a wildcard alone does not.
+fn wants_presence(route: &Route) -> bool {
+    let Filter { ingresses, topics, .. } = &route.filter;
+    let names = |topic: &TopicFilter| topic.as_str().split('/').next() == Some(DEVICES_INGRESS);
+    !ingresses.is_empty() || topics.iter().any(names)
+}
+
 /// What a place does not decide.
 fn agrees(route: &Route, ingress: &Name, inbound: &Inbound) -> bool {
     let filter = &route.filter;
+    if ingress.as_str() == DEVICES_INGRESS && !wants_presence(route) {
+        return false;
+    }
     (filter.ingresses.is_empty() || filter.ingresses.contains(ingress))
         && (filter.content_types.is_empty()
             || filter.content_types.iter().any(|range| inbound.content_type.is_in(range)))
@@ -106,7 +118,7 @@ mod tests {
     use sandbar_reading::ContentType;
 
     use super::*;
-    use crate::route::{Attempts, Filter};
+    use crate::route::Attempts;
 
     fn route(name: &str, filter: Filter) -> Arc<Route> {
         Arc::new(Route {
@@ -124,7 +136,7 @@ mod tests {
         })
     }
 
-    fn topics(texts: &[&str]) -> Vec<sandbar_reading::TopicFilter> {
+    fn topics(texts: &[&str]) -> Vec<TopicFilter> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 

@@ -17,6 +17,7 @@ use crate::change::{
     Accept, DeadLetter, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued,
     Replayed, Subject, Waiting,
 };
+use crate::devices::CommandState;
 use crate::documents::Kind;
 use crate::error::StoreError;
 use crate::key;
@@ -75,6 +76,7 @@ impl<'t> Batch<'t> {
             Work::Delivered(delivered) => self.delivered(delivered, &mut ids)?,
             Work::Replayed(replayed) => self.replayed(replayed, &mut ids)?,
             Work::Documents(documents) => self.documents(&documents)?,
+            Work::Devices(work) => return self.devices(*work, &mut ids),
             Work::DiscardRoute(route) => return self.discard_route(&route, &mut ids).map(Ok),
             Work::DiscardTarget(target) => return self.discard_target(&target, &mut ids).map(Ok),
             Work::Redrive(id) => return self.redrive(id),
@@ -88,7 +90,7 @@ impl<'t> Batch<'t> {
         Ok(Ok(false))
     }
 
-    fn accept(&mut self, accept: Accept, ids: &mut Ids) -> Result<()> {
+    pub(crate) fn accept(&mut self, accept: Accept, ids: &mut Ids) -> Result<()> {
         let Accept { ingress, inbound, lineage, lanes, keep } = accept;
         if !keep.is_empty() {
             self.keep(&Scope::Ingress(ingress.clone()), &keep)?;
@@ -255,6 +257,9 @@ impl<'t> Batch<'t> {
         }
         self.tables.dead()?.insert(id, &self.row[..])?;
         self.ledger.dead += 1;
+        if let Subject::Delivery { target: Target::Device(device), delivery } = &subject {
+            self.command_ended(device, delivery.id, CommandState::Failed, Some(&cause))?;
+        }
         let id = DeadLetterId::from_u128(id);
         self.news.dead_letters.push(Arc::new(DeadLetter { id, time: self.now, attempts, cause, subject }));
         Ok(())
@@ -276,6 +281,9 @@ impl<'t> Batch<'t> {
         row::append(&mut self.row, &DeliveryRow::of(&delivery));
         self.tables.outbox()?.insert(&self.key[..], &self.row[..])?;
         self.ledger.outbox += 1;
+        if let Target::Device(device) = &target {
+            self.command_queued(device, &delivery)?;
+        }
         self.news.queued.push(Queued { target, delivery, attempts: 0, due, last_cause: None });
         Ok(())
     }
@@ -288,6 +296,9 @@ impl<'t> Batch<'t> {
             key::queued(&mut self.key, &target, id.as_u128());
             if self.tables.outbox()?.remove(&self.key[..])?.is_some() {
                 self.ledger.outbox -= 1;
+                if let Target::Device(device) = &target {
+                    self.command_ended(device, id, CommandState::Acknowledged, None)?;
+                }
             }
         }
         for failed in failed {

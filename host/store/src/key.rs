@@ -143,7 +143,7 @@ fn split_id(key: &[u8]) -> Option<(&[u8], u128)> {
 }
 
 /// NUL becomes 1 1, and 1 becomes 1 2: the order stays.
-fn escape(key: &mut Vec<u8>, text: &str) {
+pub(crate) fn escape(key: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
         match byte {
             0 | 1 => key.extend_from_slice(&[1, byte + 1]),
@@ -152,7 +152,7 @@ fn escape(key: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn unescape(bytes: &[u8]) -> Option<String> {
+pub(crate) fn unescape(bytes: &[u8]) -> Option<String> {
     let mut text = Vec::with_capacity(bytes.len());
     let mut bytes = bytes.iter();
     while let Some(&byte) = bytes.next() {

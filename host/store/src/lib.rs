@@ -10,6 +10,7 @@ mod apply;
 mod blob;
 mod change;
 mod committer;
+mod devices;
 mod discard;
 mod documents;
 mod error;
@@ -32,6 +33,10 @@ mod trace;
 
 pub use blob::{Digest, DigestError};
 pub use change::*;
+pub use devices::{
+    COMMANDS_KEPT, CommandRow, CommandState, DeviceRow, DevicesBatch, NewCommand, Presence, RESOURCES_MAX,
+    Resource,
+};
 pub use documents::Kind;
 pub use error::{Fault, OpenError, StoreError};
 pub use medium::{Disk, Medium};

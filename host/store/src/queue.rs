@@ -10,6 +10,7 @@ use sandbar_reading::{IdGenerator, Name, Scope, StateWrite, Target, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
 use crate::change::{Accept, Delivered, NewDelivery, Outcome, Replayed};
+use crate::devices::DevicesWork;
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError};
 
@@ -31,6 +32,7 @@ pub(crate) enum Work {
     Delivered(Delivered),
     Replayed(Replayed),
     Documents(Vec<(Kind, String, Option<Vec<u8>>)>),
+    Devices(Box<DevicesWork>),
     DiscardRoute(Name),
     DiscardTarget(Target),
     Redrive(u128),
@@ -49,6 +51,7 @@ impl Work {
             Self::Delivered(delivered) => delivered.failed.len(),
             Self::Replayed(replayed) => replayed.chained.len() + replayed.deliveries.len(),
             Self::DiscardRoute(_) | Self::DiscardTarget(_) => DISCARD_CHUNK,
+            Self::Devices(work) => work.ids(),
             Self::Keep(..) | Self::Documents(_) | Self::Redrive(_) | Self::DiscardDeadLetter(_) => 0,
         }
     }
@@ -95,6 +98,7 @@ impl Work {
                         .map(|(_, name, bytes)| name.len() + bytes.as_ref().map_or(0, Vec::len))
                         .sum::<usize>()
             }
+            Self::Devices(work) => work.size(),
             Self::DiscardRoute(_)
             | Self::DiscardTarget(_)
             | Self::Redrive(_)

@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// A change that is refused when there is no room.
-    fn push_from_driver(&self, work: Work) -> Result<(u128, oneshot::Receiver<Done>), Refused> {
+    pub(crate) fn push_from_driver(&self, work: Work) -> Result<(u128, oneshot::Receiver<Done>), Refused> {
         let shared = self.shared();
         shared.queue.push(work, shared.clock.now()).map_err(|not_queued| match not_queued {
             NotQueued::Full(_) => Refused::Busy { retry_after: RETRY_AFTER },
@@ -199,7 +199,10 @@ impl Store {
     }
 
     /// A change that waits for room, if there is none at the time of the call.
-    fn own(&self, work: Work) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
+    pub(crate) fn own(
+        &self,
+        work: Work,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
         let shared = self.shared().clone();
         let queued = shared.queue.push(work, shared.clock.now());
         async move {
@@ -241,7 +244,7 @@ async fn queue(shared: &Shared, mut queued: Queued) -> Result<oneshot::Receiver<
     }
 }
 
-fn result(done: Result<Done, oneshot::error::RecvError>) -> Done {
+pub(crate) fn result(done: Result<Done, oneshot::error::RecvError>) -> Done {
     done.unwrap_or(Err(StoreError::Stopping))
 }
 

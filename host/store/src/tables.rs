@@ -36,7 +36,7 @@ pub(crate) type IdTable<'t> = Table<'t, u128, Bytes>;
 
 /// The tables of one transaction, each opened when it is first needed.
 pub(crate) struct Tables<'t> {
-    transaction: &'t WriteTransaction,
+    pub(crate) transaction: &'t WriteTransaction,
     journal: Option<IdTable<'t>>,
     waiting: Option<BytesTable<'t>>,
     outbox: Option<BytesTable<'t>>,

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::{
-    Accepted, Answer, Attachment, CommandError, CommandOffer, Connections, Intake, PublicationOffer,
-    Publications, Replies,
+    Accepted, Answer, Attachment, CommandError, CommandOffer, Connections, DeviceNote, Done, Hold, Intake,
+    PublicationOffer, Publications, Replies,
 };
 
 /// How many commands may wait for a device.
@@ -46,6 +46,9 @@ struct Memory {
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
     attachments: u64,
+    /// By device.
+    held: HashMap<Box<str>, usize>,
+    notes: Vec<(Box<str>, DeviceNote)>,
     publications: Option<mpsc::Sender<PublicationOffer>>,
     /// What the handlers answer to the readings to come, and whether that is all they say.
     script: Option<(Vec<Answer>, Ending)>,
@@ -86,6 +89,8 @@ impl StandIn {
             kept: BTreeMap::new(),
             devices: HashMap::new(),
             attachments: 0,
+            held: HashMap::new(),
+            notes: Vec::new(),
             publications: None,
             script: None,
             echoes: false,
@@ -176,7 +181,25 @@ impl StandIn {
         let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
         let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
         device.send(offer).await.ok()?;
+        Some(done.await.ok()?.map(drop))
+    }
+
+    /// The same, of which somebody waits for the answer: `Ok(None)` if the driver brought none by itself.
+    pub async fn query(&self, command: Command) -> Option<Done> {
+        let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
+        let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
+        device.send(offer.asking()).await.ok()?;
         done.await.ok()
+    }
+
+    /// What the driver said of devices, in order.
+    pub fn notes(&self) -> Vec<(Box<str>, DeviceNote)> {
+        self.memory.lock().notes.clone()
+    }
+
+    /// By how many holds, those of attachments and connections included, a device is connected.
+    pub fn holds(&self, device: &str) -> usize {
+        self.memory.lock().held.get(device).copied().unwrap_or_default()
     }
 
     /// Offers a message as a sink does, and resolves with what became of it: `None` if it was dropped, or the
@@ -185,7 +208,7 @@ impl StandIn {
         let publications = self.memory.lock().publications.clone()?;
         let (offer, done) = PublicationOffer::new(DeliveryId::from_u128(1), message);
         publications.send(offer).await.ok()?;
-        done.await.ok()
+        Some(done.await.ok()?.map(drop))
     }
 
     async fn take(&self, inbound: Inbound, keep: Vec<StateWrite>) -> Result<Accepted, Refused> {
@@ -289,7 +312,8 @@ impl Intake for StandIn {
         Ok(())
     }
 
-    fn attach(&self, _ingress: &Name, device: &str) -> Attachment {
+    fn attach(&self, ingress: &Name, device: &str) -> Attachment {
+        let hold = Intake::hold(self, ingress, device);
         let (offers, commands) = mpsc::channel(COMMANDS_MAX);
         let number = {
             let mut memory = self.memory.lock();
@@ -300,12 +324,28 @@ impl Intake for StandIn {
         };
         let (memory, device) = (Arc::clone(&self.memory), Box::<str>::from(device));
         Attachment::new(commands, move || {
+            drop(hold);
             let mut memory = memory.lock();
             // Not another session's.
             if memory.devices.get(&device).is_some_and(|(current, _)| *current == number) {
                 memory.devices.remove(&device);
             }
         })
+    }
+
+    fn hold(&self, _ingress: &Name, device: &str) -> Hold {
+        *self.memory.lock().held.entry(device.into()).or_default() += 1;
+        let (memory, device) = (Arc::clone(&self.memory), Box::<str>::from(device));
+        Hold::new(move || {
+            let mut memory = memory.lock();
+            if let Some(count) = memory.held.get_mut(&device) {
+                *count -= 1;
+            }
+        })
+    }
+
+    fn note(&self, _ingress: &Name, device: &str, note: DeviceNote) {
+        self.memory.lock().notes.push((device.into(), note));
     }
 
     fn publications(&self, _ingress: &Name) -> Publications {

@@ -87,6 +87,14 @@ impl Deliveries {
         drop(self.resume());
     }
 
+    /// What waits for the target has changed in the store.
+    pub(crate) fn look_again_at(&self, target: &Target) {
+        let mut outlets = self.outlets.lock();
+        if outlets.get(target).is_some_and(|outlet| !outlet.look_again()) {
+            outlets.remove(target);
+        }
+    }
+
     pub(crate) fn held(&self) -> usize {
         self.outlets.lock().values().map(|outlet| outlet.held()).sum()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError};
-use sandbar_reading::{Clock, Delivery, Target, Timestamp};
+use sandbar_reading::{Clock, Delivery, DeliveryId, Message, Target, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
 use sandbar_store::{FailedDelivery, Next, Queued, Store};
 use tokio::sync::{Notify, watch};
@@ -298,6 +298,9 @@ impl Work {
         let failed = offered.delivered.failed.clone();
         self.settle(offered).await;
         for FailedDelivery { id, cause, next, .. } in failed {
+            if let (Way::Device(devices), Next::DeadLetter) = (&self.way, next) {
+                devices.gave_up(id, &cause);
+            }
             let Some(queued) = batch.iter().find(|queued| queued.delivery.id == id) else { continue };
             let said = match next {
                 Next::DeadLetter => Said::Last(vec![Answer::Rejected(cause)]),
@@ -328,7 +331,8 @@ impl Work {
         for (at, delivery) in batch.iter().enumerate() {
             let cause = |text: String| Cause::new(text);
             match devices.carry_out(delivery.id, command_of(device, delivery)).await {
-                Ok(()) => {}
+                Ok(None) => {}
+                Ok(Some(answer)) => self.answered(devices, device, delivery.id, answer).await,
                 Err(NotTaken::Failed(CommandError::Reject(text))) => {
                     return Some(Err(DeliveryError::Reject { rejected: at, cause: cause(text) }));
                 }
@@ -354,6 +358,15 @@ impl Work {
             }
         }
         Some(Ok(()))
+    }
+
+    /// What a device answered is kept with its command, and goes to whoever waits for it.
+    async fn answered(&self, devices: &Devices, device: &str, id: DeliveryId, answer: Message) {
+        if !devices.queries().answer(id, answer.clone()) {
+            let answer = (answer.content_type, answer.payload);
+            // A store that fails says so by itself; the command was carried out all the same.
+            let _ = self.means.store.command_answered(device, id, answer).await;
+        }
     }
 
     /// Commits what came of an offer, however long the store takes to be well again: what was accepted must

@@ -282,7 +282,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             }
         };
         if let Some(device) = &inbound.device {
-            self.listed.name_device(device);
+            self.listed.mention_device(device);
         }
         let accepted = match session.accept(inbound).await {
             Ok(accepted) => accepted,

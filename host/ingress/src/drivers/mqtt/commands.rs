@@ -25,6 +25,10 @@ impl Devices {
         }
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(device, _)| &**device)
+    }
+
     /// Ready with the next command for any of them.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CommandOffer> {
         let mut at = 0;
@@ -55,9 +59,17 @@ impl Connection {
             let problem = format!("the client {} has not subscribed to {topic}", client.id);
             return offer.fail(CommandError::Retry(problem));
         };
+        let id = offer.id.to_string();
+        // Who is asked answers there (MQTT 5.0, section 4.10).
+        let (response_topic, correlation_data) = match offer.asks {
+            true => (Some(format!("{topic}/response").into()), Some(id.clone().into_bytes().into())),
+            false => (None, None),
+        };
         let properties = Properties {
             content_type: Some(command.content_type.as_str().into()),
-            user: vec![("id".into(), offer.id.to_string().into())],
+            response_topic,
+            correlation_data,
+            user: vec![("id".into(), id.into())],
             ..Properties::default()
         };
         let message = Message {

@@ -392,6 +392,7 @@ impl Connection {
             let closed = poll_fn(|cx| Pin::new(&mut **io).poll_shutdown(cx));
             drop(tokio::time::timeout(FAREWELL, closed).await);
         }
+        self.part(&end);
         self.drop_link();
         self.settle().await;
         let will = match end {
@@ -399,6 +400,22 @@ impl Connection {
             _ => self.will.take(),
         };
         self.broker.close(&self.hold, will, self.had_will);
+    }
+
+    /// Says why its devices go.
+    fn part(&self, end: &End) {
+        let session = &self.broker.session;
+        match end {
+            End::Left(_) => {
+                self.listed.left();
+                self.devices.names().for_each(|device| session.device(device).left());
+            }
+            End::Lost(_) | End::Told(reason::KEEP_ALIVE, _) => {
+                self.listed.lost();
+                self.devices.names().for_each(|device| session.device(device).lost());
+            }
+            End::Told(..) => {}
+        }
     }
 
     fn drop_link(&mut self) {

@@ -123,6 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 ((), say) = self.exchange.next() => self.say(say).await,
                 read = self.stream.read_buf(&mut buffer), if reads => {
                     // What is there to be read is taken, whatever becomes of the connection.
+                    if read.is_err() {
+                        self.part_lost();
+                    }
                     self.is_over = read.is_err() || read.is_ok_and(|size| size == 0);
                     if !self.cutter.is_within() {
                         self.since = Instant::now();
@@ -133,6 +136,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 () = at(deadline), if reads && deadline.is_some() => return self.close(reason).await,
             }
         }
+    }
+
+    /// Its devices go without a word.
+    fn part_lost(&self) {
+        self.joined.keys().for_each(|device| self.shared.session.device(device).lost());
     }
 
     /// When the peer has been too slow, and with what.
@@ -250,6 +258,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
         }
         // Who does not take what it is told is told nothing more; what it sent is taken all the same.
         self.is_over |= self.is_mute;
+        if self.is_mute {
+            self.part_lost();
+        }
     }
 
     /// Says what becomes of the readings that are on their way.
@@ -262,6 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 
     async fn close(&mut self, reason: &'static str) -> Ended {
+        self.part_lost();
         if reason == "slow" {
             self.complain(reason, &"a frame took too long to arrive");
         }

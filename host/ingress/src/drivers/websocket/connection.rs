@@ -27,7 +27,7 @@ use super::subscribers::Publication;
 use crate::devices::{Joined, Order, orders};
 use crate::exchange::{Exchange, Manner, Say};
 use crate::written::{CommandForm, publication};
-use crate::{CommandError, Connection as Listed, Session};
+use crate::{CommandError, Connection as Listed, Device, Session};
 
 /// How long a peer may take to take what is sent to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -142,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             Some(Ok(Frame::Binary(bytes))) => self.take_message(Kind::Binary, bytes).await,
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => Ok(()),
             Some(Ok(Frame::Close(_))) => {
+                self.part(|device| device.left());
                 // The answer to it is on its way with the next flush, after which nothing more may be sent.
                 let _ = in_time(&self.shared.session, self.socket.flush()).await;
                 (self.is_over, self.is_mute) = (true, true);
@@ -161,7 +162,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
         }
     }
 
+    /// Says why the devices go that it speaks for.
+    fn part(&self, why: impl Fn(Device<'_>)) {
+        self.joined.keys().for_each(|device| why(self.shared.session.device(device)));
+    }
+
     fn lost(&mut self) -> Result<(), Close> {
+        self.part(|device| device.lost());
         (self.is_over, self.is_mute) = (true, true);
         Ok(())
     }
@@ -241,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
 
     async fn ping(&mut self) -> Result<(), Close> {
         if self.heard.elapsed() >= self.shared.settings.idle_timeout {
+            self.part(|device| device.lost());
             return Err(close(CloseCode::Away, "no sign of life"));
         }
         self.send(Frame::Ping(Bytes::new())).await;
@@ -257,7 +265,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             true if is_message => self.listed.sent(size, self.shared.session.now()),
             true => {}
             // Who does not take what it is sent gets nothing more; what it sent is taken all the same.
-            false => (self.is_over, self.is_mute) = (true, true),
+            false => {
+                self.part(|device| device.lost());
+                (self.is_over, self.is_mute) = (true, true);
+            }
         }
     }
 

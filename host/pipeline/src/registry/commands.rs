@@ -1,0 +1,321 @@
+//! Commands for devices, from their order to their end; and what resources should be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sandbar_reading::{Attributes, ContentType, DeliveryId, Message, Refused, Target, Timestamp, Topic};
+use sandbar_store::{CommandRow, CommandState, NewCommand, Resource, StoreError};
+
+use super::{DeviceEvent, Registry, is_same, twin};
+use crate::queries::Correlation;
+
+/// How many commands of a device may wait.
+const WAITING_MAX: usize = 256;
+
+/// For how long a command that is to reach a desired value may be on its way; the next arrival sends another one.
+const DESIRED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How many expired commands are ended at once.
+const EXPIRED_MAX: usize = 64;
+
+/// How long after its time is over the answer to a query may still be looked for.
+const LATE: Duration = Duration::from_millis(100);
+
+/// A command that somebody orders.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub device: Box<str>,
+    /// The command's name.
+    pub name: Topic,
+    pub content_type: ContentType,
+    pub payload: Bytes,
+    /// Not to be sent, or answered, after that.
+    pub within: Option<Duration>,
+    /// Refused if the device cannot be reached now.
+    pub at_once: bool,
+}
+
+/// Why there is no such command.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommandProblem {
+    #[error("there is no device `{0}`")]
+    UnknownDevice(Box<str>),
+    #[error("no ingress reaches the device `{0}` now")]
+    Unreachable(Box<str>),
+    #[error("{WAITING_MAX} commands wait for the device `{0}` already")]
+    TooMany(Box<str>),
+    #[error("the device `{0}` did not answer in time")]
+    Unanswered(Box<str>),
+    #[error("the device `{device}` did not take it: {cause}")]
+    Failed { device: Box<str>, cause: String },
+    #[error("the device `{0}` is connected")]
+    Connected(Box<str>),
+    #[error("there is no such command")]
+    UnknownCommand,
+    #[error("it has ended already, or is being sent")]
+    Ended,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl From<StoreError> for CommandProblem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::UnknownCommand,
+            StoreError::Stale => Self::Ended,
+            error => Self::Refused(error.into()),
+        }
+    }
+}
+
+/// A command as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    pub row: CommandRow,
+    /// It is queued, and a session has it now.
+    pub is_sent: bool,
+}
+
+impl Registry {
+    /// Puts a command into the outbox.
+    pub async fn order(&self, order: Order) -> Result<DeliveryId, CommandProblem> {
+        self.check(&order)?;
+        let (id, committed) = self.store.put_command(self.new_command(order, false, None))?;
+        committed.await?;
+        Ok(id)
+    }
+
+    /// The same, and waits for what the device answers.
+    pub async fn ask(
+        self: &Arc<Self>,
+        order: Order,
+        within: Duration,
+        correlation: Correlation,
+    ) -> Result<DeliveryId, CommandProblem> {
+        let order = Order { within: Some(within), at_once: true, ..order };
+        self.check(&order)?;
+        let registry = Arc::clone(self);
+        // To its end, also when whoever asked has gone.
+        let asking = tokio::spawn(async move { registry.asked(order, within, correlation).await });
+        asking.await.unwrap_or_else(|_| Err(Refused::Stopping.into()))
+    }
+
+    async fn asked(
+        &self,
+        order: Order,
+        within: Duration,
+        correlation: Correlation,
+    ) -> Result<DeliveryId, CommandProblem> {
+        let device = order.device.clone();
+        let (id, committed) = self.store.put_command(self.new_command(order, true, None))?;
+        // Before the commit: the device may be faster than this task.
+        let mut awaiting = self.devices.queries().expect(id, &device, correlation);
+        committed.await?;
+        let failed = self.devices.failed(id);
+        let answer = tokio::select! {
+            answer = awaiting.answer() => answer,
+            () = tokio::time::sleep(within) => None,
+            cause = failed => return Err(CommandProblem::Failed { device, cause }),
+        };
+        let Some(answer) = answer else {
+            let late = Some("no answer in time".to_owned());
+            // It may have ended by itself at this very moment.
+            let _ = self.end(&device, id, CommandState::Expired, late).await;
+            return Err(CommandProblem::Unanswered(device));
+        };
+        self.store.command_answered(&device, id, (answer.content_type, answer.payload)).await?;
+        Ok(id)
+    }
+
+    fn check(&self, order: &Order) -> Result<(), CommandProblem> {
+        let device = &order.device;
+        let reachable = self.devices.ingress_of(device).is_some();
+        if !reachable && self.get(device).is_none() {
+            return Err(CommandProblem::UnknownDevice(device.clone()));
+        }
+        if !reachable && order.at_once {
+            return Err(CommandProblem::Unreachable(device.clone()));
+        }
+        let waits = |command: &CommandRow| command.state == CommandState::Queued;
+        if self.store.commands(device, None, WAITING_MAX, &waits)?.len() >= WAITING_MAX {
+            return Err(CommandProblem::TooMany(device.clone()));
+        }
+        Ok(())
+    }
+
+    fn new_command(&self, order: Order, asks: bool, desired: Option<Box<str>>) -> NewCommand {
+        let Order { device, name, content_type, payload, within, .. } = order;
+        let message = Message {
+            topic: name,
+            device: Some(device.clone()),
+            content_type,
+            attributes: Attributes::new(),
+            payload,
+        };
+        NewCommand {
+            device,
+            message,
+            expires: within.map(|within| self.clock.now().after(within)),
+            asks,
+            desired,
+        }
+    }
+
+    pub fn command(&self, device: &str, id: DeliveryId) -> Result<Ordered, CommandProblem> {
+        let row = self.store.command(device, id)?.ok_or(CommandProblem::UnknownCommand)?;
+        Ok(self.ordered(row))
+    }
+
+    /// The newest first, behind `cursor`.
+    pub fn commands(
+        &self,
+        device: &str,
+        cursor: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<Ordered>, CommandProblem> {
+        let rows = self.store.commands(device, cursor, limit, &|_| true)?;
+        Ok(rows.into_iter().map(|row| self.ordered(row)).collect())
+    }
+
+    fn ordered(&self, row: CommandRow) -> Ordered {
+        let is_sent = row.state == CommandState::Queued && self.devices.is_carrying(row.id);
+        Ordered { row, is_sent }
+    }
+
+    /// A command that is on its way to the device cannot be taken back.
+    pub async fn cancel(&self, device: &str, id: DeliveryId) -> Result<Ordered, CommandProblem> {
+        if self.devices.is_carrying(id) {
+            return Err(CommandProblem::Ended);
+        }
+        self.end(device, id, CommandState::Cancelled, None).await?;
+        self.command(device, id)
+    }
+
+    async fn end(
+        &self,
+        device: &str,
+        id: DeliveryId,
+        state: CommandState,
+        cause: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.store.end_command(device, id, state, cause).await?;
+        self.deliveries.look_again_at(&Target::Device(device.into()));
+        Ok(())
+    }
+
+    pub(super) async fn expire_commands(&self) {
+        let now = self.clock.now();
+        let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return };
+        // A query's own wait ends it, and knows better.
+        let over = |expires: Timestamp| expires.after(LATE) <= now;
+        for (_, device, id) in due.into_iter().filter(|(expires, ..)| over(*expires)) {
+            let cause = Some("its time was over".to_owned());
+            // If the store fails, the next look ends it.
+            let _ = self.end(&device, id, CommandState::Expired, cause).await;
+        }
+    }
+
+    /// What a device's resources should be, by name.
+    pub fn desired(&self, device: &str) -> Result<Vec<Resource>, StoreError> {
+        self.store.desired(device)
+    }
+
+    /// A resource is to have this value, as JSON text; or no value any more.
+    pub async fn desire(
+        &self,
+        device: &str,
+        resource: &str,
+        value: Option<Box<str>>,
+    ) -> Result<(), CommandProblem> {
+        if self.get(device).is_none() {
+            return Err(CommandProblem::UnknownDevice(device.into()));
+        }
+        let takes_back = value.is_none();
+        self.store.desire(device, resource, value).await?;
+        let has_desired = self.store.has_desired(device)?;
+        if let Some(record) = self.known.lock().devices.get_mut(device) {
+            record.has_desired = has_desired;
+        }
+        if takes_back {
+            self.supersede(device, resource).await?;
+        } else {
+            self.reconcile(device).await?;
+        }
+        Ok(())
+    }
+
+    /// Of devices that have arrived.
+    pub(super) async fn bring_desired(&self) {
+        let mut arrived = std::mem::take(&mut self.known.lock().arrived);
+        arrived.sort_unstable();
+        arrived.dedup();
+        for device in arrived {
+            if self.reconcile(&device).await.is_err() {
+                // The store fails; it is well when this is tried again.
+                self.known.lock().arrived.push(device);
+            }
+        }
+    }
+
+    /// Commands what a reachable device's resources should be and, as far as it has told, are not.
+    async fn reconcile(&self, device: &str) -> Result<(), CommandProblem> {
+        if self.devices.ingress_of(device).is_none() {
+            return Ok(());
+        }
+        let reported = self.resources(device)?;
+        for desired in self.store.desired(device)? {
+            let is = reported.iter().find(|resource| resource.name == desired.name);
+            if is.is_some_and(|is| is_same(&is.value, &desired.value)) {
+                continue;
+            }
+            self.supersede(device, &desired.name).await?;
+            let Ok(name) = desired.name.parse::<Topic>() else { continue };
+            let (content_type, payload) = twin::payload(&desired.value);
+            let order = Order {
+                device: device.into(),
+                name,
+                content_type,
+                payload,
+                within: Some(DESIRED_WITHIN),
+                at_once: false,
+            };
+            let command = self.new_command(order, false, Some(desired.name));
+            self.store.put_command(command)?.1.await?;
+        }
+        Ok(())
+    }
+
+    /// A command for an earlier desired value of the resource, that was not sent yet, is taken back.
+    async fn supersede(&self, device: &str, resource: &str) -> Result<(), CommandProblem> {
+        let earlier = |command: &CommandRow| {
+            command.state == CommandState::Queued && command.desired.as_deref() == Some(resource)
+        };
+        for command in self.store.commands(device, None, WAITING_MAX, &earlier)? {
+            match self.cancel(device, command.id).await {
+                Ok(_) | Err(CommandProblem::Ended) => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a device that is not connected; what waits for it becomes dead letters.
+    pub async fn remove(&self, device: &str) -> Result<(), CommandProblem> {
+        {
+            let known = self.known.lock();
+            let record = known.devices.get(device);
+            let record = record.ok_or_else(|| CommandProblem::UnknownDevice(device.into()))?;
+            if record.life.is_held() {
+                return Err(CommandProblem::Connected(device.into()));
+            }
+        }
+        let target = Target::Device(device.into());
+        self.store.discard_target(target.clone()).await?;
+        self.deliveries.look_again_at(&target);
+        self.known.lock().devices.remove(device);
+        self.store.remove_device(device).await?;
+        self.tell(|| DeviceEvent::Removed(device.into()));
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Whether a device is there. Pure: time is passed in.
+
+use std::time::Duration;
+
+use sandbar_reading::Timestamp;
+use sandbar_store::Presence;
+
+/// For how long what was said of a parting explains the end of a connection.
+const PARTING: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) presence: Presence,
+    /// Since when.
+    pub(super) since: Timestamp,
+    pub(super) last_seen: Timestamp,
+    /// From when on its silence counts: when it was heard of, or the host began to listen.
+    quiet_since: Timestamp,
+    /// How many connections it has.
+    holds: u32,
+    /// What was said of how it goes, and when.
+    parting: Option<(Presence, Timestamp)>,
+}
+
+/// For how long a device may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// Said of this device, its type or its ingress: also while it is connected.
+    Own(Duration),
+    /// Said of all: while it is not connected.
+    Usual(Duration),
+    Unlimited,
+}
+
+impl Life {
+    pub(super) fn begin(now: Timestamp) -> Self {
+        Self {
+            presence: Presence::Online,
+            since: now,
+            last_seen: now,
+            quiet_since: now,
+            holds: 0,
+            parting: None,
+        }
+    }
+
+    /// As it was when the host stopped: nobody could be heard meanwhile.
+    pub(super) fn resume(presence: Presence, since: Timestamp, last_seen: Timestamp, now: Timestamp) -> Self {
+        Self { presence, since, last_seen, quiet_since: now, ..Self::begin(now) }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.holds > 0
+    }
+
+    /// It was heard of at `at`.
+    pub(super) fn seen(&mut self, at: Timestamp, now: Timestamp) {
+        self.last_seen = self.last_seen.max(at);
+        self.quiet_since = self.quiet_since.max(at);
+        // What is looked at late may be from before it went.
+        if at >= self.since {
+            self.become_(Presence::Online, now);
+        }
+    }
+
+    pub(super) fn held(&mut self, now: Timestamp) {
+        self.holds += 1;
+        self.parting = None;
+        self.seen(now, now);
+    }
+
+    pub(super) fn released(&mut self, now: Timestamp) {
+        self.holds = self.holds.saturating_sub(1);
+        if self.holds > 0 {
+            return;
+        }
+        let said = self.parting.take().filter(|(_, at)| now.since(*at) < PARTING);
+        // One that was found to be silent stays lost.
+        if self.presence == Presence::Online {
+            self.become_(said.map_or(Presence::Offline, |(presence, _)| presence), now);
+        }
+    }
+
+    /// `presence`: how it goes.
+    pub(super) fn parts(&mut self, presence: Presence, now: Timestamp) {
+        match self.holds {
+            0 => self.become_(presence, now),
+            _ => self.parting = Some((presence, now)),
+        }
+    }
+
+    /// Whether it has been silent for too long.
+    pub(super) fn look(&mut self, silence: Silence, now: Timestamp) {
+        if self.due(silence).is_some_and(|due| due <= now) {
+            self.become_(Presence::Lost, now);
+        }
+    }
+
+    /// When it will have been silent for too long, if it can be.
+    pub(super) fn due(&self, silence: Silence) -> Option<Timestamp> {
+        match silence {
+            _ if self.presence != Presence::Online => None,
+            Silence::Own(silence) => Some(self.quiet_since.after(silence)),
+            Silence::Usual(silence) if self.holds == 0 => Some(self.quiet_since.after(silence)),
+            Silence::Usual(_) | Silence::Unlimited => None,
+        }
+    }
+
+    fn become_(&mut self, presence: Presence, now: Timestamp) {
+        if self.presence != presence {
+            (self.presence, self.since) = (presence, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use Presence::{Lost, Offline, Online};
+
+    use super::*;
+
+    const fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn usual(seconds: u64) -> Silence {
+        Silence::Usual(Duration::from_secs(seconds))
+    }
+
+    fn own(seconds: u64) -> Silence {
+        Silence::Own(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn silence_loses_a_device_on_time_and_a_word_brings_it_back() {
+        let mut life = Life::begin(at(0));
+        life.seen(at(10), at(10));
+        assert_eq!(life.due(usual(120)), Some(at(130)));
+        life.look(usual(120), at(129));
+        assert_eq!(life.presence, Online);
+        life.look(usual(120), at(130));
+        assert_eq!((life.presence, life.since, life.last_seen), (Lost, at(130), at(10)));
+        assert_eq!(life.due(usual(120)), None);
+        life.seen(at(129), at(131));
+        assert_eq!(life.presence, Lost, "it was heard of before");
+        life.seen(at(200), at(200));
+        assert_eq!((life.presence, life.since), (Online, at(200)));
+    }
+
+    #[test]
+    fn a_connected_device_may_be_silent_unless_its_own_silence_says_otherwise() {
+        let mut life = Life::begin(at(0));
+        life.held(at(0));
+        assert_eq!(life.due(usual(10)), None);
+        assert_eq!(life.due(own(10)), Some(at(10)));
+        life.look(own(10), at(10));
+        assert_eq!(life.presence, Lost);
+        life.released(at(11));
+        assert_eq!((life.presence, life.since), (Lost, at(10)));
+        assert_eq!(life.due(Silence::Unlimited), None);
+    }
+
+    #[test]
+    fn one_of_two_connections_may_end() {
+        let mut life = Life::begin(at(0));
+        life.held(at(1));
+        life.held(at(1));
+        life.parts(Lost, at(2));
+        life.released(at(2));
+        assert_eq!(life.presence, Online);
+        life.released(at(60));
+        assert_eq!(life.presence, Offline, "what was said of the first is no word on the second");
+    }
+
+    #[test]
+    fn how_the_last_connection_ends_is_how_it_goes() {
+        for (said, then) in [(None, Offline), (Some(Offline), Offline), (Some(Lost), Lost)] {
+            let mut life = Life::begin(at(0));
+            life.held(at(1));
+            if let Some(said) = said {
+                life.parts(said, at(2));
+            }
+            life.released(at(2));
+            assert_eq!(life.presence, then);
+        }
+        let mut life = Life::begin(at(0));
+        life.parts(Offline, at(5));
+        assert_eq!((life.presence, life.since), (Offline, at(5)));
+    }
+
+    #[test]
+    fn the_hosts_own_absence_is_nobodys_silence() {
+        let mut life = Life::resume(Online, at(10), at(20), at(5000));
+        assert_eq!(life.due(usual(100)), Some(at(5100)));
+        life.seen(at(30), at(5001));
+        assert_eq!((life.since, life.last_seen, life.due(usual(100))), (at(10), at(30), Some(at(5100))));
+    }
+}

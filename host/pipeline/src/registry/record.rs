@@ -1,0 +1,181 @@
+//! What is in memory of one device.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbar_ingress::DeviceInfo;
+use sandbar_reading::{Name, Reading, ReadingId, Timestamp};
+use sandbar_store::{DeviceRow, Presence, Resource};
+
+use super::life::{Life, Silence};
+use super::twin;
+use super::{LABELS_MAX, Silences, TEXT_MAX};
+
+/// So many topics of a device wait to be looked into; then the older ones are.
+const PENDING_MAX: usize = 16;
+
+/// Payloads up to this are kept until they are looked into.
+const PENDING_BYTES: usize = 16 << 10;
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) id: Arc<str>,
+    pub(super) name: Option<Box<str>>,
+    pub(super) is_named: bool,
+    pub(super) kind: Option<Box<str>>,
+    pub(super) labels: Vec<(Box<str>, Box<str>)>,
+    pub(super) ingresses: Vec<Name>,
+    pub(super) first_seen: Timestamp,
+    pub(super) life: Life,
+    pub(super) silence: Option<Duration>,
+    /// The last presence that is, or is about to be, a reading.
+    pub(super) told: Option<Presence>,
+    /// Some of its resources should have a certain value.
+    pub(super) has_desired: bool,
+    /// The last reading of each topic that was not looked into yet.
+    pending: Vec<Arc<Reading>>,
+    /// Values that wait to be written, the newest of each resource last.
+    values: Vec<Resource>,
+    /// Since when it differs from its row.
+    pub(super) dirty: Option<Timestamp>,
+    /// It waits among the urgent.
+    pub(super) is_urgent: bool,
+    /// When the next look at its silence is to come.
+    pub(super) watched: Option<Timestamp>,
+    /// The first reading that is not in its row.
+    pub(super) unsaved: Option<ReadingId>,
+}
+
+impl Record {
+    pub(super) fn new(id: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: None,
+            is_named: false,
+            kind: None,
+            labels: Vec::new(),
+            ingresses: Vec::new(),
+            first_seen: now,
+            life: Life::begin(now),
+            silence: None,
+            told: None,
+            has_desired: false,
+            pending: Vec::new(),
+            values: Vec::new(),
+            dirty: None,
+            is_urgent: false,
+            watched: None,
+            unsaved: None,
+        }
+    }
+
+    pub(super) fn of(row: DeviceRow, now: Timestamp) -> Self {
+        Self {
+            name: row.name,
+            is_named: row.is_named,
+            kind: row.kind,
+            labels: row.labels,
+            ingresses: row.ingresses,
+            life: Life::resume(row.presence, row.since, row.last_seen, now),
+            silence: row.silence_ms.map(Duration::from_millis),
+            told: Some(row.presence),
+            ..Self::new((*row.id).into(), row.first_seen)
+        }
+    }
+
+    pub(super) fn row(&self) -> DeviceRow {
+        DeviceRow {
+            id: (*self.id).into(),
+            name: self.name.clone(),
+            is_named: self.is_named,
+            kind: self.kind.clone(),
+            labels: self.labels.clone(),
+            ingresses: self.ingresses.clone(),
+            first_seen: self.first_seen,
+            last_seen: self.life.last_seen,
+            presence: self.life.presence,
+            since: self.life.since,
+            silence_ms: self.silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    pub(super) fn through(&mut self, ingress: &Name) {
+        if !self.ingresses.contains(ingress) {
+            self.ingresses.push(ingress.clone());
+        }
+    }
+
+    /// Whether anything of it is new.
+    pub(super) fn learn(&mut self, info: DeviceInfo) -> bool {
+        let before = (self.name.clone(), self.kind.clone(), self.labels.clone(), self.silence);
+        let sized = |text: &Box<str>| text.len() <= TEXT_MAX;
+        if !self.is_named {
+            self.name = info.name.filter(sized).or(self.name.take());
+        }
+        self.kind = info.kind.filter(sized).or(self.kind.take());
+        self.silence = info.silence.or(self.silence);
+        for (key, value) in info.labels {
+            match self.labels.binary_search_by(|(other, _)| other.cmp(&key)) {
+                Ok(at) => self.labels[at].1 = value,
+                Err(at) if self.labels.len() < LABELS_MAX && sized(&key) && sized(&value) => {
+                    self.labels.insert(at, (key, value));
+                }
+                Err(_) => {}
+            }
+        }
+        before != (self.name.clone(), self.kind.clone(), self.labels.clone(), self.silence)
+    }
+
+    pub(super) fn silence(&self, silences: &Silences) -> Silence {
+        silences.of(self.silence, self.kind.as_deref(), &self.ingresses)
+    }
+
+    /// A reading that may say something of its resources.
+    pub(super) fn keep(&mut self, reading: &Arc<Reading>) {
+        self.pending.retain(|other| other.topic != reading.topic);
+        self.pending.push(Arc::clone(reading));
+        if self.pending.len() > PENDING_MAX || reading.payload.len() > PENDING_BYTES {
+            self.values = self.resources();
+            self.pending.clear();
+        }
+    }
+
+    pub(super) fn report(&mut self, resource: Resource) {
+        self.values = self.resources();
+        self.pending.clear();
+        self.values.retain(|other| other.name != resource.name);
+        self.values.push(resource);
+    }
+
+    /// Values that are newer than those of the store.
+    pub(super) fn resources(&self) -> Vec<Resource> {
+        let mut values = self.values.clone();
+        for reading in &self.pending {
+            let Reading { topic, content_type, payload, .. } = &**reading;
+            let new = twin::resources(topic, &self.id, content_type, payload, reading.id.time());
+            for resource in new {
+                values.retain(|other| other.name != resource.name);
+                values.push(resource);
+            }
+        }
+        values
+    }
+
+    /// The same, and they are about to be the store's.
+    pub(super) fn take_resources(&mut self) -> Vec<Resource> {
+        let values = self.resources();
+        self.pending.clear();
+        self.values.clear();
+        values
+    }
+
+    /// They could not be written; what is newer stays.
+    pub(super) fn give_back(&mut self, resources: Vec<Resource>) {
+        let newer = self.take_resources();
+        self.values = resources;
+        for resource in newer {
+            self.values.retain(|other| other.name != resource.name);
+            self.values.push(resource);
+        }
+    }
+}

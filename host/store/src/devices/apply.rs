@@ -1,0 +1,291 @@
+//! What each change of what is known of devices writes, within the transaction that it shares with others.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target};
+
+use super::row::{
+    COMMANDS, COMMANDS_DUE, Command, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, Values, commands_of, due,
+    of_command, split_command,
+};
+use super::{
+    COMMANDS_KEPT, CommandRow, CommandState, DevicesBatch, DevicesWork, NO_ROUTE, NewCommand, RESOURCES_MAX,
+};
+use crate::apply::{Batch, Ids, next};
+use crate::error::StoreError;
+use crate::key;
+use crate::queue::Done;
+use crate::row;
+use crate::tables::META;
+
+type Result<T, E = redb::Error> = std::result::Result<T, E>;
+
+impl Batch<'_> {
+    pub(crate) fn devices(&mut self, work: DevicesWork, ids: &mut Ids) -> Result<Done> {
+        match work {
+            DevicesWork::Batch(batch) => self.devices_batch(batch, ids)?,
+            DevicesWork::Remove(device) => self.forget_device(&device)?,
+            DevicesWork::Command(command) => self.new_command(command, next(ids))?,
+            DevicesWork::End { device, id, state, cause } => {
+                return self.end_command(&device, id, state, cause);
+            }
+            DevicesWork::Answer { device, id, answer } => self.change_command(&device, id, |command| {
+                command.answer = Some(answer);
+                command.state = CommandState::Acknowledged;
+                command.cause = None;
+            })?,
+            DevicesWork::Desire { device, resource, value } => {
+                return self.desire(&device, &resource, value.as_deref());
+            }
+        }
+        Ok(Ok(false))
+    }
+
+    fn devices_batch(&mut self, batch: DevicesBatch, ids: &mut Ids) -> Result<()> {
+        let transaction = self.tables.transaction;
+        if !batch.rows.is_empty() {
+            let mut table = transaction.open_table(DEVICES)?;
+            for device in &batch.rows {
+                self.row.clear();
+                row::append(&mut self.row, &Known::of(device));
+                table.insert(&*device.id, &self.row[..])?;
+            }
+        }
+        if !batch.resources.is_empty() {
+            let mut table = transaction.open_table(TWINS)?;
+            for (device, resources) in &batch.resources {
+                let old = table.get(&**device)?.map(|old| old.value().to_vec()).unwrap_or_default();
+                let mut values = values(&old, "device resources")?;
+                for resource in resources {
+                    values.set(&resource.name, resource.time, &resource.value, RESOURCES_MAX);
+                }
+                self.row.clear();
+                row::append(&mut self.row, &values);
+                table.insert(&**device, &self.row[..])?;
+            }
+        }
+        if let Some(seen) = batch.seen {
+            transaction.open_table(META)?.insert(SEEN_ROW, &seen.as_u128().to_be_bytes()[..])?;
+        }
+        for accept in batch.readings {
+            self.accept(accept, ids)?;
+        }
+        Ok(())
+    }
+
+    fn forget_device(&mut self, device: &str) -> Result<()> {
+        let transaction = self.tables.transaction;
+        transaction.open_table(DEVICES)?.remove(device)?;
+        transaction.open_table(TWINS)?.remove(device)?;
+        transaction.open_table(DESIRED)?.remove(device)?;
+        let mut commands = transaction.open_table(COMMANDS)?;
+        let begin = commands_of(device);
+        let mut gone = Vec::new();
+        for row in commands.range(&begin[..]..&key::behind(&begin)[..])? {
+            let (key, row) = row?;
+            let (_, id) = split_command(key.value())?;
+            gone.push(command(device, id, row.value())?);
+        }
+        for command in gone {
+            let key = of_command(device, command.id.as_u128());
+            commands.remove(&key[..])?;
+            if let Some(expires) = command.expires {
+                transaction.open_table(COMMANDS_DUE)?.remove(&due(expires, &key)[..])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_command(&mut self, new: NewCommand, id: u128) -> Result<()> {
+        let NewCommand { device, message, expires, asks, desired } = new;
+        let row = CommandRow {
+            id: DeliveryId::from_u128(id),
+            name: message.topic.as_str().into(),
+            state: CommandState::Queued,
+            asks,
+            route: None,
+            desired,
+            created: self.now,
+            expires,
+            changed: self.now,
+            cause: None,
+            answer: None,
+            device: device.clone(),
+        };
+        self.write_command(&row)?;
+        let delivery = Delivery {
+            id: row.id,
+            reading: ReadingId::from_u128(id),
+            route: NO_ROUTE.parse().expect("it is a name"),
+            time: self.now,
+            message,
+        };
+        self.queue(Target::Device(device), Arc::new(delivery))
+    }
+
+    /// A delivery to a device is a command, whoever put it out: it waits, for the first time or once more.
+    pub(crate) fn command_queued(&mut self, device: &str, delivery: &Delivery) -> Result<()> {
+        let id = delivery.id.as_u128();
+        let known = self.command(device, id)?;
+        let command = match known {
+            Some(command) if command.state == CommandState::Queued => return Ok(()),
+            Some(command) => CommandRow {
+                state: CommandState::Queued,
+                expires: None,
+                changed: self.now,
+                cause: None,
+                ..command
+            },
+            None => CommandRow {
+                id: delivery.id,
+                device: device.into(),
+                name: delivery.message.topic.as_str().into(),
+                state: CommandState::Queued,
+                asks: false,
+                route: Some(delivery.route.clone()).filter(|route: &Name| route.as_str() != NO_ROUTE),
+                desired: None,
+                created: self.now,
+                expires: None,
+                changed: self.now,
+                cause: None,
+                answer: None,
+            },
+        };
+        self.write_command(&command)?;
+        if id % PRUNE_EVERY == 0 { self.prune_commands(device) } else { Ok(()) }
+    }
+
+    /// It has left the outbox.
+    pub(crate) fn command_ended(
+        &mut self,
+        device: &str,
+        id: DeliveryId,
+        state: CommandState,
+        cause: Option<&str>,
+    ) -> Result<()> {
+        self.change_command(device, id, |command| {
+            command.state = state;
+            command.cause = cause.map(str::to_owned);
+        })
+    }
+
+    fn end_command(
+        &mut self,
+        device: &str,
+        id: DeliveryId,
+        state: CommandState,
+        cause: Option<String>,
+    ) -> Result<Done> {
+        let Some(command) = self.command(device, id.as_u128())? else { return Ok(Err(StoreError::NotFound)) };
+        key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
+        let waited = self.tables.outbox()?.remove(&self.key[..])?.is_some();
+        self.ledger.outbox -= u64::from(waited);
+        let unanswered = command.asks && command.answer.is_none() && state == CommandState::Expired;
+        let is_open = match command.state {
+            CommandState::Queued => true,
+            CommandState::Acknowledged => unanswered,
+            _ => false,
+        };
+        if !is_open {
+            return Ok(Err(StoreError::Stale));
+        }
+        self.command_ended(device, id, state, cause.as_deref())?;
+        Ok(Ok(false))
+    }
+
+    /// Nothing, if it is not known any more.
+    fn change_command(
+        &mut self,
+        device: &str,
+        id: DeliveryId,
+        change: impl FnOnce(&mut CommandRow),
+    ) -> Result<()> {
+        let Some(mut command) = self.command(device, id.as_u128())? else { return Ok(()) };
+        change(&mut command);
+        command.changed = self.now;
+        self.write_command(&command)
+    }
+
+    fn command(&mut self, device: &str, id: u128) -> Result<Option<CommandRow>> {
+        let table = self.tables.transaction.open_table(COMMANDS)?;
+        let row = table.get(&of_command(device, id)[..])?;
+        row.map(|row| command(device, id, row.value())).transpose()
+    }
+
+    fn write_command(&mut self, command: &CommandRow) -> Result<()> {
+        let key = of_command(&command.device, command.id.as_u128());
+        self.row.clear();
+        row::append(&mut self.row, &Command::of(command));
+        let transaction = self.tables.transaction;
+        transaction.open_table(COMMANDS)?.insert(&key[..], &self.row[..])?;
+        if let Some(expires) = command.expires {
+            let due = due(expires, &key);
+            let mut table = transaction.open_table(COMMANDS_DUE)?;
+            let awaited = command.asks && command.answer.is_none();
+            match command.state {
+                CommandState::Queued => table.insert(&due[..], ())?,
+                CommandState::Acknowledged if awaited => table.insert(&due[..], ())?,
+                _ => table.remove(&due[..])?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest of those that have ended.
+    fn prune_commands(&mut self, device: &str) -> Result<()> {
+        let mut table = self.tables.transaction.open_table(COMMANDS)?;
+        let begin = commands_of(device);
+        let mut ended = Vec::new();
+        let mut count = 0;
+        for row in table.range(&begin[..]..&key::behind(&begin)[..])? {
+            let (key, row) = row?;
+            let (_, id) = split_command(key.value())?;
+            count += 1;
+            if command(device, id, row.value())?.state != CommandState::Queued {
+                ended.push(key.value().to_vec());
+            }
+        }
+        for key in ended.iter().take(usize::saturating_sub(count, COMMANDS_KEPT)) {
+            table.remove(&key[..])?;
+        }
+        Ok(())
+    }
+
+    fn desire(&mut self, device: &str, resource: &str, value: Option<&str>) -> Result<Done> {
+        let mut table = self.tables.transaction.open_table(DESIRED)?;
+        let old = table.get(device)?.map(|old| old.value().to_vec()).unwrap_or_default();
+        let mut values = values(&old, "device desires")?;
+        let done = match value {
+            Some(value) => values.set(resource, self.now, value, RESOURCES_MAX),
+            None => {
+                let before = values.0.len();
+                values.0.retain(|(name, ..)| name != resource);
+                values.0.len() < before
+            }
+        };
+        if !done {
+            return Ok(Err(if value.is_some() { StoreError::Stale } else { StoreError::NotFound }));
+        }
+        self.row.clear();
+        row::append(&mut self.row, &values);
+        table.insert(device, &self.row[..])?;
+        Ok(Ok(false))
+    }
+}
+
+/// One of so many new commands of a device is a reason to look for old ones; ids end in a random number.
+const PRUNE_EVERY: u128 = 16;
+
+/// Of a row, or of none.
+pub(super) fn values<'a>(row: &'a [u8], table: &'static str) -> Result<Values<'a>> {
+    match row {
+        [] => Ok(Values(Vec::<(Cow<'a, str>, u64, Cow<'a, str>)>::new())),
+        row => Ok(row::read(row, table)?),
+    }
+}
+
+pub(super) fn command(device: &str, id: u128, row: &[u8]) -> Result<CommandRow> {
+    Ok(row::read::<Command<'_>>(row, "device commands")?.into_command(device, id)?)
+}
