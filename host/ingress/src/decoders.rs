@@ -8,8 +8,9 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{email, kraken, tcp, udp, websocket};
+use crate::drivers::{email, gps, kraken, modbus, udp, websocket};
 use crate::naming::Naming;
+use crate::stream::{self, Far};
 
 /// One that reads what a peer sent.
 pub struct Decoder {
@@ -35,7 +36,41 @@ pub const DECODERS: &[Decoder] = &[
         seeds: &[b"21.5", br#"{"id":"d1","t":[1,2.5e3,null]}"#, b"\0\xff"],
         decode: |bytes| {
             let (naming, peer, bytes) = plain("tcp/{device}", bytes);
-            tcp::decode::decode(&naming, &ContentType::JSON, peer, bytes).is_ok()
+            stream::decode::decode(&naming, &ContentType::JSON, &Far::at(peer), bytes).is_ok()
+        },
+    },
+    Decoder {
+        name: "gps",
+        seeds: &[
+            b"$GPGGA,092750.000,5321.6802,N,00630.3372,W,1,8,1.03,61.7,M,55.2,M,,*76",
+            b"$GPRMC,092750.000,A,5321.6802,N,00630.3372,W,0.02,31.66,280511,,,A*43",
+            b"$GPGSA,A,3,10,07,05,02,29,04,08,13,,,,,1.72,1.03,1.38*0A",
+            b"$GNGNS,092750.00,5321.6802,N,00630.3372,W,AAN,08,1.03,61.7,55.2,,*",
+        ],
+        // Most of what is changed has another checksum: it is put right, so that what is behind it is reached.
+        decode: |bytes| gps::decode::decodes(bytes),
+    },
+    Decoder {
+        name: "gpsd",
+        seeds: &[
+            br#"{"class":"TPV","mode":3,"time":"2011-05-28T09:27:50.000Z","lat":53.3,"lon":-6.5,"altMSL":61.7,"epx":3.0}"#,
+            br#"{"class":"SKY","uSat":8,"satellites":[{"PRN":10,"used":true}]}"#,
+        ],
+        decode: |bytes| gps::decode::Talk::gpsd().line(bytes).is_ok(),
+    },
+    Decoder {
+        name: "modbus",
+        seeds: &[b"\x43\x66\x19\x9aPUMP 7\0\0\0\0\0\0\0\0\0\x07", b"\0\x01"],
+        decode: modbus::decode::decode_bytes,
+    },
+    Decoder {
+        name: "serial",
+        seeds: &[b"21.5", br#"{"id":"s1","t":[1,2.5e3,null]}"#, b"\x02ST,GS,+0012.5kg\x03"],
+        decode: |bytes| {
+            let naming = Naming::without_address("serial/{device}", Some("d"), Some("/id"));
+            let naming = naming.expect("settings that work");
+            let bytes = Bytes::copy_from_slice(bytes);
+            stream::decode::decode(&naming, &ContentType::JSON, &Far::on("/dev/ttyUSB0"), bytes).is_ok()
         },
     },
     Decoder {

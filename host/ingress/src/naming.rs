@@ -42,15 +42,35 @@ impl Naming {
         device_pointer: Option<&str>,
     ) -> Result<Self, ConfigError> {
         let names = ["ip", "port", "device"].map(Box::<str>::from);
+        Self::with(&names, topic, device, device_pointer)
+    }
+
+    /// The same for peers without an address: `{device}` can be used in the topic.
+    pub(crate) fn without_address(
+        topic: &str,
+        device: Option<&str>,
+        device_pointer: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        Self::with(&["device".into()], topic, device, device_pointer)
+    }
+
+    /// The last of `names` is the device.
+    fn with(
+        names: &[Box<str>],
+        topic: &str,
+        device: Option<&str>,
+        device_pointer: Option<&str>,
+    ) -> Result<Self, ConfigError> {
         let template = |setting: &str, text: &str, names: &[Box<str>]| {
             Template::parse(text, names).map_err(|error| ConfigError::at(setting, error.to_string()))
         };
         let named = Self {
-            topic: template("topic", topic, &names)?,
-            device: device.map(|text| template("device", text, &names[..2])).transpose()?,
+            topic: template("topic", topic, names)?,
+            device: device.map(|text| template("device", text, &names[..names.len() - 1])).transpose()?,
             device_pointer: device_pointer.map(pointer).transpose()?,
         };
-        let example = named.topic.fill(&["127.0.0.1".into(), "9".into(), "d".into()]);
+        let example = ["127.0.0.1", "9", "d"].map(Cow::Borrowed);
+        let example = named.topic.fill(&example[3 - names.len()..]);
         match example.parse::<Topic>() {
             Ok(_) => Ok(named),
             Err(error) => Err(ConfigError::at("topic", error.to_string())),
@@ -58,11 +78,16 @@ impl Naming {
     }
 
     /// The device of all that the peer sends, if its payloads do not name it.
-    pub(crate) fn device(&self, peer: SocketAddr) -> Option<Box<str>> {
-        self.device.as_ref().map(|template| template.fill(&of_peer(peer)).into())
+    pub(crate) fn device(&self, peer: impl Into<Option<SocketAddr>>) -> Option<Box<str>> {
+        self.device.as_ref().map(|template| template.fill(&of_peer(peer.into())).into())
     }
 
-    pub(crate) fn name(&self, peer: SocketAddr, payload: &[u8]) -> Result<Named, NamingError> {
+    pub(crate) fn name(
+        &self,
+        peer: impl Into<Option<SocketAddr>>,
+        payload: &[u8],
+    ) -> Result<Named, NamingError> {
+        let peer = peer.into();
         let device = match &self.device_pointer {
             Some(pointer) => device_in(payload, pointer).or_else(|| self.device(peer)).map_or_else(
                 || Err(NamingError::NoDevice { pointer: pointer.clone() }),
@@ -70,8 +95,9 @@ impl Naming {
             )?,
             None => self.device(peer),
         };
-        let [ip, port] = of_peer(peer);
-        let topic = self.topic.fill(&[ip, port, device.as_deref().unwrap_or_default().into()]);
+        let mut values = of_peer(peer);
+        values.push(device.as_deref().unwrap_or_default().into());
+        let topic = self.topic.fill(&values);
         match topic.parse() {
             Ok(topic) => Ok(Named { topic, device }),
             Err(error) => Err(NamingError::Topic { topic, error }),
@@ -98,8 +124,10 @@ pub(crate) fn device_in(payload: &[u8], pointer: &str) -> Option<Box<str>> {
     (1..=DEVICE_MAX).contains(&device.len()).then(|| device.into())
 }
 
-fn of_peer(peer: SocketAddr) -> [Cow<'static, str>; 2] {
-    [peer.ip().to_canonical().to_string().into(), peer.port().to_string().into()]
+fn of_peer(peer: Option<SocketAddr>) -> Vec<Cow<'static, str>> {
+    let of =
+        |peer: SocketAddr| vec![peer.ip().to_canonical().to_string().into(), peer.port().to_string().into()];
+    peer.map(of).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -130,6 +158,10 @@ mod tests {
             assert_eq!(name(&by_payload, bad), "the payload names no device at /meter/id");
         }
         assert!(name(&by_payload, r##"{"meter":{"id":"a/#"}}"##).starts_with("its topic would be"));
+        let line = Naming::without_address("press/{device}", None, Some("/id")).unwrap();
+        let named = line.name(None, br#"{"id":"p"}"#).unwrap();
+        assert_eq!((named.topic.as_str(), named.device.as_deref()), ("press/p", Some("p")));
+        assert_eq!(Naming::without_address("a/{ip}", None, None).unwrap_err().setting, "topic");
         let either = Naming::new("a", Some("{ip}"), Some("/id")).unwrap();
         assert_eq!(name(&either, "{}"), r#"a Some("10.0.0.7")"#);
     }

@@ -6,7 +6,9 @@ use sandbar_reading::{ConfigError, settings};
 use schemars::Schema;
 use serde_json::Value;
 
-use crate::drivers::{email, kraken, mqtt, mqtt_client, schedule, simulator, tcp, udp, webhook, websocket};
+use crate::drivers::{
+    email, gps, kraken, modbus, mqtt, mqtt_client, schedule, serial, simulator, tcp, udp, webhook, websocket,
+};
 use crate::{Driver, LinkError, Session};
 
 macro_rules! drivers {
@@ -17,7 +19,7 @@ macro_rules! drivers {
 
 drivers! {
     webhook::Webhook, kraken::Kraken, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp,
-    websocket::WebSocket, schedule::Schedule, email::Email,
+    websocket::WebSocket, schedule::Schedule, email::Email, serial::Serial, gps::Gps, modbus::Modbus,
 }
 
 /// One of the drivers that this host was built with.

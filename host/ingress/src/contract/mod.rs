@@ -1,6 +1,7 @@
 //! What every driver must hold to, as tests that a driver's own tests run with a peer of its protocol:
 //! `sandbar_ingress::driver_contract!(MyPeer);`
 
+pub mod silent;
 mod stand_in;
 
 use std::future::Future;

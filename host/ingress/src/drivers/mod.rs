@@ -1,10 +1,13 @@
 //! One module a driver.
 
 pub(crate) mod email;
+pub(crate) mod gps;
 pub(crate) mod kraken;
+pub(crate) mod modbus;
 pub(crate) mod mqtt;
 pub(crate) mod mqtt_client;
 pub(crate) mod schedule;
+pub(crate) mod serial;
 pub(crate) mod simulator;
 pub(crate) mod tcp;
 pub(crate) mod udp;

@@ -64,6 +64,30 @@ impl Cutter {
         }
     }
 
+    /// After a silence, which ends a frame, too: what it holds is one, unless a frame's end is told by its length.
+    /// Then it was cut off, and the next byte begins a frame.
+    pub fn rest(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let is_counted = matches!(self.framing, Framing::Length { .. } | Framing::Fixed { .. });
+        if self.skipping != Skipping::Nothing || self.held.is_empty() {
+            self.clear();
+            return Ok(None);
+        }
+        if is_counted {
+            let size = self.held.len();
+            self.clear();
+            return Err(FrameError::CutOff { size });
+        }
+        let mut frame = std::mem::take(&mut self.held);
+        self.clear();
+        if self.framing == Framing::Lines && frame.last() == Some(&b'\r') {
+            frame.truncate(frame.len() - 1);
+        }
+        if frame.len() > self.limit {
+            return Err(FrameError::TooLong { size: frame.len(), limit: self.limit });
+        }
+        Ok((!frame.is_empty()).then(|| frame.freeze()))
+    }
+
     /// Whether all that is to be passed over has been.
     fn skip(&mut self) -> bool {
         match self.skipping {
@@ -254,6 +278,39 @@ mod tests {
         assert_eq!(frames(&whole, &[b"\0\x02a"]), ["LengthBelowItself { length: 0, size: 1 }", "a"]);
         let delimiter = framing(json!({ "kind": "delimiter", "end": "<>" }));
         assert_eq!(frames(&delimiter, &[b"0123456789<", b">a<>"]), ["TooLong { size: 10, limit: 8 }", "a"]);
+    }
+
+    #[test]
+    fn a_silence_ends_a_frame_or_shows_that_it_was_cut_off() {
+        let rest = |kind: serde_json::Value, bytes: &[u8]| {
+            let mut cutter = Cutter::new(framing(kind), 8);
+            cutter.push(bytes);
+            while !matches!(cutter.next_frame(), Ok(None)) {}
+            let rest = cutter.rest().map(|frame| frame.map(|frame| frame.to_vec()));
+            assert!(!cutter.is_within());
+            cutter.push(b"\x01a\n");
+            assert_eq!(
+                cutter.next_frame().map(|frame| frame.is_some()),
+                Ok(true),
+                "the next byte begins one"
+            );
+            rest
+        };
+        assert_eq!(rest(json!({ "kind": "lines" }), b"1\n2\r"), Ok(Some(b"2".to_vec())));
+        assert_eq!(rest(json!({ "kind": "lines" }), b"1\n\r"), Ok(None));
+        assert_eq!(rest(json!({ "kind": "lines" }), b"0123456789 too long"), Ok(None));
+        assert_eq!(
+            rest(json!({ "kind": "length", "size": "u8" }), b"\x05ab"),
+            Err(FrameError::CutOff { size: 3 })
+        );
+        assert_eq!(
+            rest(json!({ "kind": "fixed", "bytes": 3 }), b"abcd"),
+            Err(FrameError::CutOff { size: 1 })
+        );
+        let mut raw = Cutter::new(Framing::Raw, 8);
+        raw.push(b"abc");
+        assert_eq!(raw.rest(), Ok(Some(Bytes::from("abc"))));
+        assert_eq!(raw.rest(), Ok(None));
     }
 
     #[test]

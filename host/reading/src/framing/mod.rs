@@ -71,6 +71,8 @@ pub enum FrameError {
     HoldsItsEnd { at: usize },
     #[error("a frame has {wanted} bytes, the payload {size}")]
     WrongSize { size: usize, wanted: usize },
+    #[error("silence after {size} bytes of a frame that has more")]
+    CutOff { size: usize },
     #[error("an empty payload makes no frame")]
     Empty,
 }

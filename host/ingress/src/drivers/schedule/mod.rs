@@ -8,10 +8,11 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, StateWrite, Timestamp, Topic};
+use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, StateWrite, Timestamp, Topic};
 
 pub(crate) use self::config::Config;
 use self::plan::{Missed, Plan, position};
+use crate::hand_over::hand_over;
 use crate::{Driver, LinkError, Session};
 
 /// The name of what it keeps: the time until which all is done.
@@ -19,9 +20,6 @@ const POSITION: &str = "position";
 
 /// The clock may be set while it waits: it is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a refusal that names no time is waited out.
-const WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Schedule {
     plan: Plan,
@@ -76,7 +74,7 @@ topic = "office/opens"
         loop {
             done = position(done, session.now());
             for tick in self.plan.due(done, session.now(), self.missed) {
-                if !self.take(&session, tick).await? {
+                if !hand_over(&session, &[keep(tick)], |now| self.inbound(tick, now)).await? {
                     return Ok(());
                 }
                 done = tick;
@@ -96,24 +94,6 @@ topic = "office/opens"
 }
 
 impl Schedule {
-    /// `false` if the session stopped first.
-    async fn take(&self, session: &Session, tick: Timestamp) -> Result<bool, LinkError> {
-        loop {
-            let inbound = self.inbound(tick, session.now());
-            let wait = match session.accept_keeping(inbound, vec![keep(tick)]).await {
-                Ok(_) => return Ok(true),
-                Err(Refused::Busy { retry_after }) => retry_after,
-                Err(Refused::DiskFull) => WAIT,
-                Err(Refused::Stopping) => return Ok(false),
-                Err(refused) => return Err(LinkError::new("handing a reading over", refused)),
-            };
-            tokio::select! {
-                () = session.stopped() => return Ok(false),
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
     fn inbound(&self, tick: Timestamp, now: Timestamp) -> Inbound {
         let late = now.since(tick).as_millis();
         Inbound {

@@ -1,16 +1,15 @@
 //! Settings of a TCP ingress, and what is refused of them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use sandbar_reading::{ConfigError, ContentType, Framing, Octets};
+use sandbar_reading::{ConfigError, Framing, Octets};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
 use crate::naming::Naming;
-use crate::phrase::Phrase;
+use crate::stream::{Nature, Options, Settings};
 use crate::tls::{Acceptor, ClientTls, ServerTls};
 use crate::written::CommandForm;
 
@@ -103,20 +102,6 @@ pub(super) enum Side {
     Connect { address: String, tls: Option<(TlsConnector, ServerName<'static>)> },
 }
 
-/// The settings, checked.
-pub(super) struct Settings {
-    pub(super) framing: Framing,
-    pub(super) frame_max: usize,
-    pub(super) naming: Naming,
-    pub(super) content_type: ContentType,
-    pub(super) acknowledge: Option<Phrase>,
-    pub(super) refuse: Option<Phrase>,
-    pub(super) commands: CommandForm,
-    pub(super) reply_timeout: Duration,
-    pub(super) frame_timeout: Duration,
-    pub(super) idle_timeout: Option<Duration>,
-}
-
 impl Config {
     pub(super) fn side(&self) -> Result<Side, ConfigError> {
         let needs =
@@ -149,36 +134,23 @@ impl Config {
     }
 
     pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
-        for (setting, is_zero) in [
-            ("connections_max", self.connections_max == 0),
-            ("frame_max", self.frame_max == Some(0)),
-            ("frame_timeout_ms", self.frame_timeout_ms == 0),
-            ("idle_timeout_ms", self.idle_timeout_ms == Some(0)),
-            ("reply_timeout_ms", self.reply_timeout_ms == 0),
-        ] {
-            if is_zero {
-                return Err(ConfigError::at(setting, "must be above 0"));
-            }
+        if self.connections_max == 0 {
+            return Err(ConfigError::at("connections_max", "must be above 0"));
         }
-        self.framing.check().map_err(|error| error.within("framing"))?;
-        let content_type = match &self.content_type {
-            Some(text) => {
-                text.parse().map_err(|error| ConfigError::at("content_type", format!("{error}")))?
-            }
-            None if self.framing == Framing::Lines => ContentType::TEXT,
-            None => ContentType::OCTETS,
-        };
-        Ok(Settings {
-            framing: self.framing.clone(),
-            frame_max: self.frame_max.unwrap_or(usize::MAX),
+        let options = Options {
+            nature: Nature::Connection,
+            framing: &self.framing,
+            frame_max: self.frame_max,
             naming: Naming::new(&self.topic, self.device.as_deref(), self.device_pointer.as_deref())?,
-            content_type,
-            acknowledge: self.acknowledge.as_ref().map(Phrase::parse),
-            refuse: self.refuse.as_ref().map(Phrase::parse),
+            content_type: self.content_type.as_deref(),
+            acknowledge: self.acknowledge.as_ref(),
+            refuse: self.refuse.as_ref(),
             commands: self.commands,
-            reply_timeout: Duration::from_millis(self.reply_timeout_ms),
-            frame_timeout: Duration::from_millis(self.frame_timeout_ms),
-            idle_timeout: self.idle_timeout_ms.map(Duration::from_millis),
-        })
+            reply_timeout_ms: self.reply_timeout_ms,
+            frame_timeout_ms: Some(self.frame_timeout_ms),
+            idle_timeout_ms: self.idle_timeout_ms,
+            read_timeout_ms: None,
+        };
+        options.settings()
     }
 }

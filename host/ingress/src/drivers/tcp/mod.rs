@@ -1,8 +1,6 @@
 //! Readings from TCP connections, by listening or by connecting, in frames of many kinds.
 
 mod config;
-mod connection;
-pub(crate) mod decode;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +13,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use self::config::Config;
-use self::config::{Settings, Side};
-use self::connection::{Ended, Shared, serve};
+use self::config::Side;
 use crate::complaints::Complaints;
 use crate::devices::Devices;
+use crate::stream::{Ended, Far, Settings, Shared, serve};
 use crate::{Driver, LinkError, Session, listener};
 
 /// For a connection and its TLS.
@@ -87,14 +85,14 @@ impl Tcp {
         };
         async move {
             let Some(acceptor) = acceptor else {
-                serve(&shared, stream, peer).await;
+                serve(&shared, stream, Far::at(peer)).await;
                 return;
             };
             tokio::select! {
                 () = shared.session.stopped() => {}
                 shaken = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)) => match shaken {
                     Ok(Ok(stream)) => {
-                        serve(&shared, stream, peer).await;
+                        serve(&shared, stream, Far::at(peer)).await;
                     }
                     Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
                     Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
@@ -117,13 +115,13 @@ impl Tcp {
         let ended = match tls {
             None => {
                 shared.session.ready();
-                serve(shared, stream, peer).await
+                serve(shared, stream, Far::at(peer)).await
             }
             Some((connector, name)) => {
                 let shaking = connector.connect(name.clone(), stream);
                 let Some(stream) = self.opened(shared, address, shaking).await? else { return Ok(()) };
                 shared.session.ready();
-                serve(shared, stream, peer).await
+                serve(shared, stream, Far::at(peer)).await
             }
         };
         match ended {

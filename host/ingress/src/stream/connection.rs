@@ -1,20 +1,19 @@
-//! One connection: frames in, acknowledgements, replies and commands out.
+//! One connection, or one serial line: frames in, acknowledgements, replies and commands out.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use sandbar_reading::{Cutter, FrameError, Refused};
+use sandbar_reading::{Cutter, FrameError, Framing, Refused};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::config::Settings;
 use super::decode::decode;
+use super::{Far, Nature, Settings};
 use crate::complaints::Complaints;
 use crate::devices::{Devices, Joined, Order, orders};
 use crate::exchange::{Exchange, Manner, Say};
@@ -33,16 +32,16 @@ const DRAIN: Duration = Duration::from_millis(250);
 const DEVICES_MAX: usize = 1024;
 
 /// What all connections of a session share.
-pub(super) struct Shared {
-    pub(super) session: Session,
-    pub(super) settings: Arc<Settings>,
-    pub(super) devices: Arc<Devices>,
-    pub(super) complaints: Complaints,
+pub(crate) struct Shared {
+    pub(crate) session: Session,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) devices: Arc<Devices>,
+    pub(crate) complaints: Complaints,
 }
 
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Stopped,
     ByPeer,
     /// By this side, with the reason.
@@ -52,14 +51,18 @@ pub(super) enum Ended {
 struct Connection<'a, S> {
     shared: &'a Shared,
     stream: S,
-    peer: SocketAddr,
+    far: Far,
     cutter: Cutter,
+    /// The most bytes of a frame.
+    limit: usize,
     exchange: Exchange,
     orders: mpsc::Sender<Order>,
     joined: HashMap<Box<str>, Joined>,
     listed: Listed,
     /// Since when a frame, or the next one, is waited for.
     since: Instant,
+    /// When something arrived last.
+    heard: Instant,
     /// The peer sends no more.
     is_over: bool,
     /// The peer takes no more.
@@ -67,7 +70,7 @@ struct Connection<'a, S> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<S>(shared: &Shared, stream: S, peer: SocketAddr) -> Ended
+pub(crate) async fn serve<S>(shared: &Shared, stream: S, far: Far) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -78,17 +81,19 @@ where
     let mut connection = Connection {
         shared,
         stream,
-        peer,
         cutter: Cutter::new(settings.framing.clone(), limit),
+        limit,
         exchange: Exchange::new(shared.session.clone(), manner, settings.reply_timeout),
         orders: sender,
         joined: HashMap::new(),
-        listed: shared.session.connected(PeerInfo { remote: Some(peer), ..PeerInfo::default() }),
+        listed: shared.session.connected(PeerInfo { remote: far.remote, ..PeerInfo::default() }),
+        far,
         since: Instant::now(),
+        heard: Instant::now(),
         is_over: false,
         is_mute: false,
     };
-    if let Some(device) = settings.naming.device(peer) {
+    if let Some(device) = settings.naming.device(connection.far.remote) {
         connection.join(&device);
     }
     connection.run(arriving).await
@@ -111,9 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             }
             let reads = !self.is_over && self.exchange.has_room();
             if !reads {
-                self.since = Instant::now();
+                (self.since, self.heard) = (Instant::now(), Instant::now());
             }
             let (deadline, reason) = self.deadline();
+            let silence = self.silence();
             tokio::select! {
                 () = &mut stopped => {
                     self.settle().await;
@@ -127,12 +133,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                         self.part_lost();
                     }
                     self.is_over = read.is_err() || read.is_ok_and(|size| size == 0);
+                    // A line that is gone takes no answers either.
+                    self.is_mute |= self.is_over && self.shared.settings.nature == Nature::Line;
+                    self.heard = Instant::now();
                     if !self.cutter.is_within() {
                         self.since = Instant::now();
                     }
                     self.cutter.push(&buffer);
                     buffer.clear();
                 }
+                () = at(silence), if reads && silence.is_some() => self.take_rest().await,
                 () = at(deadline), if reads && deadline.is_some() => return self.close(reason).await,
             }
         }
@@ -147,14 +157,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     fn deadline(&self) -> (Option<Instant>, &'static str) {
         let settings = &self.shared.settings;
         match self.cutter.is_within() {
-            true => (Some(self.since + settings.frame_timeout), "slow"),
+            true => (settings.frame_timeout.map(|timeout| self.since + timeout), "slow"),
             false => (settings.idle_timeout.map(|idle| self.since + idle), "idle"),
         }
     }
 
+    /// When it has been silent for so long that what is there is a frame.
+    fn silence(&self) -> Option<Instant> {
+        let silence = self.shared.settings.silence.filter(|_| self.cutter.is_within())?;
+        Some(self.heard + silence)
+    }
+
+    /// After a silence.
+    async fn take_rest(&mut self) {
+        match self.cutter.rest() {
+            Ok(Some(frame)) => self.take(frame).await,
+            Ok(None) => {}
+            Err(error) => self.complain("cut off", &error),
+        }
+    }
+
+    /// Whether the end of a frame is to be waited for, though its beginning could be taken.
+    fn is_gathering(&self) -> bool {
+        let settings = &self.shared.settings;
+        settings.framing == Framing::Raw
+            && settings.silence.is_some()
+            && !self.is_over
+            && self.cutter.held() < self.limit
+    }
+
     /// Hands over what is whole, as far as there is room. An error is why to close.
     async fn take_frames(&mut self) -> Result<(), &'static str> {
-        while self.exchange.has_room() {
+        let settings = Arc::clone(&self.shared.settings);
+        while self.exchange.has_room() && !self.is_gathering() {
             match self.cutter.next_frame() {
                 Ok(Some(frame)) => {
                     self.since = Instant::now();
@@ -167,13 +202,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                     }
                     break;
                 }
-                Err(error @ FrameError::TooLong { .. }) if self.shared.settings.refuse.is_some() => {
+                Err(error @ FrameError::TooLong { .. }) if settings.refuse.is_some() => {
                     self.complain("oversized", &error);
                     self.refuse(&error.to_string()).await;
                 }
                 Err(error) => {
                     self.complain("oversized", &error);
-                    return Err("oversized");
+                    if settings.nature == Nature::Connection {
+                        return Err("oversized");
+                    }
                 }
             }
         }
@@ -183,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     async fn take(&mut self, frame: Bytes) {
         let settings = &self.shared.settings;
         self.listed.received(frame.len(), self.shared.session.now());
-        match decode(&settings.naming, &settings.content_type, self.peer, frame) {
+        match decode(&settings.naming, &settings.content_type, &self.far, frame) {
             Ok(inbound) => {
                 if let Some(device) = &inbound.device {
                     self.join(device);
@@ -289,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 
     fn complain(&self, kind: &'static str, about: &dyn std::fmt::Display) {
-        self.shared.complaints.note(kind, self.peer, about, self.shared.session.now());
+        self.shared.complaints.note(kind, &self.far.name, about, self.shared.session.now());
     }
 }
 
