@@ -13,9 +13,9 @@ pub(crate) struct Cable {
 }
 
 impl Cable {
-    pub(crate) fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { socat: plug(folder.path()), folder }
+        Self { socat: plug(folder.path()).await, folder }
     }
 
     /// The host's end.
@@ -38,8 +38,8 @@ impl Cable {
         }
     }
 
-    pub(crate) fn plug_in(&mut self) {
-        self.socat = plug(self.folder.path());
+    pub(crate) async fn plug_in(&mut self) {
+        self.socat = plug(self.folder.path()).await;
     }
 }
 
@@ -50,18 +50,17 @@ impl Drop for Cable {
     }
 }
 
-fn plug(folder: &Path) -> Child {
+async fn plug(folder: &Path) -> Child {
     let end = |name: &str| format!("pty,raw,echo=0,link={}", folder.join(name).display());
-    let socat = Command::new("socat")
-        .args([end("host"), end("device")])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("socat is installed: tests/setup.sh does it");
+    let socat = Command::new("socat").args([end("host"), end("device")]).stderr(Stdio::null()).spawn();
+    let mut socat = socat.expect("socat is installed: tests/setup.sh does it");
     for _ in 0..500 {
         if folder.join("host").exists() && folder.join("device").exists() {
             return socat;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let _ = socat.kill();
+    let _ = socat.wait();
     panic!("socat makes no terminals");
 }

@@ -12,7 +12,7 @@ fn port(port: &str) -> SerialPort {
 
 #[tokio::test]
 async fn bytes_go_both_ways_and_an_unplugged_port_ends() {
-    let mut cable = Cable::new();
+    let mut cable = Cable::new().await;
     let configured = port(cable.host().to_str().unwrap());
     let (mut host, mut device) = (configured.open().unwrap(), cable.device());
     assert_eq!(host.path(), cable.host());
@@ -29,7 +29,7 @@ async fn bytes_go_both_ways_and_an_unplugged_port_ends() {
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     let error = configured.open().unwrap_err().to_string();
     assert_eq!(error, format!("opening {}: there is no such device", cable.host().display()));
-    cable.plug_in();
+    cable.plug_in().await;
     let (mut host, mut device) = (configured.open().unwrap(), cable.device());
     device.write_all(b"back").await.unwrap();
     in_time(host.read_exact(&mut read)).await.unwrap();
@@ -38,7 +38,7 @@ async fn bytes_go_both_ways_and_an_unplugged_port_ends() {
 
 #[tokio::test]
 async fn who_opens_it_has_it_alone_and_may_forget_what_came() {
-    let cable = Cable::new();
+    let cable = Cable::new().await;
     let configured = port(cable.host().to_str().unwrap());
     let (mut host, mut device) = (configured.open().unwrap(), cable.device());
     let error = configured.open().unwrap_err().to_string();

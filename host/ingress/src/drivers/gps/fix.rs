@@ -98,8 +98,9 @@ mod tests {
         let text = |fix: Fix| String::from_utf8(fix.json()).unwrap();
         let none = r#"{"fix":"none","cause":"the receiver has no fix","satellites":3}"#;
         assert_eq!(text(fix.clone().checked()), none);
-        assert_eq!(text(Fix { longitude_deg: Some(181.0), ..fix.clone() }.checked()), none);
         let right = Fix { longitude_deg: Some(8.5), time: Some(Timestamp::from_millis(0)), ..fix };
+        let beyond = Fix { longitude_deg: Some(181.0), time: None, ..right };
+        assert_eq!(text(beyond.checked()), none);
         assert_eq!(
             text(right.checked()),
             r#"{"fix":"3d","time":"1970-01-01T00:00:00.000000Z","latitude_deg":47.0,"longitude_deg":8.5,"satellites":3}"#

@@ -37,7 +37,7 @@ impl SilentPeer for Receiver {
     type Driver = Gps;
 
     async fn prepare() -> (Self, Value) {
-        let cable = Cable::new();
+        let cable = Cable::new().await;
         let settings = json!({ "port": cable.host(), "interval_ms": 0, "lost_after_ms": 60_000 });
         let line = cable.device();
         (Self { cable, line }, settings)
@@ -67,7 +67,7 @@ impl SilentPeer for Receiver {
     }
 
     async fn come_back(&mut self) {
-        self.cable.plug_in();
+        self.cable.plug_in().await;
         self.line = self.cable.device();
     }
 }
@@ -82,7 +82,7 @@ fn payloads(taken: &[Taken]) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_lost_fix_is_said_once_and_a_receiver_that_is_gone_too() {
-    let (host, mut cable) = (StandIn::new(), Cable::new());
+    let (host, mut cable) = (StandIn::new(), Cable::new().await);
     let settings = json!({ "port": cable.host(), "interval_ms": 0, "lost_after_ms": 600, "topic": "truck", "device": "t7" });
     let ingress = supervise::<Gps>(settings, &host);
     running(&ingress).await;

@@ -188,7 +188,7 @@ impl Config {
         let mut units: Vec<Unit> = Vec::new();
         for (index, config) in self.units.iter().enumerate() {
             let within = |error: ConfigError| error.within(&format!("units[{index}]"));
-            let unit = self.unit(config, &place).map_err(within)?;
+            let unit = self.unit(config, &place, self.topics(config)?).map_err(within)?;
             if units.iter().any(|other| other.number == unit.number) {
                 return Err(within(ConfigError::at("unit", format!("{} is there twice", unit.number))));
             }
@@ -224,14 +224,8 @@ impl Config {
         }
     }
 
-    fn unit(&self, config: &UnitConfig, place: &Place) -> Result<Unit, ConfigError> {
-        let is_right = match place {
-            Place::Rtu(_) => (1..=247).contains(&config.unit),
-            Place::Tcp(_) => !(248..=254).contains(&config.unit),
-        };
-        if !is_right {
-            return Err(ConfigError::at("unit", format!("{} is no unit's number", config.unit)));
-        }
+    /// Of the readings, and of those that tell its state.
+    fn topics(&self, config: &UnitConfig) -> Result<(Topic, Topic), ConfigError> {
         let topic = |setting: &str, text: &str| {
             let names = ["unit", "device"].map(Box::<str>::from);
             let bad = |error: String| ConfigError::at(setting, error);
@@ -240,6 +234,17 @@ impl Config {
             let filled = template.fill(&[config.unit.to_string().into(), device.into()]);
             filled.parse::<Topic>().map_err(|error| bad(error.to_string()))
         };
+        Ok((topic("topic", &self.topic)?, topic("state_topic", &self.state_topic)?))
+    }
+
+    fn unit(&self, config: &UnitConfig, place: &Place, topics: (Topic, Topic)) -> Result<Unit, ConfigError> {
+        let is_right = match place {
+            Place::Rtu(_) => (1..=247).contains(&config.unit),
+            Place::Tcp(_) => !(248..=254).contains(&config.unit),
+        };
+        if !is_right {
+            return Err(ConfigError::at("unit", format!("{} is no unit's number", config.unit)));
+        }
         let values =
             config.values.iter().enumerate().map(|(index, value)| {
                 value.value().map_err(|error| error.within(&format!("values[{index}]")))
@@ -247,8 +252,8 @@ impl Config {
         Ok(Unit {
             number: config.unit,
             device: config.device.as_deref().map(Into::into),
-            topic: topic("topic", &self.topic)?,
-            state_topic: topic("state_topic", &self.state_topic)?,
+            topic: topics.0,
+            state_topic: topics.1,
             table: Table::new(values.collect::<Result<_, _>>()?, self.span_max.get(), self.gap_max)?,
         })
     }

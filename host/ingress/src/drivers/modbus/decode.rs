@@ -50,7 +50,7 @@ pub(crate) fn decode_bytes(bytes: &[u8]) -> bool {
     .expect("settings that can be read");
     let settings = settings.settings().expect("settings that work");
     let table = &settings.units[0].table;
-    let order = if bytes.len() % 2 == 0 { ByteOrder::Big } else { ByteOrder::Little };
+    let order = if bytes.len().is_multiple_of(2) { ByteOrder::Big } else { ByteOrder::Little };
     let words = bytes.chunks(2).map(|pair| match (order, pair) {
         (ByteOrder::Big, [a, b]) => u16::from_be_bytes([*a, *b]),
         (_, [a, rest @ ..]) => u16::from(*a) | u16::from(rest.first().copied().unwrap_or_default()) << 8,

@@ -206,8 +206,8 @@ impl Modbus {
             Err(error) => order.done(Err(CommandError::Reject(error.to_string()))),
             Ok(Wanted::Read) => {
                 let read = self.read(session, link, index).await;
-                order
-                    .done(read.as_ref().map(|()| ()).map_err(|error| CommandError::Retry(error.to_string())));
+                let retry = |error: &LinkError| Err(CommandError::Retry(error.to_string()));
+                order.done(read.as_ref().map_or_else(retry, |()| Ok(())));
                 return read;
             }
             Ok(Wanted::Write(writes)) => {

@@ -34,7 +34,7 @@ impl Peer for Meter {
     type Driver = Serial;
 
     async fn prepare() -> (Self, Value) {
-        let cable = Cable::new();
+        let cable = Cable::new().await;
         let settings = json!({
             "port": cable.host(), "framing": { "kind": "length", "size": "u32", "order": "little" },
             "frame_max": 10_000, "read_timeout_ms": SILENCE_MS, "device": "meter",
@@ -104,7 +104,7 @@ struct Running {
 
 impl Running {
     async fn start(more: Value) -> Self {
-        let (host, cable) = (StandIn::with_reading_max(1000), Cable::new());
+        let (host, cable) = (StandIn::with_reading_max(1000), Cable::new().await);
         let mut settings = json!({ "port": cable.host() });
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let ingress = supervise::<Serial>(settings, &host);
@@ -194,7 +194,7 @@ async fn unplugged_it_waits_and_goes_on_when_it_is_back() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let tries = running.ingress.status().sessions - before;
     assert!(tries < 20, "it tried {tries} times in 0.3 s, though the waits double");
-    running.cable.plug_in();
+    running.cable.plug_in().await;
     in_time(running.ingress.wait_for(|status| status.state == State::Running)).await;
     running.cable.device().write_all(b"2\n").await.unwrap();
     assert_eq!(running.payloads(2).await, ["1", "2"]);
