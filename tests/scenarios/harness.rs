@@ -147,7 +147,7 @@ pub(crate) async fn bad_input<P: Protocol>() -> Result<()> {
             checked
                 .with_context(|| format!("to {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(500)])))
         });
-        if throws.len() >= THROWERS {
+        if throws.len() >= THROWERS.min(P::CONNECTIONS) {
             throws.join_next().await.context("no throw")???;
         }
         // Who does it right is served all the while.
@@ -172,10 +172,7 @@ pub(crate) async fn lost_peers<P: Protocol>() -> Result<()> {
     for _ in 0..LOST_PEERS {
         let half = stage.marker();
         if let Some(bytes) = stage.protocol.half(&half) {
-            let mut stream = tokio::net::TcpStream::connect(&address).await?;
-            tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await?;
-            // As a cable that is pulled, or a peer that crashed.
-            stream.set_zero_linger()?;
+            stage.protocol.lose(&address, bytes).await?;
             halves.insert(half);
         }
         // One that has another connection half-way is none the worse.
@@ -209,7 +206,7 @@ pub(crate) async fn kills<P: Protocol>() -> Result<()> {
         let address = address(&host).await?;
         load.stopped.store(false, Ordering::Relaxed);
         let before = load.acknowledged.lock().len();
-        let clients: Vec<_> = (0..CLIENTS)
+        let clients: Vec<_> = (0..CLIENTS.min(P::CONNECTIONS))
             .map(|_| tokio::spawn(client(Arc::clone(&stage), Arc::clone(&load), address.clone())))
             .collect();
         eventually("readings are acknowledged", 30, || async {

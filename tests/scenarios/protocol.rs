@@ -9,15 +9,18 @@ use tokio::net::TcpStream;
 /// A driver, and how its peers speak to it.
 pub(crate) trait Protocol: Sized + Send + Sync + 'static {
     const DRIVER: &'static str;
+    /// How many connections there can be at once: a serial line has one.
+    const CONNECTIONS: usize = usize::MAX;
     type Client: Client;
 
-    /// Starts what the settings need: a far end that the driver connects to. Most need none.
+    /// Starts what the settings need: a far end that the driver connects to, a folder that it watches. Most need
+    /// none. It outlives the hosts that a scenario kills.
     fn start() -> impl Future<Output = Result<Self>> + Send;
 
     /// Settings of the ingress in TOML, without `driver`. Frames or messages of 64 KiB or less are to be taken.
     fn settings(&self) -> String;
 
-    /// `address` is the host's, if it listens: `127.0.0.1:40123`.
+    /// `address` is the host's: `127.0.0.1:40123`; nothing if it does not listen.
     fn connect(&self, address: &str) -> impl Future<Output = Result<Self::Client>> + Send;
 
     /// What peers might send over one connection, byte for byte, each whole and right, and without an effect that
@@ -34,6 +37,16 @@ pub(crate) trait Protocol: Sized + Send + Sync + 'static {
     fn throw(&self, address: &str, bytes: Vec<u8>) -> impl Future<Output = Result<Vec<u8>>> + Send {
         let address = address.to_owned();
         async move { throw_tcp(&address, &bytes).await }
+    }
+
+    /// Sends bytes over a connection of their own, which is then lost: a cable that is pulled, a peer that crashed.
+    fn lose(&self, address: &str, bytes: Vec<u8>) -> impl Future<Output = Result<()>> + Send {
+        let address = address.to_owned();
+        async move {
+            let mut stream = TcpStream::connect(&address).await?;
+            stream.write_all(&bytes).await?;
+            Ok(stream.set_zero_linger()?)
+        }
     }
 
     /// Objects to an answer that is not of this protocol.

@@ -21,6 +21,10 @@ use crate::{Driver, State, Status, Supervised, Supervisor, SupervisorOptions};
 pub trait Peer: Send + Sync + Sized {
     type Driver: Driver;
 
+    /// What is refused for a time is kept by the driver, or by the peer without being told, and offered again until
+    /// it is taken.
+    const HOLDS_BACK: bool = false;
+
     /// Settings with which the driver works against this peer: ports are 0, or of what this made ready.
     fn prepare() -> impl Future<Output = (Self, Value)> + Send;
 
@@ -31,7 +35,7 @@ pub trait Peer: Send + Sync + Sized {
     /// that as long as it takes.
     fn send(&self, payload: Bytes) -> impl Future<Output = Told> + Send;
 
-    /// What the protocol has to say for `refused`.
+    /// What the protocol has to say for `refused`. Where it holds back, that is asked of what is too large alone.
     fn told_for(&self, refused: &Refused) -> Told;
 
     /// Sends bytes that are not of the protocol, and is lost without a farewell.
@@ -156,6 +160,9 @@ pub async fn survives_garbage_and_a_lost_peer<P: Peer>() {
 }
 
 pub async fn refuses_in_its_own_terms<P: Peer>() {
+    if P::HOLDS_BACK {
+        return holds_back::<P>().await;
+    }
     let Bench { peer, host, ingress: _ingress } = Bench::<P>::start().await;
     for refused in [
         Refused::Busy { retry_after: Duration::from_secs(2) },
@@ -170,6 +177,31 @@ pub async fn refuses_in_its_own_terms<P: Peer>() {
     }
     assert!(host.taken().is_empty());
     assert_eq!(in_time(peer.send(Bytes::from_static(b"21.5"))).await, Told::Acknowledged);
+}
+
+async fn holds_back<P: Peer>() {
+    let Bench { peer, host, ingress: _ingress } = Bench::<P>::start().await;
+    let waits = [
+        Refused::Busy { retry_after: Duration::from_millis(50) },
+        Refused::DiskFull,
+        Refused::Storage { cause: "input/output error".to_owned() },
+    ];
+    for (count, refused) in (1..).zip(waits) {
+        host.refuse(refused.clone());
+        assert_eq!(in_time(peer.send(Bytes::from_static(b"21.5"))).await, Told::Acknowledged, "{refused}");
+        assert_eq!(host.taken().len(), count, "once each");
+    }
+    let refused = Refused::TooLarge { size: 5, limit: 4 };
+    host.refuse(refused.clone());
+    let told = tokio::time::timeout(Duration::from_secs(1), peer.send(Bytes::from_static(b"21.5"))).await;
+    assert!(told.is_err() || told == Ok(peer.told_for(&refused)), "{told:?}");
+    assert_eq!(
+        in_time(peer.send(Bytes::from_static(b"22.5"))).await,
+        Told::Acknowledged,
+        "it is in nobody's way"
+    );
+    assert_eq!(host.taken().last().map(|taken| taken.inbound.payload.clone()), Some(Bytes::from("22.5")));
+    assert_eq!(host.taken().len(), 4);
 }
 
 /// The tests of the contract, for a [`Peer`].
