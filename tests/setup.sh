@@ -21,7 +21,7 @@ fail() { say "$*"; exit 1; }
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
   swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
-  unshare:util-linux prlimit:util-linux mount:mount)
+  rsync:rsync logrotate:logrotate vi:vim-tiny unshare:util-linux prlimit:util-linux mount:mount)
 
 # The servers that sinks are tested against; their tests start them, on free ports.
 DATA=(psql:postgresql mariadbd:mariadb-server-core mariadb:mariadb-client-core mariadb-install-db:mariadb-server-core

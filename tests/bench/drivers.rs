@@ -1,17 +1,18 @@
 //! Readings/s that a driver takes durably, as a ratio to the same driver with a journal that is nothing: what the
 //! disk costs it, and what it costs itself. A driver is one [`Sender`] and one line in [`SUBJECTS`].
 
+use std::any::Any;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
 use sandbar_ingress::contract::StandIn;
-use sandbar_ingress::{Intake, Supervised, Supervisor, SupervisorOptions};
+use sandbar_ingress::{Intake, State, Supervised, Supervisor, SupervisorOptions};
 use sandbar_pipeline::Pipeline;
 use sandbar_reading::SystemClock;
 use sandbar_store::{Committer, Disk, Store};
@@ -22,6 +23,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::line;
+
 /// 200 bytes.
 const PAYLOAD: &str = concat!(
     r#"{"temperature":71.5,"unit":"F","note":""#,
@@ -31,63 +34,101 @@ const PAYLOAD: &str = concat!(
 );
 
 const ROUNDS: usize = 3;
-const CONNECTIONS: [usize; 2] = [1, 64];
 const RUN: Duration = Duration::from_secs(2);
 
 /// A driver, and how to drive it.
 struct Subject {
     driver: &'static str,
-    settings: fn() -> Value,
-    /// One connection, one reading on its way at a time: the count goes up with every acknowledgement.
-    sender: fn(SocketAddr, Arc<Load>) -> BoxFuture<'static, Result<()>>,
+    /// How many connections it is measured with.
+    connections: &'static [usize],
+    /// Starts what the driver connects to, if it does, in a folder of its own; it lives as long as the value.
+    far_end: fn(&Path) -> Result<Box<dyn Any + Send>>,
+    /// Settings, with that folder.
+    settings: fn(&Path) -> Value,
+    /// One connection, one reading on its way at a time, while the load goes on.
+    sender: fn(Place, Arc<Load>) -> BoxFuture<'static, Result<()>>,
+}
+
+/// Where a sender reaches the driver.
+struct Place {
+    /// Nothing where the driver does not listen.
+    address: Option<SocketAddr>,
+    /// What was given to `far_end` and `settings`.
+    folder: PathBuf,
+    /// Of the senders, from 0.
+    number: usize,
+}
+
+impl Place {
+    fn address(&self) -> Result<SocketAddr> {
+        self.address.context("the driver does not listen")
+    }
+}
+
+/// Of a driver that listens.
+const fn listening(
+    driver: &'static str,
+    settings: fn(&Path) -> Value,
+    sender: fn(Place, Arc<Load>) -> BoxFuture<'static, Result<()>>,
+) -> Subject {
+    Subject { driver, connections: &[1, 64], far_end: |_| Ok(Box::new(())), settings, sender }
 }
 
 struct Load {
-    acknowledged: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Load {
-    fn count(&self) -> bool {
-        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+    fn goes_on(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed)
     }
 }
 
 const SUBJECTS: &[Subject] = &[
+    listening(
+        "webhook",
+        |_| json!({ "listen": "127.0.0.1:0", "paths": [{ "path": "/a" }] }),
+        |place, load| Box::pin(webhook(place, load)),
+    ),
+    listening(
+        "tcp",
+        |_| json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
+        |place, load| Box::pin(tcp(place, load)),
+    ),
+    listening("kraken", |_| json!({ "listen": "127.0.0.1:0" }), |place, load| Box::pin(collect(place, load))),
+    listening(
+        "udp",
+        |_| json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
+        |place, load| Box::pin(udp(place, load)),
+    ),
+    listening(
+        "websocket",
+        |_| json!({ "listen": "127.0.0.1:0", "acknowledge": "ok", "paths": [{ "path": "/a" }] }),
+        |place, load| Box::pin(websocket(place, load)),
+    ),
+    listening(
+        "email",
+        |_| json!({ "listen": "127.0.0.1:0", "payload": "body" }),
+        |place, load| Box::pin(email(place, load)),
+    ),
     Subject {
-        driver: "webhook",
-        settings: || json!({ "listen": "127.0.0.1:0", "paths": [{ "path": "/a" }] }),
-        sender: |address, load| Box::pin(webhook(address, load)),
+        driver: "files",
+        connections: &[1, 64],
+        far_end: |_| Ok(Box::new(())),
+        settings: |folder| json!({ "path": folder, "settle_ms": 1, "remove_all_files": true }),
+        sender: |place, load| Box::pin(files(place, load)),
     },
     Subject {
-        driver: "tcp",
-        settings: || json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
-        sender: |address, load| Box::pin(tcp(address, load)),
-    },
-    Subject {
-        driver: "kraken",
-        settings: || json!({ "listen": "127.0.0.1:0" }),
-        sender: |address, load| Box::pin(collect(address, load)),
-    },
-    Subject {
-        driver: "udp",
-        settings: || json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
-        sender: |address, load| Box::pin(udp(address, load)),
-    },
-    Subject {
-        driver: "websocket",
-        settings: || json!({ "listen": "127.0.0.1:0", "acknowledge": "ok", "paths": [{ "path": "/a" }] }),
-        sender: |address, load| Box::pin(websocket(address, load)),
-    },
-    Subject {
-        driver: "email",
-        settings: || json!({ "listen": "127.0.0.1:0", "payload": "body" }),
-        sender: |address, load| Box::pin(email(address, load)),
+        driver: "bravejig",
+        connections: &[1],
+        far_end: line::bravejig,
+        settings: |folder| json!({ "port": line::port(folder) }),
+        sender: |_, load| Box::pin(nothing(load)),
     },
 ];
 
-async fn webhook(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn webhook(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let head = format!("POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", PAYLOAD.len());
@@ -103,36 +144,39 @@ async fn webhook(address: SocketAddr, load: Arc<Load>) -> Result<()> {
             read += more;
         }
         anyhow::ensure!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..read]));
-        if !load.count() {
+        if !load.goes_on() {
             return Ok(());
         }
     }
 }
 
-async fn collect(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn collect(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let mut collector = Collector::connect(&address.to_string()).await?;
     loop {
         collector.call(kraken::Message::new("serial", "application/json", PAYLOAD.as_bytes())).await?;
-        if !load.count() {
+        if !load.goes_on() {
             return Ok(());
         }
     }
 }
 
-async fn tcp(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn tcp(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let line = format!("{PAYLOAD}\n");
     loop {
         stream.write_all(line.as_bytes()).await?;
         stream.read_u8().await?;
-        if !load.count() {
+        if !load.goes_on() {
             return Ok(());
         }
     }
 }
 
-async fn udp(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn udp(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     socket.connect(address).await?;
     let mut answer = [0; 16];
@@ -140,30 +184,32 @@ async fn udp(address: SocketAddr, load: Arc<Load>) -> Result<()> {
         socket.send(PAYLOAD.as_bytes()).await?;
         // The loopback loses none but when a buffer is full.
         if tokio::time::timeout(Duration::from_millis(200), socket.recv(&mut answer)).await.is_ok()
-            && !load.count()
+            && !load.goes_on()
         {
             return Ok(());
         }
-        if load.is_over.load(Ordering::Relaxed) {
+        if !load.goes_on() {
             return Ok(());
         }
     }
 }
 
-async fn websocket(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn websocket(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut socket, _) = client_async(format!("ws://{address}/a"), stream).await?;
     loop {
         socket.send(Message::text(PAYLOAD)).await?;
         socket.next().await.context("the connection ended")??;
-        if !load.count() {
+        if !load.goes_on() {
             return Ok(());
         }
     }
 }
 
-async fn email(address: SocketAddr, load: Arc<Load>) -> Result<()> {
+async fn email(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
@@ -173,10 +219,34 @@ async fn email(address: SocketAddr, load: Arc<Load>) -> Result<()> {
     loop {
         says(&mut stream, envelope, "354").await?;
         says(&mut stream, &message, "250").await?;
-        if !load.count() {
+        if !load.goes_on() {
             return Ok(());
         }
     }
+}
+
+/// A file that is gone was taken.
+async fn files(place: Place, load: Arc<Load>) -> Result<()> {
+    let (part, file) = (format!(".{}", place.number), format!("{}.json", place.number));
+    let (part, file) = (place.folder.join(part), place.folder.join(file));
+    loop {
+        std::fs::write(&part, PAYLOAD)?;
+        std::fs::rename(&part, &file)?;
+        while file.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if !load.goes_on() {
+            return Ok(());
+        }
+    }
+}
+
+/// Where the far end speaks by itself.
+async fn nothing(load: Arc<Load>) -> Result<()> {
+    while load.goes_on() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 /// Reads replies until one begins so.
@@ -205,7 +275,7 @@ pub(crate) async fn drivers(only: Option<&str>) -> Result<()> {
     println!("## Drivers, 200-byte readings/s, one on its way per connection (median of {ROUNDS})\n");
     println!("| driver | connections | durably | journal is nothing | ratio |\n|---|---|---|---|---|");
     for subject in SUBJECTS.iter().filter(|subject| only.is_none_or(|only| only == subject.driver)) {
-        for connections in CONNECTIONS {
+        for &connections in subject.connections {
             let (mut durable, mut nothing) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let folder = tempfile::tempdir()?;
@@ -229,23 +299,27 @@ pub(crate) async fn drivers(only: Option<&str>) -> Result<()> {
 }
 
 async fn measure(subject: &Subject, intake: Arc<dyn Intake>, connections: usize) -> Result<f64> {
-    let driver = sandbar_ingress::build(subject.driver, (subject.settings)())?;
+    let folder = tempfile::tempdir()?;
+    let far_end = (subject.far_end)(folder.path())?;
+    let driver = sandbar_ingress::build(subject.driver, (subject.settings)(folder.path()))?;
     let ingress: Supervised = Supervisor::start("it".parse()?, driver, intake, SupervisorOptions::default());
-    let address = ingress.wait_for(|status| status.address.is_some()).await.address.context("no address")?;
-    let load = Arc::new(Load { acknowledged: AtomicU64::new(0), is_over: AtomicBool::new(false) });
-    let senders: Vec<_> =
-        (0..connections).map(|_| tokio::spawn((subject.sender)(address, Arc::clone(&load)))).collect();
+    let address = ingress.wait_for(|status| status.state == State::Running).await.address;
+    let load = Arc::new(Load { is_over: AtomicBool::new(false) });
+    let place = |number| Place { address, folder: folder.path().to_owned(), number };
+    let senders: Vec<_> = (0..connections)
+        .map(|number| tokio::spawn((subject.sender)(place(number), Arc::clone(&load))))
+        .collect();
     // Not the time in which they connect.
     tokio::time::sleep(RUN / 10).await;
-    let (before, began) = (load.acknowledged.load(Ordering::Relaxed), Instant::now());
+    let (before, began) = (ingress.status().accepted, Instant::now());
     tokio::time::sleep(RUN).await;
-    let per_second =
-        (load.acknowledged.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+    let per_second = (ingress.status().accepted - before) as f64 / began.elapsed().as_secs_f64();
     load.is_over.store(true, Ordering::Relaxed);
     for sender in senders {
         sender.await??;
     }
     ingress.stop(Duration::from_secs(5)).await;
+    drop(far_end);
     Ok(per_second)
 }
 

@@ -6,6 +6,7 @@
 mod drivers;
 mod floor;
 mod growth;
+mod line;
 mod load;
 
 use std::path::Path;

@@ -63,11 +63,22 @@ impl<P: Protocol> Stage<P> {
     }
 
     /// Sends one reading over a connection of its own.
-    async fn acknowledged(&self, address: &str) -> Result<String> {
-        let marker = self.marker();
+    async fn acknowledged(&self, host: &Host, address: &str) -> Result<String> {
         let mut client = self.protocol.connect(address).await?;
-        let told = client.send(&marker).await?;
-        ensure!(told == Told::Acknowledged, "{marker} was {told:?}");
+        self.acknowledged_over(&mut client, host).await
+    }
+
+    async fn acknowledged_over(&self, client: &mut P::Client, host: &Host) -> Result<String> {
+        let marker = self.marker();
+        match client.send(&marker).await? {
+            Told::Acknowledged => {}
+            Told::Refused(why) => anyhow::bail!("{marker} was refused: {why}"),
+            Told::Nothing => {
+                let is_taken =
+                    || async { journaled(host, 100).await.is_ok_and(|taken| taken.contains(&marker)) };
+                eventually("it is in the journal", 30, is_taken).await;
+            }
+        }
         Ok(marker)
     }
 
@@ -103,17 +114,23 @@ async fn address(host: &Host) -> Result<String> {
 
 /// The markers in what the receiver took.
 fn arrived(taken: &[Taken]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for taken in taken {
-        let text = match taken.body["payload_base64"].as_str() {
-            Some(text) => String::from_utf8_lossy(&STANDARD.decode(text).unwrap_or_default()).into_owned(),
-            None => taken.body["payload"].to_string(),
-        };
-        for (at, _) in text.match_indices("marker-") {
-            found.extend(text.get(at..at + "marker-00000000".len()).map(str::to_owned));
-        }
-    }
-    found
+    taken.iter().flat_map(|taken| markers_of(&taken.body)).collect()
+}
+
+/// The markers in the latest so many readings.
+async fn journaled(host: &Host, most: usize) -> Result<BTreeSet<String>> {
+    let page = host.get(&format!("/v1/readings?ingress=it&limit={most}")).await?;
+    let readings = page["items"].as_array().context("no items")?;
+    Ok(readings.iter().flat_map(markers_of).collect())
+}
+
+fn markers_of(body: &serde_json::Value) -> Vec<String> {
+    let text = match body["payload_base64"].as_str() {
+        Some(text) => String::from_utf8_lossy(&STANDARD.decode(text).unwrap_or_default()).into_owned(),
+        None => body.to_string(),
+    };
+    let marker = |(at, _): (usize, &str)| text.get(at..at + "marker-00000000".len()).map(str::to_owned);
+    text.match_indices("marker-").filter_map(marker).collect()
 }
 
 fn check_log(host: &Host) -> Result<()> {
@@ -126,7 +143,7 @@ pub(crate) async fn bad_input<P: Protocol>() -> Result<()> {
     let stage = Arc::new(Stage::<P>::set().await?);
     let mut host = Host::start(stage.path()).await?;
     let address = address(&host).await?;
-    let mut markers = BTreeSet::from([stage.acknowledged(&address).await?]);
+    let mut markers = BTreeSet::from([stage.acknowledged(&host, &address).await?]);
     let mut random = Random::new(seed());
     let mut bad = stage.protocol.wrong();
     let right = stage.protocol.conversations();
@@ -152,13 +169,13 @@ pub(crate) async fn bad_input<P: Protocol>() -> Result<()> {
         }
         // Who does it right is served all the while.
         if number % 100 == 0 {
-            markers.insert(stage.acknowledged(&address).await?);
+            markers.insert(stage.acknowledged(&host, &address).await?);
         }
     }
     while let Some(thrown) = throws.join_next().await {
         thrown??;
     }
-    markers.insert(stage.acknowledged(&address).await?);
+    markers.insert(stage.acknowledged(&host, &address).await?);
     ensure!(host.is_running(), "{}", host.stderr());
     stage.check_arrived(&host, &markers).await?;
     check_log(&host)
@@ -176,11 +193,9 @@ pub(crate) async fn lost_peers<P: Protocol>() -> Result<()> {
             halves.insert(half);
         }
         // One that has another connection half-way is none the worse.
-        markers.insert(stage.acknowledged(&address).await?);
+        markers.insert(stage.acknowledged(&host, &address).await?);
         let mut client = stage.protocol.connect(&address).await?;
-        let marker = stage.marker();
-        ensure!(client.send(&marker).await? == Told::Acknowledged, "{marker} was refused");
-        markers.insert(marker);
+        markers.insert(stage.acknowledged_over(&mut client, &host).await?);
     }
     ensure!(host.is_running(), "{}", host.stderr());
     stage.check_arrived(&host, &markers).await?;
@@ -190,14 +205,27 @@ pub(crate) async fn lost_peers<P: Protocol>() -> Result<()> {
 }
 
 /// What clients were told, all the while.
+#[derive(Default)]
 struct Load {
     stopped: AtomicBool,
     acknowledged: Mutex<BTreeSet<String>>,
+    /// Nobody is told: what was taken is looked up.
+    is_silent: AtomicBool,
+}
+
+impl Load {
+    async fn look(&self, host: &Host) {
+        if self.is_silent.load(Ordering::Relaxed)
+            && let Ok(taken) = journaled(host, 1000).await
+        {
+            self.acknowledged.lock().extend(taken);
+        }
+    }
 }
 
 pub(crate) async fn kills<P: Protocol>() -> Result<()> {
     let stage = Arc::new(Stage::<P>::set().await?);
-    let load = Arc::new(Load { stopped: AtomicBool::new(false), acknowledged: Mutex::default() });
+    let load = Arc::new(Load::default());
     let mut random = Random::new(seed());
     for kill in 0..KILLS {
         let host = Host::start(stage.path()).await.with_context(|| format!("start after {kill} kills"))?;
@@ -210,10 +238,12 @@ pub(crate) async fn kills<P: Protocol>() -> Result<()> {
             .map(|_| tokio::spawn(client(Arc::clone(&stage), Arc::clone(&load), address.clone())))
             .collect();
         eventually("readings are acknowledged", 30, || async {
+            load.look(&host).await;
             load.acknowledged.lock().len() > before + CLIENTS
         })
         .await;
         tokio::time::sleep(Duration::from_millis(20 + random.below(200))).await;
+        load.look(&host).await;
         host.kill();
         load.stopped.store(true, Ordering::Relaxed);
         for client in clients {
@@ -238,6 +268,10 @@ async fn client<P: Protocol>(stage: Arc<Stage<P>>, load: Arc<Load>, address: Str
         match sent {
             Ok(Ok(Told::Acknowledged)) => drop(load.acknowledged.lock().insert(marker)),
             Ok(Ok(Told::Refused(_))) => {}
+            Ok(Ok(Told::Nothing)) => {
+                load.is_silent.store(true, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             Ok(Err(_)) | Err(_) => return,
         }
     }

@@ -1,7 +1,9 @@
 //! What every driver must come through on the real host: bad input, peers that are lost in the middle of a
 //! message, and `kill -9`. A protocol is one [`protocol::Protocol`] and one line `scenarios!(It)`.
 
+mod bravejig;
 mod email;
+mod files;
 mod harness;
 mod kraken;
 mod protocol;

@@ -69,6 +69,8 @@ pub(crate) enum Told {
     Acknowledged,
     /// In the protocol's terms.
     Refused(String),
+    /// The protocol has no word for it: what is in the journal was taken.
+    Nothing,
 }
 
 /// How long an answer to garbage may take.

@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{email, gps, kraken, modbus, udp, websocket};
+use crate::drivers::{bravejig, email, files, gps, kraken, modbus, udp, websocket};
 use crate::naming::Naming;
 use crate::stream::{self, Far};
 
@@ -91,6 +91,25 @@ pub const DECODERS: &[Decoder] = &[
                 Ok(_) => decoded(Kind::Text),
                 Err(_) => decoded(Kind::Binary),
             }
+        },
+    },
+    Decoder {
+        name: "bravejig",
+        seeds: &[
+            b"\x01\0\x10\0\0\0\0\x6agE#\x01$\0h$\x23\x01\xc4\x07\0Z\x01\0\0\0\x6a\x01\0\0\0\xacA\0\x004B",
+            b"\x01\x02\0\0\0\x6a\xcf\x88wfUD3\"\x11\x01\x01\0\0\0\0\0\0\0\x01\x01\0\0\0\x6agE#\x01$\0h$\x21\x01\x02\0\x0d\x08",
+            b"\x01\x03\0\0\0\x6a\0\x01\xff\0\0\0\x6a\x04\x01\x02\0\0\0\x6a\x02\x88wfUD3\"\x11\x01\x04\x02",
+        ],
+        decode: bravejig::garbage::decodes,
+    },
+    Decoder {
+        name: "files",
+        seeds: &[b"21.5\n22.5\r\n\n23.5", b"{\"a\":1}\n{\"a\":2}\n", b"\n\xff\0\r\n"],
+        decode: |bytes| {
+            let lines = files::lines::cut(bytes, 16, false);
+            // They follow each other, and none reaches beyond the end.
+            assert!(lines.windows(2).all(|pair| pair[0].end <= pair[1].at));
+            lines.last().is_some_and(|line| line.end <= bytes.len())
         },
     },
     Decoder { name: "email", seeds: email::garbage::MESSAGES, decode: email::garbage::decodes },

@@ -170,7 +170,7 @@ impl<T: Clone + Send + 'static> Exchange<T> {
 }
 
 /// For how long to wait before it is offered again; `None` if it never will be taken.
-fn wait(refused: &Refused) -> Option<Duration> {
+pub(crate) fn wait(refused: &Refused) -> Option<Duration> {
     match refused {
         Refused::Busy { retry_after } => Some(*retry_after),
         Refused::DiskFull | Refused::Storage { .. } => Some(WAIT),

@@ -260,7 +260,8 @@ fn serial(variables: &Variables, text: &mut Text) -> Result<(), VariableError> {
 fn textfile(variables: &Variables, text: &mut Text) -> Result<(), VariableError> {
     const MODE: &str = "TEXTFILE_MONITORING_MODE";
     let interval = variables.millis("TEXTFILE_GET_INTERVAL_SEC")?.unwrap_or(10_000);
-    match variables.get(MODE).unwrap_or("time_interval") {
+    let mode = variables.get(MODE).unwrap_or("time_interval");
+    match mode {
         "time_interval" => {
             text.set("mode", "interval");
             text.set("path", variables.get("TEXTFILE_TARGET_FILE_PATH").unwrap_or("data/data.txt"));
@@ -277,6 +278,7 @@ fn textfile(variables: &Variables, text: &mut Text) -> Result<(), VariableError>
             return Err(error(MODE, format!("`{other}` is neither time_interval nor event_driven")));
         }
     }
+    text.set("content_type", "text/plain");
     for (variable, setting) in [
         ("TEXTFILE_REMOVE_CREATED_FILE_AFTER_READ", "remove_created"),
         ("TEXTFILE_REMOVE_FILES_EXCEPT_MODIFIED_AFTER_READ", "remove_except_modified"),
@@ -284,7 +286,15 @@ fn textfile(variables: &Variables, text: &mut Text) -> Result<(), VariableError>
         ("TEXTFILE_REMOVE_ALL_FOLDER_AFTER_READ", "remove_all_folders"),
     ] {
         // Off, unless they are on.
-        text.set_if(setting, variables.flag(variable)?.filter(|on| *on));
+        if variables.flag(variable)? != Some(true) {
+            continue;
+        }
+        match mode == "time_interval" && !setting.starts_with("remove_all") {
+            true => {
+                text.comment(&format!("{PREFIX}{variable} is of files that appear and change: here is one."))
+            }
+            false => text.set(setting, true),
+        }
     }
     Ok(())
 }

@@ -188,6 +188,7 @@ fn together_they_are_this_configuration() {
         settle_ms = 3000
         on_create = false
         on_modify = false
+        content_type = "text/plain"
         remove_created = true
         remove_except_modified = true
         remove_all_files = true
@@ -325,6 +326,7 @@ fn each_collector_alone_has_krakens_defaults() {
         mode = "interval"
         path = "data/data.txt"
         interval_ms = 10000
+        content_type = "text/plain"
     "##]],
     );
     check(

@@ -1,6 +1,8 @@
 //! One module a driver.
 
+pub(crate) mod bravejig;
 pub(crate) mod email;
+pub(crate) mod files;
 pub(crate) mod gps;
 pub(crate) mod kraken;
 pub(crate) mod modbus;

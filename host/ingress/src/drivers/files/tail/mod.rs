@@ -1,0 +1,275 @@
+//! Lines that are appended to files, through rotations and restarts.
+
+mod follow;
+mod position;
+mod rotated;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::follow::{Follower, Step};
+use self::position::Position;
+use super::config::{Existing, Settings};
+use super::decode::decode_line;
+use super::event::{say_that_it_looks, watch};
+use super::handing::{Handed, hand_over};
+use super::reader::{Reader, blocking};
+use super::watching::{Signal, Watching};
+use crate::{LinkError, Session};
+
+/// Kept once files that were there before the ingress were dealt with.
+const BEGUN: &str = "tail begun";
+
+/// How many files are followed at once; further ones are complained of.
+const FILES_MAX: usize = 1000;
+
+/// How soon a file that was rotated is looked at again.
+const ROTATING: Duration = Duration::from_millis(250);
+
+struct Tail {
+    reader: Reader,
+    watching: Watching,
+    /// By key.
+    followers: HashMap<Box<str>, Follower>,
+    next_look: Instant,
+    held_until: Option<Instant>,
+}
+
+/// What a look at the files found.
+struct Looked {
+    followers: HashMap<Box<str>, Follower>,
+    /// How many there are beyond those that are followed.
+    beyond: usize,
+    unread: Vec<(PathBuf, io::Error)>,
+}
+
+pub(super) async fn run(settings: Arc<Settings>, session: Session) -> Result<(), LinkError> {
+    let reader = Reader::new(settings, session.clone());
+    let watching = watch(&reader).await;
+    let mut tail =
+        Tail { reader, watching, followers: HashMap::new(), next_look: Instant::now(), held_until: None };
+    tail.look().await?;
+    session.ready();
+    let mut stopped = pin!(session.stopped());
+    loop {
+        while tail.held_until.is_none() && !session.is_stopped() && tail.advance().await? {}
+        let due = tail.next_turn();
+        tokio::select! {
+            biased;
+            () = &mut stopped => return Ok(()),
+            signal = tail.watching.next() => tail.told(signal),
+            () = tokio::time::sleep_until(due) => {}
+        }
+        if tail.held_until.is_some_and(|held| held <= Instant::now()) {
+            tail.held_until = None;
+        }
+        if tail.next_look <= Instant::now() {
+            tail.look().await?;
+        }
+    }
+}
+
+impl Tail {
+    fn next_turn(&self) -> Instant {
+        let mut due = self.next_look;
+        if self.followers.values().any(Follower::is_rotating) {
+            due = due.min(Instant::now() + ROTATING);
+        }
+        self.held_until.map_or(due, |held| held.min(due))
+    }
+
+    fn told(&mut self, signal: Signal) {
+        let mut next = Some(signal);
+        while let Some(signal) = next {
+            match signal {
+                Signal::Changed(path, _) => {
+                    let key = self.reader.settings.place.key_of(&path);
+                    if key.is_some_and(|key| !self.followers.contains_key(&key)) {
+                        self.next_look = Instant::now();
+                    }
+                }
+                Signal::Look | Signal::Missed => self.next_look = Instant::now(),
+                Signal::Failed(reason) => {
+                    self.watching.give_up();
+                    self.next_look = Instant::now();
+                    say_that_it_looks(&self.reader, &reason);
+                    return;
+                }
+            }
+            next = self.watching.ready();
+        }
+    }
+
+    /// Begins to follow what is new.
+    async fn look(&mut self) -> Result<(), LinkError> {
+        let (settings, session) = (Arc::clone(&self.reader.settings), self.reader.session.clone());
+        let followers = std::mem::take(&mut self.followers);
+        let looked = blocking(move || look(&settings, &session, followers)).await;
+        let Looked { followers, beyond, unread } = looked.map_err(|error| self.reader.failed(error))?;
+        self.followers = followers;
+        for (path, error) in unread {
+            self.reader.complain("unreadable", &path, &error);
+        }
+        if beyond > 0 {
+            let about = format!("{beyond} files are not followed: there are more than {FILES_MAX}");
+            self.reader.complain("too many", &self.reader.settings.place.folder, &about);
+        }
+        self.begin().await?;
+        self.next_look = Instant::now() + self.watching.look_every();
+        Ok(())
+    }
+
+    /// Keeps where each file is read from, before anything of it is: lines that come while the host is down are
+    /// found by it.
+    async fn begin(&mut self) -> Result<(), LinkError> {
+        let now = self.reader.session.now();
+        let new = self.followers.iter_mut().filter(|(_, follower)| !follower.is_kept);
+        let mut keep = Vec::new();
+        for (key, follower) in new {
+            follower.is_kept = true;
+            keep.push(follower.position().write(key, now));
+        }
+        if keep.is_empty() && self.reader.session.kept(BEGUN).is_ok_and(|begun| begun.is_some()) {
+            return Ok(());
+        }
+        keep.push(sandbar_reading::StateWrite {
+            name: BEGUN.into(),
+            value: Some(Bytes::from_static(b"1")),
+            expires: None,
+        });
+        let kept = self.reader.session.keep(keep).await;
+        kept.map_err(|refused| LinkError::new("keeping the positions", refused))
+    }
+
+    /// Reads some of what was appended to each; whether there may be more.
+    async fn advance(&mut self) -> Result<bool, LinkError> {
+        let (settings, mut followers) =
+            (Arc::clone(&self.reader.settings), std::mem::take(&mut self.followers));
+        let stepped = blocking(move || {
+            let steps = followers.iter_mut().map(|(key, follower)| (key.clone(), follower.step(&settings)));
+            let steps: Vec<(Box<str>, io::Result<Step>)> = steps.collect();
+            Ok((followers, steps))
+        });
+        let (followers, steps) = stepped.await.map_err(|error| self.reader.failed(error))?;
+        self.followers = followers;
+        let mut more = false;
+        for (key, step) in steps {
+            match step {
+                Ok(step) if self.held_until.is_some() || self.reader.session.is_stopped() => {
+                    if let (Some(line), Some(follower)) = (step.lines.first(), self.followers.get_mut(&key)) {
+                        follower.go_back(line);
+                    }
+                    more = false;
+                }
+                Ok(step) => {
+                    more |= step.more;
+                    self.take(&key, step).await?;
+                }
+                Err(error) => {
+                    // It is opened again by the next look.
+                    let gone = self.followers.remove(&key);
+                    if let Some(gone) = gone {
+                        self.reader.complain("unreadable", &gone.path, &error);
+                    }
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    async fn take(&mut self, key: &str, step: Step) -> Result<(), LinkError> {
+        let Some(follower) = self.followers.get_mut(key) else { return Ok(()) };
+        if let Some(lost) = step.lost {
+            self.reader.complain("lost", &follower.path, &lost);
+        }
+        let (session, settings) = (&self.reader.session, &self.reader.settings);
+        let now = session.now();
+        let readings = step.lines.iter().map(|line| {
+            let inbound = decode_line(settings, key, &follower.path, line.offset, line.text.clone());
+            (inbound, vec![line.after.write(key, now)])
+        });
+        let told = hand_over(session, readings.collect()).await;
+        let taken =
+            told.iter().take_while(|told| matches!(told, Handed::Taken | Handed::TooLarge(_))).count();
+        for told in &told {
+            if let Handed::TooLarge(refused) = told {
+                self.reader.complain("too large", &follower.path, refused);
+            }
+        }
+        if let Some(line) = step.lines.get(taken) {
+            follower.go_back(line);
+            if told.iter().skip(taken).any(|told| *told == Handed::Taken) {
+                // A later one is on disk: from here it is read again.
+                let back = session.keep(vec![follower.position().write(key, now)]).await;
+                back.map_err(|refused| LinkError::new("keeping the position", refused))?;
+            }
+        }
+        let wait = told.iter().filter_map(|told| match told {
+            Handed::Later(wait) => Some(*wait),
+            _ => None,
+        });
+        if let Some(wait) = wait.max() {
+            self.held_until = Some(Instant::now() + wait);
+        }
+        Ok(())
+    }
+}
+
+fn look(
+    settings: &Settings,
+    session: &Session,
+    mut followers: HashMap<Box<str>, Follower>,
+) -> io::Result<Looked> {
+    let scan = settings.place.scan()?;
+    let begun = session.kept(BEGUN).map_err(io::Error::other)?.is_some();
+    let names: HashSet<Box<str>> =
+        scan.found.iter().map(|found| &found.key).chain(followers.keys()).cloned().collect();
+    let mut looked = Looked { followers: HashMap::new(), beyond: 0, unread: Vec::new() };
+    if let Some(error) = scan.unread {
+        looked.unread.push((settings.place.folder.clone(), error));
+    }
+    for found in &scan.found {
+        // What a log was renamed to is read as the end of that log.
+        if is_rotated(&found.key, &names, session)? {
+            continue;
+        }
+        if let Some(follower) = followers.remove(&found.key) {
+            looked.followers.insert(found.key.clone(), follower);
+            continue;
+        }
+        if looked.followers.len() + followers.len() >= FILES_MAX {
+            looked.beyond += 1;
+            continue;
+        }
+        let kept = session.kept(&position::name(&found.key)).map_err(io::Error::other)?;
+        let at_end = !begun && settings.existing == Existing::Skip;
+        let kept = kept.and_then(|bytes| Position::read(&bytes));
+        match Follower::begin(&found.path, kept, at_end, settings.place.follow_links) {
+            Ok(Some(follower)) => drop(looked.followers.insert(found.key.clone(), follower)),
+            Ok(None) => {}
+            Err(error) => looked.unread.push((found.path.clone(), error)),
+        }
+    }
+    // Those that are gone may still be written to, and come again.
+    let still = followers.into_iter().filter(|(_, follower)| !follower.is_over());
+    looked.followers.extend(still);
+    Ok(looked)
+}
+
+/// Whether a file has the name of another that was rotated, which is there, or was.
+fn is_rotated(key: &str, names: &HashSet<Box<str>>, session: &Session) -> io::Result<bool> {
+    for original in rotated::originals(key) {
+        let was_there = || session.kept(&position::name(&original)).map_err(io::Error::other);
+        if names.contains(&*original) || was_there()?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

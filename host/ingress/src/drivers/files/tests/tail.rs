@@ -1,0 +1,137 @@
+use serde_json::json;
+
+use super::*;
+
+async fn start(more: Value) -> Running {
+    Running::start(merged(json!({ "mode": "tail", "patterns": ["*.log"] }), &more)).await
+}
+
+#[tokio::test]
+async fn every_line_that_is_appended_is_a_reading() {
+    let running = start(json!({ "topic": "logs/{stem}", "line_max": 8 })).await;
+    running.append("app.log", "one\ntwo\r\n\nthr");
+    running.taken(2).await;
+    running.nothing_more(2).await;
+    running.append("app.log", "ee\n12345678abc\n");
+    let taken = running.taken(5).await;
+    assert_eq!(payloads(&taken), ["one", "two", "three", "12345678", "abc"]);
+    let inbound = &taken[2].inbound;
+    assert_eq!((inbound.topic.as_str(), inbound.content_type.as_str()), ("logs/app", "text/plain"));
+    assert_eq!(
+        (inbound.attributes.get("file.offset"), inbound.attributes.get("file.event")),
+        (Some("10"), Some("line"))
+    );
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_it_was() {
+    let mut running = start(json!({})).await;
+    running.append("app.log", "1\n2\n");
+    running.taken(2).await;
+    running.stop().await;
+    running.append("app.log", "3\n");
+    running.append("new.log", "4\n");
+    running.restart(json!({})).await;
+    let mut after = payloads(&running.taken(4).await).split_off(2);
+    after.sort();
+    assert_eq!(after, ["3", "4"]);
+    running.nothing_more(4).await;
+}
+
+#[tokio::test]
+async fn what_was_there_before_can_be_skipped() {
+    let before = |folder: &Path| std::fs::write(folder.join("app.log"), "old\n").unwrap();
+    let settings = json!({ "mode": "tail", "existing": "skip" });
+    let running = Running::prepared(settings, before).await;
+    running.append("app.log", "new\n");
+    running.append("other.log", "all\n");
+    let mut read = payloads(&running.taken(2).await);
+    read.sort();
+    assert_eq!(read, ["all", "new"]);
+    running.nothing_more(2).await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_renamed_is_read_to_its_end_and_then_the_new_one() {
+    // The new names fit the patterns, too.
+    for rotated in ["app.log.1", "app-20261127.log"] {
+        let running = start(json!({ "patterns": ["*.log*"] })).await;
+        running.append("app.log", "1\n");
+        running.taken(1).await;
+        let mut old = std::fs::File::options().append(true).open(running.path("app.log")).unwrap();
+        std::fs::rename(running.path("app.log"), running.path(rotated)).unwrap();
+        std::io::Write::write_all(&mut old, b"2\n").unwrap();
+        running.append("app.log", "4\n");
+        std::io::Write::write_all(&mut old, b"3").unwrap();
+        assert_eq!(payloads(&running.taken(4).await), ["1", "2", "3", "4"], "{rotated}");
+        running.append("app.log", "5\n");
+        assert_eq!(payloads(&running.taken(5).await)[4], "5");
+        running.nothing_more(5).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_copied_and_cut_is_read_on() {
+    let running = start(json!({})).await;
+    running.append("app.log", "1\n2\n");
+    running.taken(2).await;
+    std::fs::copy(running.path("app.log"), running.path("app.log.1")).unwrap();
+    std::fs::File::options().write(true).open(running.path("app.log")).unwrap().set_len(0).unwrap();
+    running.append("app.log", "3\n4\n5\n");
+    assert_eq!(payloads(&running.taken(5).await), ["1", "2", "3", "4", "5"]);
+    running.nothing_more(5).await;
+}
+
+#[tokio::test]
+async fn rotations_while_it_was_stopped_lose_nothing() {
+    for by_copying in [false, true] {
+        let mut running = start(json!({})).await;
+        running.append("app.log", "1\n");
+        running.taken(1).await;
+        running.stop().await;
+        running.append("app.log", "2\n");
+        for number in [3, 4] {
+            let pause = || tokio::time::sleep(Duration::from_millis(20));
+            pause().await;
+            if running.path("app.log.1").exists() {
+                std::fs::rename(running.path("app.log.1"), running.path("app.log.2")).unwrap();
+            }
+            match by_copying {
+                false => std::fs::rename(running.path("app.log"), running.path("app.log.1")).unwrap(),
+                true => {
+                    std::fs::copy(running.path("app.log"), running.path("app.log.1")).unwrap();
+                    running.write("app.log", "");
+                }
+            }
+            pause().await;
+            running.append("app.log", &format!("{number}\n"));
+        }
+        running.restart(json!({})).await;
+        assert_eq!(payloads(&running.taken(4).await), ["1", "2", "3", "4"], "{by_copying}");
+        running.nothing_more(4).await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_file_is_followed_in_its_folder() {
+    let (folder, host) = (tempfile::tempdir().unwrap(), StandIn::new());
+    let path = folder.path().join("one.txt");
+    let settings = json!({ "mode": "tail", "path": path, "watch": "poll", "poll_ms": 30 });
+    let _ingress = supervise::<Files>(settings, &host);
+    std::fs::write(folder.path().join("other.txt"), "no\n").unwrap();
+    std::fs::write(&path, "yes\n").unwrap();
+    assert_eq!(payloads(&crate::contract::in_time(host.wait_taken(1)).await), ["yes"]);
+}
+
+#[tokio::test]
+async fn lines_that_cannot_be_taken_now_come_later_in_order() {
+    let running = start(json!({})).await;
+    running.append("app.log", "0\n");
+    running.taken(1).await;
+    running.host.refuse(Refused::DiskFull);
+    running.host.refuse(Refused::Busy { retry_after: Duration::from_millis(50) });
+    let lines: Vec<String> = (1..200).map(|number| number.to_string()).collect();
+    running.append("app.log", &(lines.join("\n") + "\n"));
+    assert_eq!(payloads(&running.taken(200).await)[1..], lines);
+    running.nothing_more(200).await;
+}
