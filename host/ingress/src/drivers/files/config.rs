@@ -45,7 +45,7 @@ pub(crate) struct Config {
     /// `event`: whether a file is read that has changed.
     #[serde(default = "default::yes")]
     pub(super) on_modify: bool,
-    /// What becomes of what is there when the ingress first runs: files are read (`event`), or lines (`tail`).
+    /// What becomes of what is there when the ingress first runs, files (`event`) or lines (`tail`): `read` by default.
     #[serde(default = "default::existing")]
     pub(super) existing: Existing,
     /// `event`: milliseconds for which a file must not have changed before it is read.
