@@ -10,9 +10,6 @@ pub(crate) fn program(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("mqtt").join(name)
 }
 
-/// A SHOULD of 4.8.2 that the broker does not do: what one of a group left behind goes to another.
-const NOT_DONE: [&str; 1] = ["shared_leaver_v5"];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_behaviour_is_as_the_specification_says() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -27,11 +24,8 @@ async fn every_behaviour_is_as_the_specification_says() -> Result<()> {
     let said = tool::succeeds(python, 300).await?;
     let results: Vec<Value> = said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     ensure!(results.len() > 60, "only {} behaviours were tried", results.len());
-    let (expected, failed): (Vec<&Value>, Vec<&Value>) = results
-        .iter()
-        .filter(|result| result["ok"] != true)
-        .partition(|result| NOT_DONE.iter().any(|name| result["name"] == *name));
+    let failed: Vec<&Value> = results.iter().filter(|result| result["ok"] != true).collect();
     ensure!(failed.is_empty(), "{} of {} fail: {failed:#?}", failed.len(), results.len());
-    ensure!(expected.len() == NOT_DONE.len(), "done by now, take it off the list: {NOT_DONE:?}");
+    println!("{} behaviours", results.len());
     Ok(())
 }

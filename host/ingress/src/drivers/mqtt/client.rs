@@ -136,13 +136,19 @@ impl Client {
         state.link.is_some() && state.outgoing.has_room(self.room)
     }
 
-    /// Puts `entry` into the queue. Returns places whose rows can go: of what found no room, or of the entry
-    /// itself if nobody wants it any more.
-    pub(super) fn push(&self, entry: Entry) -> Vec<u64> {
+    /// Whether nobody will ever ask for what is put into its queue.
+    pub(super) fn is_gone(&self) -> bool {
+        let state = self.state.lock();
+        state.ended || state.link.is_none() && !self.stored
+    }
+
+    /// Puts `entry` into the queue. Returns places whose rows can go, of what found no room; or the entry, if
+    /// nobody wants it any more.
+    pub(super) fn push(&self, entry: Entry) -> Result<Vec<u64>, Entry> {
         let mut state = self.state.lock();
         let State { outgoing, link, ended, .. } = &mut *state;
         if *ended || link.is_none() && (!self.stored || entry.qos == Qos::AtMostOnce) {
-            return if entry.stored { vec![entry.place] } else { Vec::new() };
+            return Err(entry);
         }
         let pushed = outgoing.push(entry, self.room, link.is_some());
         if let Some(link) = link {
@@ -151,7 +157,7 @@ impl Client {
             }
             link.waker.wake();
         }
-        pushed.dropped
+        Ok(pushed.dropped)
     }
 
     pub(super) fn row(&self) -> SessionRow {

@@ -82,7 +82,7 @@ impl Connection {
             publisher: 0,
             row: None,
         };
-        let gone = client.push(Entry {
+        let pushed = client.push(Entry {
             message: Arc::new(message),
             qos: wanted.qos.min(Qos::AtLeastOnce),
             retain: false,
@@ -91,7 +91,11 @@ impl Connection {
             stored: false,
             again: false,
             command: Some(offer),
+            group: None,
         });
-        self.broker.forget(client, gone);
+        // A command that nobody wants is offered again by the host.
+        if let Ok(gone) = pushed {
+            self.broker.forget(client, gone);
+        }
     }
 }

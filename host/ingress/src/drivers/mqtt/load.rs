@@ -11,7 +11,7 @@ use super::client::{Begin, Client};
 use super::codec::Qos;
 use super::message::{Entry, Message, OwnRow};
 use super::rows::{self, How, MessageRow, QueueRow, SessionRow, SubscriptionRow};
-use super::subscriptions::Target;
+use super::subscriptions::{Subscriptions, Target};
 use super::will::{AFTER_START, Will};
 
 /// After a crash places go on so far behind those that are known: packet identifiers that a client may still
@@ -139,18 +139,20 @@ impl Loading<'_> {
         })?;
         self.last_message = last;
         let mut found = Vec::new();
+        let subscriptions = self.broker.subscriptions.read();
         self.each("q", |name, value| {
             let read = || {
                 let (number, place) = rows::split(&name[1..])?;
                 let place = u64::from_str_radix(place, 16).ok()?;
                 let loaded = self.sessions.get(&number)?;
-                Some((number, place, loaded.entry(place, rows::read(value)?, &shared)?))
+                Some((number, place, loaded.entry(place, rows::read(value)?, &shared, &subscriptions)?))
             };
             match read() {
                 Some(read) => found.push(read),
                 None => orphans.push(rows::delete(name.into())),
             }
         })?;
+        drop(subscriptions);
         for (number, place, entry) in found {
             if let Some(loaded) = self.sessions.get_mut(&number) {
                 loaded.queue.insert(place, entry);
@@ -247,6 +249,7 @@ impl Loaded {
         place: u64,
         row: QueueRow<'_>,
         shared: &HashMap<u64, Arc<Message>>,
+        subscriptions: &Subscriptions,
     ) -> Option<Option<Entry>> {
         let (message, how): (_, How) = match row {
             QueueRow::Released => return Some(None),
@@ -263,6 +266,7 @@ impl Loaded {
             stored: true,
             again,
             command: None,
+            group: how.group.and_then(|text| subscriptions.group(&text)),
         }))
     }
 }

@@ -8,6 +8,7 @@ use sandbar_reading::{Timestamp, Topic};
 use super::codec::Qos;
 use super::keeper::Keeper;
 use super::rows;
+use super::subscriptions::Group;
 
 /// Shared by all who are to get it.
 #[derive(Debug)]
@@ -95,6 +96,8 @@ pub(super) struct Entry {
     pub(super) again: bool,
     /// The command that it carries to a device.
     pub(super) command: Option<crate::CommandOffer>,
+    /// Whose other members may get it instead.
+    pub(super) group: Option<Arc<Group>>,
 }
 
 impl Entry {

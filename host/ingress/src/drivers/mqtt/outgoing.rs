@@ -133,6 +133,7 @@ impl Outgoing {
             stored: false,
             again: false,
             command: None,
+            group: None,
         }))
     }
 
@@ -249,6 +250,18 @@ impl Outgoing {
         queued.chain(flying.map(|(place, _)| *place)).collect()
     }
 
+    /// The session is over: what came by a shared subscription and may go to another member, oldest first. A QoS 2
+    /// message that was sent may not.
+    pub(super) fn take_shared(&mut self) -> Vec<Entry> {
+        let flights = std::mem::take(&mut self.flights).into_values().filter_map(|flight| match flight {
+            Flight::Sent(entry) if entry.qos == Qos::AtLeastOnce => Some(entry),
+            _ => None,
+        });
+        let queued = std::mem::take(&mut self.queue).into_iter();
+        let queued = queued.filter(|entry| !entry.again || entry.qos != Qos::ExactlyOnce);
+        flights.chain(queued).filter(|entry| entry.group.is_some()).collect()
+    }
+
     /// What waits, or is not acknowledged.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len() + self.flights.len() + self.retained.len()
@@ -287,6 +300,7 @@ mod tests {
             stored: qos != Qos::AtMostOnce,
             again: false,
             command: None,
+            group: None,
         }
     }
 

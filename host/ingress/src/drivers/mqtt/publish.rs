@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use sandbar_reading::{Refused, StateWrite};
 
 use super::broker::Broker;
+use super::client::Client;
 use super::codec::{Qos, forwardable};
 use super::inbound::{By, Published};
 use super::message::{Entry, Message, OwnRow};
@@ -134,7 +135,8 @@ impl Broker {
             let place = to.client.place();
             let name = rows::queued(to.client.number, place);
             let subscription_ids = to.subscription_ids.clone().into();
-            let how = How { qos: to.qos as u8, retain: to.retain, subscription_ids };
+            let group = to.group.as_ref().map(|group| group.text.clone());
+            let how = How { qos: to.qos as u8, retain: to.retain, subscription_ids, group };
             keep.push(match own {
                 None => rows::write_queued(name, message, how),
                 Some(message) => rows::write(name, &QueueRow::Shared { message, how }),
@@ -153,7 +155,7 @@ impl Broker {
         }
         for Planned { recipient, stored } in recipients {
             let client = &recipient.client;
-            let gone = client.push(Entry {
+            let pushed = client.push(Entry {
                 message: Arc::clone(&message),
                 qos: recipient.qos,
                 retain: recipient.retain,
@@ -162,10 +164,35 @@ impl Broker {
                 stored: stored.is_some(),
                 again: false,
                 command: None,
+                group: recipient.group,
             });
-            if !gone.is_empty() {
-                self.forget(client, gone);
+            match pushed {
+                Ok(gone) if gone.is_empty() => {}
+                Ok(gone) => self.forget(client, gone),
+                Err(entry) => self.not_wanted(client, entry),
             }
+        }
+    }
+
+    /// Its session has ended since it was planned.
+    fn not_wanted(&self, client: &Client, entry: Entry) {
+        let place = entry.stored.then_some(entry.place);
+        if entry.group.is_some() && client.is_gone() {
+            self.hand_over(vec![entry]);
+        }
+        self.forget(client, place);
+    }
+
+    /// A member of shared subscriptions is gone for good: what it had not acknowledged goes to others (MQTT 5.0,
+    /// section 4.8.2). Their rows come before the ones that are deleted.
+    pub(super) fn hand_over(&self, entries: Vec<Entry>) {
+        let now = self.session.now();
+        for Entry { message, group, .. } in entries {
+            let chosen = group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(&message));
+            let mut keep = Vec::new();
+            let recipients = self.plan_queued(chosen.into_iter().collect(), &message, &mut keep);
+            self.keeper.soon(keep);
+            self.deliver(Plan { message: Some(message), recipients, retain: None });
         }
     }
 

@@ -76,6 +76,8 @@ pub(super) struct How {
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) subscription_ids: Box<[u32]>,
+    /// The shared subscription that it came by.
+    pub(super) group: Option<Box<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -236,7 +238,7 @@ mod tests {
             publisher: 3,
             row: None,
         };
-        let how = How { qos: 1, retain: false, subscription_ids: [5, 268_435_455].into() };
+        let how = How { qos: 1, retain: false, subscription_ids: [5, 268_435_455].into(), group: None };
         let write = write_queued(queued(3, 65_535), &Arc::new(message), how);
         assert_eq!(
             (&*write.name, write.expires),

@@ -172,10 +172,10 @@ impl Broker {
     }
 
     fn end(&self, clients: &mut HashMap<Box<str>, Arc<Client>>, client: &Arc<Client>) {
-        let stored = {
+        let (stored, shared) = {
             let mut state = client.state();
             state.end();
-            state.outgoing.stored()
+            (state.outgoing.stored(), state.outgoing.take_shared())
         };
         if clients.get(&client.id).is_some_and(|other| Arc::ptr_eq(other, client)) {
             clients.remove(&client.id);
@@ -189,6 +189,7 @@ impl Broker {
                 }
             }
         }
+        self.hand_over(shared);
         if client.stored {
             let number = client.number;
             let mut gone = vec![rows::delete(rows::session(&client.id))];

@@ -27,7 +27,9 @@ struct Subscription {
 }
 
 /// Of a shared subscription's messages, each goes to one member (MQTT 5.0, section 4.8.2).
-struct Group {
+pub(super) struct Group {
+    /// As its members wrote it: `$share/group/sensors/#`.
+    pub(super) text: Box<str>,
     members: Mutex<Vec<Subscription>>,
     turn: AtomicUsize,
 }
@@ -38,6 +40,8 @@ pub(super) struct Recipient {
     pub(super) qos: Qos,
     pub(super) retain: bool,
     pub(super) subscription_ids: Vec<u32>,
+    /// If it gets the message in the place of others.
+    pub(super) group: Option<Arc<Group>>,
 }
 
 /// What a client subscribes to: `sensors/#`, or `$share/group/sensors/#`.
@@ -70,9 +74,10 @@ impl Subscriptions {
         let Some(group) = &target.group else {
             return self.plain.insert(&target.filter, subscription);
         };
+        let text = format!("$share/{group}/{}", target.filter.as_str()).into();
         let key = (group.clone(), target.filter.as_str().into());
         let group = self.groups.entry(key).or_insert_with(|| {
-            let group = Arc::new(Group { members: Mutex::default(), turn: AtomicUsize::new(0) });
+            let group = Arc::new(Group { text, members: Mutex::default(), turn: AtomicUsize::new(0) });
             self.shared.insert(&target.filter, Arc::clone(&group));
             group
         });
@@ -117,8 +122,14 @@ impl Subscriptions {
                 _ => recipients.push(Recipient::of(subscription, message)),
             }
         }
-        self.shared.matches(&message.topic, |group| recipients.extend(group.choose(&message.topic, message)));
+        self.shared.matches(&message.topic, |group| recipients.extend(group.choose(message)));
         recipients
+    }
+
+    /// As long as it has a member.
+    pub(super) fn group(&self, text: &str) -> Option<Arc<Group>> {
+        let target = Target::parse(text).ok()?;
+        self.groups.get(&(target.group?, target.filter.as_str().into())).cloned()
     }
 
     pub(super) fn matches(&self, client: &Client, topic: &Topic) -> Option<Wanted> {
@@ -135,17 +146,24 @@ impl Subscriptions {
 
 impl Group {
     /// The next member in turn; connected ones first, then those whose queue is stored.
-    fn choose(&self, topic: &Topic, message: &Message) -> Option<Recipient> {
+    pub(super) fn choose(self: &Arc<Self>, message: &Message) -> Option<Recipient> {
+        let topic = &message.topic;
         let members = self.members.lock();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || (0..members.len()).map(|n| &members[(turn.wrapping_add(n)) % members.len()]);
-        let may = |member: &&Subscription| member.client.may_receive(topic);
+        let may = |member: &&Subscription| !member.client.is_gone() && member.client.may_receive(topic);
         let chosen = in_turn()
             .filter(may)
             .find(|member| member.client.has_room())
             .or_else(|| in_turn().filter(may).find(|member| member.client.is_connected()))
             .or_else(|| in_turn().find(may))?;
-        Some(Recipient::of(chosen, message))
+        Some(Recipient { group: Some(Arc::clone(self)), ..Recipient::of(chosen, message) })
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -161,6 +179,7 @@ impl Recipient {
             qos: subscription.wanted.qos.min(message.qos),
             retain: message.retain && subscription.wanted.retain_as_published,
             subscription_ids: subscription.id.into_iter().collect(),
+            group: None,
         }
     }
 
@@ -173,6 +192,7 @@ impl Recipient {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Link;
     use super::super::client::tests::client;
     use super::super::codec::Retained;
     use super::*;
@@ -231,6 +251,7 @@ mod tests {
         let mut subscriptions = Subscriptions::default();
         let members = [client("a", 1), client("b", 2)];
         for member in &members {
+            member.state().take(Link::new());
             subscriptions.insert(member, &target("$share/g/t/#"), wanted(Qos::AtMostOnce), None);
         }
         let mut got = [0; 3];

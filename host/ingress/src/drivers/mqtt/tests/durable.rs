@@ -189,3 +189,48 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
     client.ack(0x40, &got.id.to_be_bytes()).await;
     assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
 }
+
+/// MQTT 5.0, section 4.8.2. With sessions of both kinds, and after a restart.
+#[tokio::test]
+async fn what_a_leaving_member_has_not_acknowledged_goes_to_another_of_its_group() {
+    for kept in [false, true] {
+        let mut bench = bench(json!({})).await;
+        let hello = |id| if kept { Hello::five(id).kept() } else { Hello::five(id) };
+        let mut leaves = Client::connect(bench.address, hello("leaves")).await;
+        leaves.subscribe("$share/g/t/#", 2).await;
+        leaves.subscribe("own", 1).await;
+        let mut from = Client::connect(bench.address, Hello::three("from")).await;
+        for (qos, id, topic) in [(1, 1, "t/1"), (2, 2, "t/2"), (1, 3, "own"), (1, 4, "t/3")] {
+            from.publish(qos, id, topic, b"x").await;
+            from.hear().await;
+        }
+        let got = [leaves.message().await, leaves.message().await, leaves.message().await];
+        leaves.message().await;
+        leaves.ack(0x40, &got[0].id.to_be_bytes()).await;
+        leaves.expect_nothing().await;
+        if kept {
+            leaves.leave().await;
+            bench = bench.restart(json!({})).await;
+        }
+        let mut stays = Client::connect(bench.address, hello("stays")).await;
+        stays.subscribe("$share/g/t/#", 1).await;
+        if kept {
+            // Its session waits for it, and is not robbed; it comes back only to end it.
+            stays.expect_nothing().await;
+            Client::connect(bench.address, Hello::five("leaves")).await.leave().await;
+        } else {
+            leaves.leave().await;
+        }
+        // Not what was acknowledged, nor what was its own, nor the QoS 2 message that it may have taken.
+        let got = stays.message().await;
+        assert_eq!((&*got.topic, got.qos, got.again), ("t/3", 1, false));
+        stays.expect_nothing().await;
+        if kept {
+            stays.leave().await;
+            let bench = bench.restart(json!({})).await;
+            let mut stays = Client::connect(bench.address, hello("stays")).await;
+            assert_eq!(stays.message().await.topic, "t/3");
+            stays.expect_nothing().await;
+        }
+    }
+}
