@@ -18,13 +18,15 @@ DATA ?= $(CURDIR)/sandbar-data
 # How often `make crash` kills the host, and for how long `make fuzz` goes on.
 KILLS ?= 200
 FUZZ_SECONDS ?= 300
+# And how many malformed packets of each type its MQTT broker gets.
+MALFORMED ?= 10000
 
 STAGE := tests/stage.sh
 # A `cargo test` that stops at the first failure hides the others.
 TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
 	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
 
-.PHONY: help setup build release guests run test lint unit deny crash bench bench-languages fuzz clean
+.PHONY: help setup build release guests run test lint unit deny crash bench bench-peers bench-languages fuzz clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -73,15 +75,20 @@ crash: guests release ## kills a loaded host KILLS times, and looks for what is 
 	SANDBAR_BIN="$(BIN)" SANDBAR_KILLS=$(KILLS) \
 		cargo test --release --locked --package sandbar-tests --test crash -- --nocapture
 
-bench: guests release ## prints the table of docs/performance.md
+bench-peers: ## builds the broker in Rust that others wrote, to compare with
+	@tests/setup.sh bench
+
+bench: guests release bench-peers ## prints the table of docs/performance.md
 	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench --bench mqtt
 
 bench-languages: guests release ## prints what a call costs in each language: the table of docs/performance.md
 	@tests/languages.sh "$(BIN)"
 
-fuzz: ## throws garbage at every parser for FUZZ_SECONDS
+fuzz: release ## throws garbage at every parser for FUZZ_SECONDS
 	SANDBAR_FUZZ_SECONDS=$(FUZZ_SECONDS) \
 		cargo test --release --locked --package sandbar-tests --test fuzz -- --nocapture
+	SANDBAR_BIN="$(BIN)" SANDBAR_MALFORMED=$(MALFORMED) \
+		cargo test --release --locked --package sandbar-tests --test mqtt -- --nocapture malformed
 
 clean: ## removes what was built, not what was downloaded
 	rm -rf "$(CARGO_TARGET_DIR)" "$(SANDBAR_GUESTS)"

@@ -1,10 +1,13 @@
 //! MQTT with what others wrote: the host's own broker with clients of three languages, and its `mqtt` sink and
 //! `mqtt-client` ingress with a broker that is not ours.
 
+#![allow(clippy::print_stdout, reason = "what was tried is printed")]
+
 mod certificates;
 mod clients;
 mod conformance;
 mod ingress;
+mod malformed;
 mod mosquitto;
 mod pipeline;
 mod restart;

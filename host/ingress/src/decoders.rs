@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{bravejig, email, files, gps, kraken, modbus, udp, websocket};
+use crate::drivers::{bravejig, email, files, gps, kraken, modbus, mqtt, udp, websocket};
 use crate::naming::Naming;
 use crate::stream::{self, Far};
 
@@ -112,9 +112,43 @@ pub const DECODERS: &[Decoder] = &[
             lines.last().is_some_and(|line| line.end <= bytes.len())
         },
     },
+    Decoder { name: "mqtt 3.1.1", seeds: mqtt::garbage::V3, decode: mqtt::garbage::decodes_v3 },
+    Decoder { name: "mqtt 5.0", seeds: mqtt::garbage::V5, decode: mqtt::garbage::decodes_v5 },
+    Decoder {
+        name: "mqtt-client 3.1.1",
+        seeds: &[
+            b"\x20\x02\x01\0",
+            b"\x32\x08\0\x03a/b\0\x05x",
+            b"\x40\x02\0\x05\x50\x02\0\x06",
+            b"\x62\x02\0\x05\x70\x02\0\x05\xd0\0",
+            b"\x90\x04\0\x01\x02\x80",
+            b"\xb0\x02\0\x01",
+        ],
+        decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V3),
+    },
+    Decoder {
+        name: "mqtt-client 5.0",
+        seeds: &[
+            b"\x20\x0e\x01\0\x0b\x21\0\x14\x27\0\x01\0\0\x22\0\x05",
+            b"\x32\x13\0\x03a/b\0\x05\x0a\x01\x01\x26\0\x01k\0\x02vvx",
+            b"\x40\x04\0\x05\x10\0\x50\x03\0\x06\0",
+            b"\x62\x02\0\x05\x70\x02\0\x05\xd0\0",
+            b"\x90\x05\0\x01\0\x02\x80",
+            b"\xb0\x04\0\x01\0\x11",
+            b"\xe0\x02\x8b\0",
+        ],
+        decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V5),
+    },
     Decoder { name: "email", seeds: email::garbage::MESSAGES, decode: email::garbage::decodes },
     Decoder { name: "email commands", seeds: email::garbage::COMMANDS, decode: email::garbage::answers },
 ];
+
+/// Whether all of it is packets of a broker.
+fn from_broker(bytes: &[u8], version: sandbar_mqtt_client::Version) -> bool {
+    let mut rest = bytes::BytesMut::from(bytes);
+    while let Ok(Some(_)) = sandbar_mqtt_client::codec::decode(&mut rest, version, 1 << 20) {}
+    rest.is_empty()
+}
 
 /// A connection whose messages name their device.
 fn opened() -> Opened {

@@ -7,6 +7,8 @@ mod codec;
 mod commands;
 mod config;
 mod connection;
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) mod garbage;
 mod handshake;
 mod inbound;
 mod io;
