@@ -3,6 +3,7 @@
 #
 #   tests/setup.sh build     what building and running takes
 #   tests/setup.sh test      that, and the peers that the tests use (default)
+#   tests/setup.sh bench     that, and a broker to compare with, which takes minutes to build
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,6 +13,7 @@ WHAT=${1:-test}
 PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1)
 AUTOBAHN=0.8.2
 MQTT_JS=5.16.0
+RUMQTTD=0.20.0
 NODE_MIN=20
 
 say() { echo "setup: $*" >&2; }
@@ -26,8 +28,8 @@ TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttpt
 # The servers that sinks are tested against; their tests start them, on free ports.
 DATA=(psql:postgresql mariadbd:mariadb-server-core mariadb:mariadb-client-core mariadb-install-db:mariadb-server-core
   redis-server:redis-server redis-cli:redis-tools sqlite3:sqlite3 setpriv:util-linux)
-# gRPC's Python implementation, and MongoDB's library for servers that tests talk to.
-DATA_PYTHON=(grpcio==1.85.1 protobuf==7.36.2 mockupdb==1.8.1 pymongo==3.13.0)
+# gRPC's Python implementation, MongoDB's library for servers that tests talk to, and what OpenTelemetry itself reads.
+DATA_PYTHON=(grpcio==1.85.1 protobuf==7.36.2 opentelemetry-proto==1.45.2 mockupdb==1.8.1 pymongo==3.13.0)
 
 # The packages of $@ whose command is not there.
 missing() {
@@ -158,10 +160,20 @@ install_mosquitto() {
   as_root systemctl disable --now mosquitto >/dev/null 2>&1 || true
 }
 
+# Only for the benchmark: nothing of ours depends on it.
+install_rumqttd() {
+  local place=$CACHE/peers
+  if [ "$(cat "$place/.rumqttd" 2>/dev/null)" = "$RUMQTTD" ]; then return; fi
+  say "building rumqttd $RUMQTTD into $place (minutes, once)"
+  CARGO_TARGET_DIR=$CACHE/rumqttd-build cargo install --quiet --locked "rumqttd@$RUMQTTD" --no-default-features --root "$place" >&2
+  rm -rf "$CACHE/rumqttd-build"
+  echo "$RUMQTTD" >"$place/.rumqttd"
+}
+
 case $WHAT in
   build) WANT_TESTS=no; needed=("${BUILD[@]}") ;;
-  test) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}" "${DATA[@]}") ;;
-  *) fail "what is '$WHAT'? say build or test" ;;
+  test | bench) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}" "${DATA[@]}") ;;
+  *) fail "what is '$WHAT'? say build, test or bench" ;;
 esac
 
 mkdir -p "$CACHE"
@@ -181,3 +193,4 @@ if [ "$WANT_TESTS" = yes ]; then
   install_autobahn
   install_data_peers
 fi
+[ "$WHAT" != bench ] || install_rumqttd

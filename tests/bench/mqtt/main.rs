@@ -16,6 +16,7 @@ const ROUNDS: usize = 3;
 #[tokio::main]
 async fn main() -> Result<()> {
     println!("# MQTT\n");
+    scale::raise_file_limit()?;
     throughput::run().await?;
     latency::run().await?;
     scale::run().await

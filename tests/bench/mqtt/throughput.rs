@@ -16,9 +16,7 @@ pub(crate) async fn run() -> Result<()> {
         vec![Broker::ours("").await?, Broker::mosquitto(false).await?, Broker::mosquitto(true).await?];
     match Broker::rumqttd().await? {
         Some(rumqttd) => brokers.push(rumqttd),
-        None => println!(
-            "rumqttd is left out: cargo install rumqttd@0.20.0 --root \"$SANDBAR_CACHE/peers\" for a row of it\n"
-        ),
+        None => println!("rumqttd is left out: `tests/setup.sh bench` builds it\n"),
     }
     println!("## QoS 1, acknowledged messages/s of 200 bytes (median of {ROUNDS}, interleaved)\n");
     println!("Only sandbar has them on disk by then; the subscriber beside `autosave` is what it saves.\n");
