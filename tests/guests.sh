@@ -225,6 +225,14 @@ build_js() {
   done
 }
 
+# Where the texts of WASI's interfaces are: with the host's own implementation of them.
+wasi_wit() {
+  local manifest
+  manifest=$(cargo metadata --format-version 1 --locked --manifest-path "$ROOT/Cargo.toml" |
+    node -p 'JSON.parse(require("fs").readFileSync(0)).packages.find((it) => it.name === "wasmtime-wasi-http").manifest_path')
+  echo "$(dirname "$manifest")/wit"
+}
+
 # Builds the Python, C and Zig modules into $1. Those of C and Zig are core modules: `sandbar` makes components of
 # them where it reads them.
 build_others() {
@@ -232,7 +240,9 @@ build_others() {
   tools=$(python_tools)
   export ZIG_GLOBAL_CACHE_DIR=$CACHE/zig ZIG_LOCAL_CACHE_DIR=$CACHE/zig
   export COMPONENTIZE_PY=$tools/componentize-py CC="$tools/python -m ziglang cc" ZIG="$tools/python -m ziglang"
-  for folder in "$ROOT"/example-modules/*/build.sh; do
+  WASI_WIT=$(wasi_wit)
+  export WASI_WIT
+  for folder in "$ROOT"/example-modules/*/build.sh "$ROOT"/tests/components/*/build.sh; do
     folder=$(dirname "$folder")
     name=$(basename "$folder")
     say "building $name"

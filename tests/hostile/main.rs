@@ -9,7 +9,7 @@ use sandbar_tests::host::{Host, guest};
 use serde_json::{Value, json};
 
 /// Every way to misbehave, and what its dead letter says (`None`: it is handled all the same).
-const MODES: [(&str, Option<&str>); 14] = [
+const MODES: [(&str, Option<&str>); 15] = [
     ("loop", Some("longer than its 200 ms")),
     ("grow", Some("memory")),
     ("recurse", Some("trap")),
@@ -24,6 +24,8 @@ const MODES: [(&str, Option<&str>); 14] = [
     ("reject", Some("rejected")),
     ("retry", Some("not yet")),
     ("spin 20", None),
+    // Each of its readings traps always or never.
+    ("trap-at-random 1", Some("trap")),
 ];
 
 async fn host(folder: &std::path::Path) -> Result<Host> {
@@ -102,6 +104,41 @@ async fn each_costs_its_own_route_only() -> Result<()> {
     ensure!(wrong.is_empty(), "{wrong:#?}");
     let good = host.get("/v1/routes/good").await?;
     ensure!(good["status"]["handled"] == MODES.len(), "the good route: {good}");
+    Ok(())
+}
+
+/// A million lines in one call: few are kept, the rest counted, and nothing of it stays in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_log_lines_cost_neither_memory_nor_other_routes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut host = host(folder.path()).await?;
+    let web = host.ingress("web").await?;
+    let table = json!({ "topic": "flood/#", "module": "hostile", "limits": { "time_ms": 120_000 } });
+    let answer = host.request(Method::PUT, "/v1/routes/flood").json(&table).send().await?;
+    ensure!(answer.status().is_success(), "{}", answer.status());
+    let resident = |host: &Host| -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", host.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(peak.trim().trim_end_matches(" kB").parse()?)
+    };
+    post(&host, &web, "flood/warm", "log-flood 10").await?;
+    let before = resident(&host)?;
+    post(&host, &web, "flood/1", "log-flood 1000000").await?;
+    for n in 0..50 {
+        post(&host, &web, &format!("good/{}", n % 5), "{}").await?;
+    }
+    eventually("the good readings and the flood are handled", 150, || async {
+        let good = host.get("/v1/routes/good").await.is_ok_and(|route| route["status"]["handled"] == 50);
+        good && host.get("/v1/routes/flood").await.is_ok_and(|route| route["status"]["handled"] == 2)
+    })
+    .await;
+    let logs = host.get("/v1/routes/flood/logs?limit=10000").await?;
+    let kept = logs["items"].as_array().context("no items")?.len();
+    ensure!((1..=1000).contains(&kept), "{kept} lines are kept");
+    ensure!(logs.to_string().contains("more lines"), "the rest is counted: {}", logs["items"][kept - 1]);
+    let grown = resident(&host)? - before;
+    ensure!(grown < 32 << 10, "{grown} KiB more");
+    ensure!(host.is_running());
     Ok(())
 }
 

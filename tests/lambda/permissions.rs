@@ -1,5 +1,5 @@
 //! What a route permits, and nothing else: HTTP by method, host, path and address, clocks, randomness, secrets;
-//! logging, settings and key-value as WASI has them. In Rust and in JavaScript.
+//! logging, settings and key-value as WASI has them. In Rust and in Python, and but for HTTP in JavaScript.
 
 use anyhow::{Context, Result, ensure};
 use axum::Router;
@@ -11,7 +11,7 @@ use sandbar_tests::eventually;
 use sandbar_tests::host::{Host, guest};
 use serde_json::{Value, json};
 
-use crate::{delivered, done, send};
+use crate::{delivered, done, send, upload};
 
 /// A server that anybody could be: it answers, and redirects where it likes.
 async fn server() -> Result<u16> {
@@ -32,6 +32,9 @@ async fn server() -> Result<u16> {
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(port)
 }
+
+/// Two routes, each with its module.
+const IN_THE_FILE: [(&str, &str); 2] = [("r", "rust"), ("j", "js")];
 
 async fn start(folder: &std::path::Path) -> Result<Host> {
     let more = format!(
@@ -62,45 +65,18 @@ async fn ask(host: &Host, name: &str, asked: &str) -> Result<String> {
 async fn nothing_is_permitted_unless_it_is_said() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = start(folder.path()).await?;
-    let port = server().await?;
-    for (name, module) in [("r", "rust"), ("j", "js")] {
-        route(&host, name, module, json!({})).await?;
-        ensure!(ask(&host, name, "secret key").await? == "not granted", "{module}");
-        let clock: u64 = ask(&host, name, "clock").await?.parse()?;
-        ensure!(clock > 1_600_000_000, "the reading's own time: {clock}");
+    for (name, module) in IN_THE_FILE {
+        without_permissions(&host, name, module).await.with_context(|| module.to_owned())?;
     }
-    let answer = ask(&host, "r", &format!("GET http://127.0.0.1:{port}/api/hello")).await?;
-    ensure!(answer.contains("HttpRequestDenied"), "{answer}");
-    // Why is in the route's log, and in the reading's trace.
-    let logs = host.get("/v1/routes/r/logs?level=warn").await?;
-    ensure!(logs.to_string().contains("is not in the route's permissions"), "{logs}");
-    let module = host.get("/v1/modules/rust").await?;
-    let not_granted = module["not_granted"].to_string();
-    for import in ["wasi:http/outgoing-handler", "wasi:clocks/wall-clock", "wasi:random/random"] {
-        ensure!(not_granted.contains(import), "{import}: {not_granted}");
-    }
-    Ok(())
+    denied(&host, "r", "rust", server().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_permitted_works_in_rust_and_in_javascript() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = start(folder.path()).await?;
-    for (name, module) in [("r", "rust"), ("j", "js")] {
-        let permissions = json!({ "clock": true, "random": true, "secrets": ["key"] });
-        route(&host, name, module, permissions).await?;
-        ensure!(ask(&host, name, "secret key").await? == "hunter2");
-        ensure!(ask(&host, name, "random").await? != ask(&host, name, "random").await?);
-        ensure!(ask(&host, name, "count").await? == "1");
-        ensure!(ask(&host, name, "count").await? == "2");
-        ensure!(ask(&host, name, "keys").await? == "n,other");
-        ask(&host, name, "log a word").await?;
-        let logs = host.get(&format!("/v1/routes/{name}/logs")).await?;
-        let said =
-            logs["items"].as_array().context("no items")?.iter().find(|line| line["message"] == "a word");
-        let said = said.with_context(|| format!("{module}: {logs}"))?;
-        ensure!(said["level"] == "warn" && said["route"] == name, "{said}");
-        ensure!(said["reading"].as_str().is_some_and(|id| id.len() == 26), "{said}");
+    for (name, module) in IN_THE_FILE {
+        with_permissions(&host, name, module).await.with_context(|| module.to_owned())?;
     }
     let config = host.get("/v1/config").await?.to_string();
     ensure!(!config.contains("hunter2"));
@@ -112,11 +88,65 @@ async fn what_is_permitted_works_in_rust_and_in_javascript() -> Result<()> {
 async fn http_reaches_what_is_named_and_nothing_else() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = start(folder.path()).await?;
+    reaches(&host, "r", "rust", server().await?).await
+}
+
+/// All of it once more: its component takes long to compile, so it is done once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_holds_in_python() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = start(folder.path()).await?;
+    upload(&host, "py", &guest("permitted-py"), true).await?;
     let port = server().await?;
+    without_permissions(&host, "p", "py").await?;
+    denied(&host, "p", "py", port).await?;
+    with_permissions(&host, "p", "py").await?;
+    reaches(&host, "p", "py", port).await
+}
+
+async fn without_permissions(host: &Host, name: &str, module: &str) -> Result<()> {
+    route(host, name, module, json!({})).await?;
+    ensure!(ask(host, name, "secret key").await? == "not granted");
+    let clock: u64 = ask(host, name, "clock").await?.parse()?;
+    ensure!(clock > 1_600_000_000, "the reading's own time: {clock}");
+    Ok(())
+}
+
+async fn denied(host: &Host, name: &str, module: &str, port: u16) -> Result<()> {
+    let answer = ask(host, name, &format!("GET http://127.0.0.1:{port}/api/hello")).await?;
+    ensure!(answer.contains("HttpRequestDenied"), "{answer}");
+    // Why is in the route's log, and in the reading's trace.
+    let logs = host.get(&format!("/v1/routes/{name}/logs?level=warn")).await?;
+    ensure!(logs.to_string().contains("is not in the route's permissions"), "{logs}");
+    let not_granted = host.get(&format!("/v1/modules/{module}")).await?["not_granted"].to_string();
+    for import in ["wasi:http/outgoing-handler", "wasi:clocks/wall-clock", "wasi:random/random"] {
+        ensure!(not_granted.contains(import), "{import}: {not_granted}");
+    }
+    Ok(())
+}
+
+async fn with_permissions(host: &Host, name: &str, module: &str) -> Result<()> {
+    let permissions = json!({ "clock": true, "random": true, "secrets": ["key"] });
+    route(host, name, module, permissions).await?;
+    ensure!(ask(host, name, "secret key").await? == "hunter2");
+    ensure!(ask(host, name, "random").await? != ask(host, name, "random").await?);
+    ensure!(ask(host, name, "count").await? == "1");
+    ensure!(ask(host, name, "count").await? == "2");
+    ensure!(ask(host, name, "keys").await? == "n,other");
+    ask(host, name, "log a word").await?;
+    let logs = host.get(&format!("/v1/routes/{name}/logs")).await?;
+    let said = logs["items"].as_array().context("no items")?.iter().find(|line| line["message"] == "a word");
+    let said = said.with_context(|| format!("{logs}"))?;
+    ensure!(said["level"] == "warn" && said["route"] == name, "{said}");
+    ensure!(said["reading"].as_str().is_some_and(|id| id.len() == 26), "{said}");
+    Ok(())
+}
+
+async fn reaches(host: &Host, name: &str, module: &str, port: u16) -> Result<()> {
     let own = format!("http://127.0.0.1:{port}");
-    route(&host, "r", "rust", json!({ "http": [{ "url": format!("{own}/api"), "methods": ["GET"] }] }))
+    route(host, name, module, json!({ "http": [{ "url": format!("{own}/api"), "methods": ["GET"] }] }))
         .await?;
-    ensure!(ask(&host, "r", &format!("GET {own}/api/hello")).await? == "200 hello");
+    ensure!(ask(host, name, &format!("GET {own}/api/hello")).await? == "200 hello");
     for forbidden in [
         format!("POST {own}/api/hello"),
         format!("GET {own}/secret"),
@@ -129,20 +159,20 @@ async fn http_reaches_what_is_named_and_nothing_else() -> Result<()> {
         // The server sends its client elsewhere: what follows is one more request, and looked at like any.
         format!("follow {own}/api/away"),
     ] {
-        let answer = ask(&host, "r", &forbidden).await?;
+        let answer = ask(host, name, &forbidden).await?;
         ensure!(answer.contains("HttpRequestDenied"), "{forbidden}: {answer}");
     }
-    let slow = ask(&host, "r", &format!("GET {own}/api/slow")).await?;
+    let slow = ask(host, name, &format!("GET {own}/api/slow")).await?;
     ensure!(slow.contains("ConnectionReadTimeout"), "{slow}");
 
     // A permitted name that stands for this machine: the answer of the DNS does not make it one to reach.
     let named = json!({ "http": [{ "url": format!("http://localhost:{port}/") }] });
-    route(&host, "dns", "rust", named).await?;
-    let answer = ask(&host, "dns", &format!("GET http://localhost:{port}/api/hello")).await?;
+    route(host, name, module, named).await?;
+    let answer = ask(host, name, &format!("GET http://localhost:{port}/api/hello")).await?;
     ensure!(answer.contains("DestinationIpProhibited"), "{answer}");
     let with_addresses = json!({ "http": [{ "url": format!("http://localhost:{port}/"), "addresses": ["127.0.0.0/8", "::1"] }] });
-    route(&host, "dns", "rust", with_addresses).await?;
-    let answer = ask(&host, "dns", &format!("GET http://localhost:{port}/api/hello")).await?;
+    route(host, name, module, with_addresses).await?;
+    let answer = ask(host, name, &format!("GET http://localhost:{port}/api/hello")).await?;
     ensure!(answer == "200 hello", "{answer}");
     Ok(())
 }
