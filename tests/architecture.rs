@@ -15,9 +15,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sandbar-runtime", &["sandbar-reading"]),
     ("sandbar-store", &["sandbar-reading"]),
     ("sandbar-sinks", &["sandbar-reading", "sandbar-mqtt-client"]),
+    ("sandbar-telemetry", &["sandbar-reading"]),
     (
         "sandbar-pipeline",
-        &["sandbar-reading", "sandbar-ingress", "sandbar-runtime", "sandbar-store", "sandbar-sinks"],
+        &[
+            "sandbar-reading",
+            "sandbar-ingress",
+            "sandbar-runtime",
+            "sandbar-store",
+            "sandbar-sinks",
+            "sandbar-telemetry",
+        ],
     ),
     (
         "sandbar-control",
@@ -27,6 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "sandbar-runtime",
             "sandbar-store",
             "sandbar-sinks",
+            "sandbar-telemetry",
             "sandbar-pipeline",
         ],
     ),

@@ -5,6 +5,7 @@
 mod permissions;
 mod provenance;
 mod replays;
+mod telemetry;
 mod trials;
 
 use std::path::Path;

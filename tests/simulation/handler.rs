@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sandbar_pipeline::{Handler, Sandbox};
 use sandbar_reading::{
-    Attributes, Command, ContentType, Failure, Message, Output, Reading, StateWrite, Timestamp,
+    Attributes, Command, ContentType, Failure, Message, Output, Reading, StateWrite, Timestamp, TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 
@@ -48,6 +48,7 @@ impl Sandbox for Instance {
         reading: &'a Reading,
         state: Arc<dyn StateView>,
         now: Timestamp,
+        _: Option<TraceContext>,
     ) -> BoxFuture<'a, Call> {
         Box::pin(async move {
             let (world, route) = (self.handler.world.clone(), self.handler.route);

@@ -13,6 +13,7 @@ use sandbar_pipeline::Pipeline;
 use sandbar_reading::{Clock, Timestamp};
 use sandbar_runtime::Runtime;
 use sandbar_store::Store;
+use sandbar_telemetry::Telemetry;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::declared::Declared;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) runtime: Runtime,
     pub(crate) pipeline: Pipeline,
+    pub(crate) telemetry: Telemetry,
     pub(crate) intake: Arc<dyn Intake>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Timestamp,
@@ -72,6 +74,7 @@ impl Control {
             self.inner.running.read().ingresses.values().flatten().cloned().collect();
         join_all(supervised.iter().map(|ingress| ingress.stop(grace))).await;
         self.inner.pipeline.stop().await;
+        self.inner.telemetry.stop().await;
         self.inner.store.clone().close().await;
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sandbar_reading::{ConfigError, Name, Secret, settings};
 use sandbar_runtime::script;
+use sandbar_telemetry::TelemetryTable;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub struct Declared {
     lines: Lines,
     host: HostTable,
     api: ApiTable,
+    telemetry: TelemetryTable,
     /// The token that was given beside the file.
     given_token: Option<Secret>,
     pub(crate) modules: BTreeMap<Name, ModuleFile>,
@@ -80,6 +82,7 @@ pub struct ConfigFile {
     /// What handlers may be given by name, if their route's permissions say so.
     pub secret: BTreeMap<String, Secret>,
     pub trust: TrustTable,
+    pub telemetry: TelemetryTable,
 }
 
 /// JSON schema of `sandbar.toml`, without what is a driver's or a sink's own.
@@ -118,6 +121,7 @@ impl Declared {
             lines,
             host: HostTable { data_dir: folder.join(&written.host.data_dir), ..written.host },
             api: written.api,
+            telemetry: written.telemetry,
             given_token: None,
             modules: named(What::Module, written.module)?
                 .into_iter()
@@ -130,6 +134,7 @@ impl Declared {
             trust: Trust::read(&written.trust.keys)
                 .map_err(|(index, problem)| ConfigError::at(format!("trust.keys[{index}]"), problem))?,
         };
+        declared.telemetry.check().map_err(|error| error.within("telemetry"))?;
         declared.check()?;
         Ok(declared)
     }
@@ -151,6 +156,7 @@ impl Declared {
             lines: Lines::default(),
             host: HostTable { data_dir, ..HostTable::default() },
             api: ApiTable::default(),
+            telemetry: TelemetryTable::default(),
             given_token: None,
             modules: BTreeMap::new(),
             ingresses: BTreeMap::new(),
@@ -195,6 +201,10 @@ impl Declared {
 
     pub fn api(&self) -> &ApiTable {
         &self.api
+    }
+
+    pub(crate) fn telemetry(&self) -> &TelemetryTable {
+        &self.telemetry
     }
 
     /// The files whose change may be a reason to reload: the file itself and its modules'.

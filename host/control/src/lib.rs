@@ -13,6 +13,7 @@ mod control;
 mod declared;
 mod documents;
 mod error;
+mod figures;
 mod files;
 mod grants;
 mod lines;
@@ -46,6 +47,7 @@ pub use candidates::{CandidateInfo, OnTrial, TrialEnded, TrialMode};
 pub use control::{Control, Start};
 pub use declared::{ConfigFile, Declared, config_schema};
 pub use error::{ControlError, StartError};
+pub use figures::figures;
 pub use grants::NotGranted;
 pub use modules::MODULE_MAX_BYTES;
 pub use problem::ConfigProblem;
@@ -73,6 +75,7 @@ pub use sandbar_store::{
     DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
     TracedEnd, TracedLine, TracedOffer,
 };
+pub use sandbar_telemetry::{Family, Histogram, Kind, Labels, Samples, Sent, TelemetryTable};
 
 /// The ingress of readings that come in through the host's own API.
 pub const API_INGRESS: &str = "api";

@@ -125,7 +125,7 @@ impl Rehearsal {
     async fn attempt(&self, state: &Arc<Kept>, played: &mut Played) -> Result<Vec<Output>, Fault> {
         let mut instance = self.handler.checkout().await?;
         let view: Arc<dyn StateView> = Arc::clone(state) as _;
-        let call = instance.handle(&played.reading, view, self.now).await;
+        let call = instance.handle(&played.reading, view, self.now, None).await;
         played.logs.extend(call.logs);
         played.elapsed = played.elapsed.max(call.elapsed);
         let handled = call.result?;

@@ -224,7 +224,7 @@ impl Inner {
                     return self.end(replay, next).await;
                 }
             };
-            let ReplayDone { mut replayed, failed } = done;
+            let ReplayDone { mut replayed, failed, spans } = done;
             next.position = part.position.clone().or(next.position);
             next.handled += (part.readings.len() - failed.len()) as u64;
             next.failed += failed.len() as u64;
@@ -241,12 +241,14 @@ impl Inner {
                 // The end is written down after the replay's state is gone.
                 replayed.documents = vec![next.document()];
                 self.store.replayed(replayed).await.map_err(|error| error.to_string())?;
+                self.pipeline.record(spans);
                 *replay = next.clone();
                 next.state = ReplayState::Done;
                 return self.end(replay, next).await;
             }
             replayed.documents = vec![next.document()];
             self.store.replayed(replayed).await.map_err(|error| error.to_string())?;
+            self.pipeline.record(spans);
             *replay = next;
             Ok(())
         })

@@ -257,5 +257,6 @@ fn at_next_start(old: &Declared, new: &Declared) -> Vec<String> {
         settings.into_iter().filter(differs).map(|setting| format!("host.{setting}")).collect();
     settings.extend((api.listen != new.api().listen).then(|| "api.listen".to_owned()));
     settings.extend((api.token != new.api().token).then(|| "api.token".to_owned()));
+    settings.extend((old.telemetry() != new.telemetry()).then(|| "telemetry".to_owned()));
     settings
 }

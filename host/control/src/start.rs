@@ -12,6 +12,7 @@ use sandbar_pipeline::Pipeline;
 use sandbar_reading::{Clock, Name, Target};
 use sandbar_runtime::Runtime;
 use sandbar_store::{Committer, Disk, Medium, Store, StoreError};
+use sandbar_telemetry::Telemetry;
 use tracing::{error, warn};
 
 use crate::build;
@@ -49,9 +50,12 @@ impl Control {
             ..sandbar_runtime::Options::new(data_dir.join("code"))
         })
         .map_err(|error| StartError::Runtime(with_sources(&error)))?;
+        let telemetry = Telemetry::start(declared.telemetry())
+            .map_err(|error| StartError::Problem(declared.problem(error.within("telemetry"))))?;
         let options = sandbar_pipeline::Options {
             reading_max: declared.host().reading_max_bytes,
             depth_max: declared.host().depth_max,
+            telemetry: telemetry.clone(),
             ..sandbar_pipeline::Options::default()
         };
         let pipeline = Pipeline::start(store.clone(), clock.clone(), options).map_err(storage)?;
@@ -61,6 +65,7 @@ impl Control {
             store,
             runtime,
             pipeline,
+            telemetry,
             started: clock.now(),
             clock,
             token,
@@ -80,6 +85,7 @@ impl Control {
         let routes: Vec<_> = control.running().candidates.keys().cloned().collect();
         control.watch_candidates(routes.iter());
         control.resume_replays();
+        control.report_figures();
         Ok(control)
     }
 }

@@ -1,9 +1,12 @@
 //! How a host is doing.
 
+use std::sync::Arc;
+
 use sandbar_pipeline::OutletStatus;
 use sandbar_reading::{Name, Target};
 
 use crate::control::Control;
+use crate::figures::figures;
 use crate::running::Running;
 use crate::views::{IngressState, RouteStatus, SinkState, Status};
 
@@ -42,7 +45,17 @@ impl Control {
             devices: self.inner.pipeline.devices().count(),
             connections: self.inner.pipeline.connections().count(),
             connections_opened: self.inner.pipeline.connections().opened(),
+            telemetry: self.inner.telemetry.sent(),
         }
+    }
+
+    /// To the collector, as long as there is a host.
+    pub(crate) fn report_figures(&self) {
+        let (host, started) = (Arc::downgrade(&self.inner), self.inner.started);
+        self.inner.telemetry.report(started, move || {
+            let status = Self { inner: host.upgrade()? }.status();
+            Some((status.now, figures(&status)))
+        });
     }
 
     /// Why readings should not be sent here now; empty if they may be.

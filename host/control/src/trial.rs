@@ -68,7 +68,7 @@ impl Control {
             payload: inbound.payload,
             lineage: Lineage::default(),
         };
-        let call = instance.handle(&reading, state, now).await;
+        let call = instance.handle(&reading, state, now, None).await;
         let tried = call.result.map(|handled| Tried { outputs: handled.outputs, writes: handled.writes });
         Ok(TrialResult { result: tried, logs: call.logs, elapsed: call.elapsed })
     }

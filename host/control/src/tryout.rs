@@ -222,7 +222,7 @@ impl Side {
             let result = Err(Fault::NoRoom("no sandbox".to_owned()));
             return TrySide { result, logs: Vec::new(), elapsed: Duration::ZERO };
         };
-        let call = instance.handle(reading, state.clone(), now).await;
+        let call = instance.handle(reading, state.clone(), now, None).await;
         match &call.result {
             Ok(handled) => state.write(&handled.writes),
             Err(Fault::Failure(_)) => {}

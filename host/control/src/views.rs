@@ -9,6 +9,7 @@ use sandbar_pipeline::{Counts, OutletStatus};
 use sandbar_reading::{Inbound, Name, Output, StateWrite, Timestamp};
 use sandbar_runtime::{Fault, HandlerStats, LogLine};
 use sandbar_store::Stats;
+use sandbar_telemetry::Sent;
 use serde_json::Value;
 
 use crate::candidates::{CandidateInfo, TrialEnded};
@@ -134,6 +135,8 @@ pub struct Status {
     pub connections: usize,
     /// Since the start.
     pub connections_opened: u64,
+    /// Spans for a collector, if there is one.
+    pub telemetry: Option<Sent>,
 }
 
 impl Status {

@@ -28,6 +28,7 @@ mod session;
 mod stream;
 mod supervisor;
 mod tls;
+mod trace;
 mod written;
 
 pub use connections::{Connection, ConnectionEvent, ConnectionStatus, Connections, PeerInfo, TrafficStatus};

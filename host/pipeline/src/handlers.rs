@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sandbar_reading::{Reading, Timestamp};
+use sandbar_reading::{Reading, Timestamp, TraceContext};
 use sandbar_runtime::{Call, Fault, StateView};
 
 /// A module in a route, ready to be called.
@@ -14,12 +14,14 @@ pub trait Handler: Send + Sync + 'static {
 
 /// One instance of a handler.
 pub trait Sandbox: Send {
-    /// One attempt at one reading. After a fault other than the handler's own failure the sandbox is used up.
+    /// One attempt at one reading; `trace` is its span, if it is recorded. After a fault other than the handler's own
+    /// failure the sandbox is used up.
     fn handle<'a>(
         &'a mut self,
         reading: &'a Reading,
         state: Arc<dyn StateView>,
         now: Timestamp,
+        trace: Option<TraceContext>,
     ) -> BoxFuture<'a, Call>;
 }
 
@@ -35,7 +37,8 @@ impl Sandbox for sandbar_runtime::Instance {
         reading: &'a Reading,
         state: Arc<dyn StateView>,
         now: Timestamp,
+        trace: Option<TraceContext>,
     ) -> BoxFuture<'a, Call> {
-        Box::pin(self.handle(reading, state, now))
+        Box::pin(self.handle(reading, state, now, trace))
     }
 }

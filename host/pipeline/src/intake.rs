@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use sandbar_ingress::{Accepted, Attachment, Connections, DeviceNote, Hold, Intake, Publications, Replies};
 use sandbar_reading::{Clock, Inbound, Lineage, Name, Refused, Scope, StateWrite, Timestamp};
 use sandbar_store::{Accept, Lane, Store};
+use sandbar_telemetry::Telemetry;
 
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -16,6 +17,7 @@ use crate::registry::Registry;
 use crate::replies::Awaited;
 use crate::route::Replying;
 use crate::router::Router;
+use crate::spans::Arrival;
 
 /// The pipeline's front door.
 pub(crate) struct Door {
@@ -30,6 +32,7 @@ pub(crate) struct Door {
     pub(crate) reading_max: usize,
     /// A pipeline may be without one.
     pub(crate) registry: Option<Arc<Registry>>,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// One lane for every route that takes `inbound`.
@@ -39,6 +42,21 @@ pub(crate) fn lanes_of(router: &Router, ingress: &Name, inbound: &Inbound) -> Ve
 }
 
 impl Door {
+    async fn take_traced(
+        &self,
+        ingress: Name,
+        inbound: Inbound,
+        keep: Vec<StateWrite>,
+    ) -> Result<Accepted, Refused> {
+        let arrival = Arrival::of(self.telemetry.sampling(), &ingress, &inbound, self.clock.now());
+        let accepted = self.take(ingress, inbound, keep).await?;
+        let span = arrival.and_then(|arrival| arrival.accepted(accepted.receipt.id(), self.clock.now()));
+        if let Some(span) = span {
+            self.telemetry.record(span);
+        }
+        Ok(accepted)
+    }
+
     /// What answers a command is a reading like any other.
     async fn take(
         &self,
@@ -92,7 +110,10 @@ impl Intake for Door {
         inbound: Inbound,
         keep: Vec<StateWrite>,
     ) -> BoxFuture<'_, Result<Accepted, Refused>> {
-        Box::pin(self.take(ingress, inbound, keep))
+        match self.telemetry.sampling().is_on() {
+            true => Box::pin(self.take_traced(ingress, inbound, keep)),
+            false => Box::pin(self.take(ingress, inbound, keep)),
+        }
     }
 
     fn keep(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {

@@ -22,6 +22,7 @@ mod replay;
 mod replies;
 mod route;
 mod router;
+mod spans;
 mod tail;
 
 pub use backoff::backoff;

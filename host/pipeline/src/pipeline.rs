@@ -6,9 +6,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sandbar_ingress::{Connections, Intake};
-use sandbar_reading::{Clock, Name, Target, Timestamp};
+use sandbar_reading::{Clock, Name, Sampling, Target, Timestamp};
 use sandbar_sinks::{AnySink, OwnHost};
 use sandbar_store::{News, Observer, Store, StoreError};
+use sandbar_telemetry::{Span, Telemetry};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// How devices are kept; none are without it.
     pub devices: Option<DeviceOptions>,
+    /// Where what is done with readings is told; nowhere by default.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Options {
@@ -50,6 +53,7 @@ impl Default for Options {
             deliveries_held: 512,
             seed: None,
             devices: None,
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct Pipeline {
     tail: Arc<Tail>,
     door: Arc<Door>,
     registry: Option<Arc<Registry>>,
+    telemetry: Telemetry,
     /// Route changes are made one after the other.
     changing: Mutex<Replaced>,
 }
@@ -121,6 +126,7 @@ impl Pipeline {
     /// Without routes and sinks: they are set, then drivers are started. Needs a tokio runtime.
     pub fn start(store: Store, clock: Arc<dyn Clock>, options: Options) -> Result<Self, StoreError> {
         let (registered, reading_max) = (options.devices.clone(), options.reading_max);
+        let telemetry = options.telemetry.clone();
         let router = Arc::new(ArcSwap::from_pointee(Router::default()));
         let awaited = Arc::new(Awaited::default());
         let devices = Devices::default();
@@ -128,27 +134,16 @@ impl Pipeline {
         let connections = Connections::default();
         let tail = Arc::new(Tail::default());
         let stop = CancellationToken::new();
-        let jitter = Jitter::new(options.seed);
-        let deliveries = Arc::new(Deliveries::new(
-            Means {
-                store: store.clone(),
-                clock: clock.clone(),
-                jitter: jitter.clone(),
-                held: options.deliveries_held,
-                awaited: awaited.clone(),
-            },
-            devices.clone(),
-            stop.child_token(),
-        ));
-        let dispatch = Arc::new(Dispatch::new(
-            store.clone(),
-            router.clone(),
-            awaited.clone(),
-            clock.clone(),
-            jitter,
-            options,
-            stop,
-        ));
+        let means = Means {
+            store: store.clone(),
+            clock: clock.clone(),
+            jitter: Jitter::new(options.seed),
+            held: options.deliveries_held,
+            awaited: awaited.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let deliveries = Arc::new(Deliveries::new(means.clone(), devices.clone(), stop.child_token()));
+        let dispatch = Arc::new(Dispatch::new(&means, router.clone(), options, stop));
         let start = |options: DeviceOptions| {
             let (store, router) = (store.clone(), router.clone());
             Registry::start(store, clock.clone(), router, devices.clone(), deliveries.clone(), options)
@@ -172,6 +167,7 @@ impl Pipeline {
             clock,
             reading_max,
             registry: registry.clone(),
+            telemetry: telemetry.clone(),
         });
         let own = Arc::new(Own { outward, devices: devices.clone(), awaited });
         let changing = Mutex::default();
@@ -186,6 +182,7 @@ impl Pipeline {
             tail,
             door,
             registry,
+            telemetry,
             changing,
         })
     }
@@ -271,6 +268,15 @@ impl Pipeline {
 
     pub(crate) fn logs_of(&self, route: &Name) -> Arc<RouteLogs> {
         self.dispatch.logs_of(route)
+    }
+
+    pub(crate) fn sampling(&self) -> Sampling {
+        self.telemetry.sampling()
+    }
+
+    /// Of what is committed.
+    pub fn record(&self, spans: Vec<Span>) {
+        spans.into_iter().for_each(|span| self.telemetry.record(span));
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -4,15 +4,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sandbar_reading::{Attributes, Inbound, Name, Output, Reading, ReadingId, Scope};
+use sandbar_reading::{Attributes, Inbound, Name, Output, Reading, ReadingId, Scope, attempt_span};
 use sandbar_runtime::Fault;
 use sandbar_store::{Part, Replayed, Trace};
+use sandbar_telemetry::Span;
 
 use crate::dispatch::Context;
 use crate::handlers::{Handler, Sandbox};
 use crate::lane_state::LaneState;
 use crate::pipeline::Pipeline;
 use crate::route::Route;
+use crate::spans::Attempt;
 
 /// What says in a message or reading that it is of a replay, and of which.
 pub const REPLAY_ATTRIBUTE: &str = "sandbar.replay";
@@ -34,6 +36,8 @@ pub struct ReplayDone {
     pub replayed: Replayed,
     /// Those that were not handled, and why.
     pub failed: Vec<(ReadingId, String)>,
+    /// Of what is recorded, once it is committed.
+    pub spans: Vec<Span>,
 }
 
 impl Pipeline {
@@ -50,6 +54,7 @@ impl Pipeline {
             depth_max: self.depth_max(),
             now: self.now(),
             random: 0.0,
+            sampling: self.sampling(),
         };
         let mut states: HashMap<String, Arc<LaneState>> = HashMap::new();
         let mut sandbox: Option<Box<dyn Sandbox>> = None;
@@ -64,6 +69,7 @@ impl Pipeline {
                 documents: Vec::new(),
             },
             failed: Vec::new(),
+            spans: Vec::new(),
         };
         for reading in readings {
             let key = replay.route.key.of(&as_inbound(reading)).to_string();
@@ -75,8 +81,20 @@ impl Pipeline {
                 sandbox = Some(replay.handler.checkout().await?);
             }
             let Some(own) = sandbox.as_deref_mut() else { continue };
-            let call = own.handle(reading, state.clone(), context.now).await;
+            let attempt = context.sampling.of(reading).map(|before| Attempt {
+                own: before.at(attempt_span(reading.id, replay.id, 1)),
+                parent: before.span,
+                number: 1,
+                began: self.now(),
+            });
+            let context_of_call = attempt.map(|attempt| attempt.own);
+            let call = own.handle(reading, state.clone(), context.now, context_of_call).await;
             let traced = context.note(reading, replay.version, Part::Replay, &call);
+            if let Some(attempt) = attempt {
+                let error = traced.fault.clone();
+                let traced = std::slice::from_ref(&traced);
+                done.spans.push(attempt.ended(&replay.route.name, reading, traced, error));
+            }
             let mut trace = Trace { reading: reading.id, calls: vec![traced], deliveries: 0, chained: 0 };
             if call.result.as_ref().err().is_some_and(|fault| !matches!(fault, Fault::Failure(_))) {
                 sandbox = None;
@@ -84,20 +102,24 @@ impl Pipeline {
             match call.result {
                 Err(fault) if !fault.is_the_handlers() => return Err(fault),
                 Err(fault) => done.failed.push((reading.id, fault.to_string())),
-                Ok(handled) => match context.sort(reading, replay.outputs(handled.outputs)) {
-                    Err(unhandled) => done.failed.push((reading.id, unhandled.to_string())),
-                    Ok(sorted) => {
-                        let (mut deliveries, mut chained) = sorted.into_parts();
-                        deliveries
-                            .iter_mut()
-                            .for_each(|delivery| mark(&mut delivery.message.attributes, replay));
-                        chained.iter_mut().for_each(|accept| mark(&mut accept.inbound.attributes, replay));
-                        (trace.deliveries, trace.chained) = (deliveries.len(), chained.len());
-                        done.replayed.deliveries.append(&mut deliveries);
-                        done.replayed.chained.append(&mut chained);
-                        state.write(handled.writes);
+                Ok(handled) => {
+                    match context.sort(reading, replay.outputs(handled.outputs), context_of_call) {
+                        Err(unhandled) => done.failed.push((reading.id, unhandled.to_string())),
+                        Ok(sorted) => {
+                            let (mut deliveries, mut chained) = sorted.into_parts();
+                            deliveries
+                                .iter_mut()
+                                .for_each(|delivery| mark(&mut delivery.message.attributes, replay));
+                            chained
+                                .iter_mut()
+                                .for_each(|accept| mark(&mut accept.inbound.attributes, replay));
+                            (trace.deliveries, trace.chained) = (deliveries.len(), chained.len());
+                            done.replayed.deliveries.append(&mut deliveries);
+                            done.replayed.chained.append(&mut chained);
+                            state.write(handled.writes);
+                        }
                     }
-                },
+                }
             }
             done.replayed.traces.push(trace);
         }

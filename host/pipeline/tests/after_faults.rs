@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sandbar_ingress::Accepted;
 use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Replying, Route, Sandbox};
 use sandbar_reading::{
-    Attributes, Clock, Command, ContentType, Inbound, Message, Output, Reading, Timestamp,
+    Attributes, Clock, Command, ContentType, Inbound, Message, Output, Reading, Timestamp, TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::simulated::{Failure, Simulated};
@@ -34,7 +34,13 @@ impl Handler for Slow {
 }
 
 impl Sandbox for Slow {
-    fn handle<'a>(&'a mut self, _: &'a Reading, _: Arc<dyn StateView>, _: Timestamp) -> BoxFuture<'a, Call> {
+    fn handle<'a>(
+        &'a mut self,
+        _: &'a Reading,
+        _: Arc<dyn StateView>,
+        _: Timestamp,
+        _: Option<TraceContext>,
+    ) -> BoxFuture<'a, Call> {
         Box::pin(async {
             sleep(MOMENT).await;
             let handled = Handled { outputs: vec![self.0.clone()], ..Handled::default() };

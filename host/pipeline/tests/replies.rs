@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sandbar_ingress::Answer;
 use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Replying, Route, Sandbox};
-use sandbar_reading::{ContentType, Failure, Inbound, Message, Output, Reading, SystemClock, Timestamp};
+use sandbar_reading::{
+    ContentType, Failure, Inbound, Message, Output, Reading, SystemClock, Timestamp, TraceContext,
+};
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::{Committer, Disk, Store};
 
@@ -32,6 +34,7 @@ impl Sandbox for Does {
         reading: &'a Reading,
         _: Arc<dyn StateView>,
         _: Timestamp,
+        _: Option<TraceContext>,
     ) -> BoxFuture<'a, Call> {
         let result = match self {
             Self::Nothing => Ok(Handled::default()),

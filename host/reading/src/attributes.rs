@@ -48,6 +48,15 @@ impl Attributes {
         self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
+    /// In place of the first value under `key`.
+    pub fn set(&mut self, key: &str, value: impl Into<Box<str>>) {
+        let value = value.into();
+        match self.0.iter_mut().find(|(k, _)| **k == *key) {
+            Some((_, old)) => *old = value,
+            None => self.add(key, value),
+        }
+    }
+
     /// Drops what only the host may say.
     pub fn remove_reserved(&mut self) {
         self.0.retain(|(key, _)| !key.starts_with(RESERVED_PREFIX));
@@ -70,5 +79,8 @@ mod tests {
         attributes.remove_reserved();
         assert_eq!(attributes.iter().collect::<Vec<_>>(), [("a", "1"), ("a", "2")]);
         assert_eq!((attributes.get("a"), attributes.size()), (Some("1"), 4));
+        attributes.set("a", "3");
+        attributes.set("b", "4");
+        assert_eq!(attributes.iter().collect::<Vec<_>>(), [("a", "3"), ("a", "2"), ("b", "4")]);
     }
 }

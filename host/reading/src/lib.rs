@@ -15,6 +15,7 @@ mod secret;
 mod state;
 mod time;
 mod topic;
+mod trace;
 
 pub use accept::{Receipt, Refused};
 pub use attributes::{Attributes, RESERVED_PREFIX};
@@ -31,3 +32,4 @@ pub use secret::Secret;
 pub use state::{Scope, StateWrite};
 pub use time::{Clock, SystemClock, Timestamp, TimestampError};
 pub use topic::{Topic, TopicError};
+pub use trace::{Acceptance, Sampling, TRACEPARENT, TRACESTATE, TraceContext, attempt_span, offer_span};

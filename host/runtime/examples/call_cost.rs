@@ -81,7 +81,7 @@ async fn main() {
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
         let mut instance = many.checkout().await.unwrap();
-        instance.handle(&reading, Arc::new(Nothing), Timestamp::default()).await.result.unwrap();
+        instance.handle(&reading, Arc::new(Nothing), Timestamp::default(), None).await.result.unwrap();
         instances.push(instance);
     }
     let each = (resident().saturating_sub(before)) / INSTANCES as u64;
@@ -109,7 +109,7 @@ async fn given(runtime: &Runtime, path: &str) {
     };
     let mut instance = handler.checkout().await.unwrap();
     let state: Arc<dyn StateView> = Arc::new(Nothing);
-    let first = instance.handle(&reading, Arc::clone(&state), Timestamp::default()).await;
+    let first = instance.handle(&reading, Arc::clone(&state), Timestamp::default(), None).await;
     if let Err(fault) = first.result {
         return println!("{path}: {fault}");
     }
@@ -164,7 +164,7 @@ async fn calls(instance: &mut Instance, reading: &Reading) -> f64 {
     let state: Arc<dyn StateView> = Arc::new(Nothing);
     let started = Instant::now();
     for _ in 0..CALLS {
-        instance.handle(reading, Arc::clone(&state), Timestamp::default()).await.result.unwrap();
+        instance.handle(reading, Arc::clone(&state), Timestamp::default(), None).await.result.unwrap();
     }
     started.elapsed().as_nanos() as f64 / f64::from(CALLS)
 }
@@ -174,7 +174,7 @@ async fn checkouts(handler: &Handler, reading: &Reading, count: u32) -> f64 {
     let started = Instant::now();
     for _ in 0..count {
         let mut instance = handler.checkout().await.unwrap();
-        instance.handle(reading, Arc::clone(&state), Timestamp::default()).await.result.unwrap();
+        instance.handle(reading, Arc::clone(&state), Timestamp::default(), None).await.result.unwrap();
     }
     started.elapsed().as_nanos() as f64 / f64::from(count)
 }

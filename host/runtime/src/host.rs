@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sandbar_reading::{Reading, StateWrite, Timestamp};
+use sandbar_reading::{Reading, StateWrite, Timestamp, TraceContext};
 
 use crate::bindings::sandbar::handler::{state, types};
 use crate::bindings::wasi::config::store as config;
@@ -13,6 +13,7 @@ use crate::fault::StateLost;
 use crate::handler::Settings;
 use crate::limits::Meter;
 use crate::logs::{LogLevel, Logs};
+use crate::outgoing::TraceHeaders;
 use crate::overlay::{Overlay, TooLarge};
 use crate::script;
 use crate::state::{StateUnavailable, StateView};
@@ -31,6 +32,7 @@ pub(crate) struct Host {
     /// None outside of calls.
     state: Option<Overlay>,
     moment: Moment,
+    trace: TraceHeaders,
     /// Made when first used: most handlers never do.
     wasi: Option<Box<Wasi>>,
 }
@@ -44,6 +46,7 @@ impl Host {
             deadline,
             state: None,
             moment: Moment::default(),
+            trace: TraceHeaders::default(),
             wasi: None,
             settings,
         }
@@ -56,13 +59,17 @@ impl Host {
         state: Arc<dyn StateView>,
         now: Timestamp,
         deadline: Instant,
+        trace: Option<TraceContext>,
     ) {
         self.deadline = deadline;
         self.meter.begin();
         self.state = Some(Overlay::new(state, now));
         self.moment = Moment::of(reading);
+        if !self.settings.permissions.http.is_nothing() {
+            self.trace = TraceHeaders::of(reading, trace);
+        }
         if let Some(wasi) = &mut self.wasi {
-            wasi.set(self.moment);
+            wasi.set(self.moment, &self.trace);
         }
     }
 
@@ -75,8 +82,9 @@ impl Host {
     }
 
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
-        let (moment, permissions, logs) = (self.moment, &self.settings.permissions, &self.logs);
-        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(permissions, logs, moment)))
+        let (permissions, logs) = (&self.settings.permissions, &self.logs);
+        let (moment, trace) = (self.moment, &self.trace);
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(permissions, logs, moment, trace)))
     }
 
     pub(crate) fn state(&mut self) -> wasmtime::Result<&mut Overlay> {

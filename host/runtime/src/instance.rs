@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sandbar_reading::{Output, Reading, StateWrite, Timestamp};
+use sandbar_reading::{Output, Reading, StateWrite, Timestamp, TraceContext};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::{Func, TypedFunc};
@@ -57,17 +57,24 @@ impl Instance {
         Self { pool, warm: Some(warm), _permit: permit }
     }
 
-    /// One attempt at one reading. `now` is what a written value's time to live counts from.
+    /// One attempt at one reading. `now` is what a written value's time to live counts from; `trace` is the
+    /// attempt's span, if it is recorded: what the handler asks others over HTTP follows it.
     ///
     /// After a fault that is not the handler's own failure the instance is used up: later calls fault too.
-    pub async fn handle(&mut self, reading: &Reading, state: Arc<dyn StateView>, now: Timestamp) -> Call {
+    pub async fn handle(
+        &mut self,
+        reading: &Reading,
+        state: Arc<dyn StateView>,
+        now: Timestamp,
+        trace: Option<TraceContext>,
+    ) -> Call {
         // Not there while the call runs: if the caller drops it midway, the instance goes with it.
         let Some(mut warm) = self.warm.take() else {
             let cause = "this instance is used up".to_owned();
             return Call { result: Err(Fault::Trap { cause }), logs: Vec::new(), elapsed: Duration::ZERO };
         };
         let started = Instant::now();
-        let (result, usable) = warm.call(&self.pool, reading, state, now, started).await;
+        let (result, usable) = warm.call(&self.pool, reading, state, now, started, trace).await;
         let elapsed = started.elapsed();
         self.pool.counters.called(elapsed, warm.store.data().meter.used());
         if let Err(fault) = &result {
@@ -105,9 +112,10 @@ impl Warm {
         state: Arc<dyn StateView>,
         now: Timestamp,
         started: Instant,
+        trace: Option<TraceContext>,
     ) -> (Result<Handled, Fault>, bool) {
         let limits = &pool.settings.limits;
-        self.store.data_mut().begin(reading, state, now, started + limits.time);
+        self.store.data_mut().begin(reading, state, now, started + limits.time, trace);
         let _running = pool.runtime.ticker.run();
         self.store.set_epoch_deadline(1);
         let mut id = [0; 26];

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::handler::Permissions;
 use crate::host::Host;
 use crate::logs::{LogLevel, Logs};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, TraceHeaders};
 
 /// Handles to streams, pollables and the like that an instance may hold.
 const RESOURCES: usize = 4096;
@@ -60,7 +60,7 @@ struct Given {
 }
 
 impl Wasi {
-    pub(crate) fn new(permissions: &Permissions, logs: &Logs, moment: Moment) -> Self {
+    pub(crate) fn new(permissions: &Permissions, logs: &Logs, moment: Moment, trace: &TraceHeaders) -> Self {
         let given = Arc::new(Given::default());
         let (stdout, stderr) =
             (Lines::new(logs, LogLevel::Info, "stdout"), Lines::new(logs, LogLevel::Error, "stderr"));
@@ -82,11 +82,12 @@ impl Wasi {
         let outgoing = Outgoing::new(permissions.http.clone(), logs);
         let ctx = builder.build();
         let mut wasi = Self { ctx, table, given, stdout, stderr, http: WasiHttpCtx::new(), outgoing };
-        wasi.set(moment);
+        wasi.set(moment, trace);
         wasi
     }
 
-    pub(crate) fn set(&mut self, moment: Moment) {
+    pub(crate) fn set(&mut self, moment: Moment, trace: &TraceHeaders) {
+        self.outgoing.follow(trace.clone());
         self.given.time.store(moment.time, Relaxed);
         self.given.chance.store(moment.seed, Relaxed);
     }

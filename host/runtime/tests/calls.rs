@@ -35,7 +35,7 @@ async fn a_large_reading_fits_too() {
     let handler = host.handler(&components::echo()).await;
     let reading = sandbar_reading::Reading { payload: vec![7; 2 << 20].into(), ..reading() };
     let mut instance = handler.checkout().await.unwrap();
-    let call = instance.handle(&reading, Arc::new(State::default()), NOW).await;
+    let call = instance.handle(&reading, Arc::new(State::default()), NOW, None).await;
     let handled = call.result.unwrap();
     assert!(matches!(&handled.outputs[..], [Output::Message(message)] if message.payload == reading.payload));
 }
@@ -68,7 +68,7 @@ async fn state_lasts_beyond_the_instance() {
     let state = Arc::new(State::default());
     for count in 1..=3u64 {
         let mut instance = handler.checkout().await.unwrap();
-        let call = instance.handle(&reading(), Arc::clone(&state) as Arc<dyn StateView>, NOW).await;
+        let call = instance.handle(&reading(), Arc::clone(&state) as Arc<dyn StateView>, NOW, None).await;
         let handled = call.result.unwrap();
         let [Output::Message(message)] = &handled.outputs[..] else { panic!("{handled:?}") };
         assert_eq!(message.payload, count.to_le_bytes().to_vec());
@@ -92,7 +92,7 @@ async fn state_that_cannot_be_read_is_not_the_handlers_fault() {
     }
     let host = host();
     let handler = host.handler(&components::counter()).await;
-    let call = handler.checkout().await.unwrap().handle(&reading(), Arc::new(Broken), NOW).await;
+    let call = handler.checkout().await.unwrap().handle(&reading(), Arc::new(Broken), NOW, None).await;
     let fault = call.result.unwrap_err();
     assert_eq!(fault, Fault::StateUnavailable("the disk fails".into()));
     assert!(!fault.is_the_handlers());
@@ -190,7 +190,7 @@ async fn time_and_chance_come_from_the_reading_unless_permitted() {
 async fn look(handler: &sandbar_runtime::Handler, id: ReadingId) -> Vec<u8> {
     let reading = sandbar_reading::Reading { id, ..reading() };
     let mut instance = handler.checkout().await.unwrap();
-    let call = instance.handle(&reading, Arc::new(State::default()), NOW).await;
+    let call = instance.handle(&reading, Arc::new(State::default()), NOW, None).await;
     let handled = call.result.unwrap();
     let [Output::Message(message)] = &handled.outputs[..] else { panic!("{handled:?}") };
     message.payload.to_vec()

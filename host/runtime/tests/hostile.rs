@@ -149,7 +149,7 @@ async fn an_instance_that_has_grown_is_not_kept() {
     let handler = host.limited(&components::echo(), Limits { memory: 4 << 20, ..limits() }).await;
     let mut instance = handler.checkout().await.unwrap();
     let state = std::sync::Arc::new(support::State::default());
-    instance.handle(&large, state, support::NOW).await.result.unwrap();
+    instance.handle(&large, state, support::NOW, None).await.result.unwrap();
     drop(instance);
     assert_eq!(handler.stats().warm, 0);
     call(&handler).await.result.unwrap();

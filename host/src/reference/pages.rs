@@ -51,6 +51,7 @@ pub(super) fn configuration() -> Page {
     for (part, prefix) in [
         ("host", "host."),
         ("api", "api."),
+        ("telemetry", "telemetry."),
         ("ingress.NAME", "ingress.NAME."),
         ("sink.NAME", "sink.NAME."),
         ("module.NAME", "module.NAME."),

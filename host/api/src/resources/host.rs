@@ -60,7 +60,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Respond<Ready
 }
 
 pub(crate) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], metrics::text(app.control.status()))
+    ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], metrics::text(&app.control.status()))
 }
 
 pub(crate) async fn openapi(State(app): State<App>) -> impl IntoResponse {

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError};
 use sandbar_reading::{Clock, Delivery, DeliveryId, Message, Target, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
-use sandbar_store::{FailedDelivery, Next, Queued, Store};
+use sandbar_store::{Delivered, FailedDelivery, Next, Queued, Store};
+use sandbar_telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,6 +20,7 @@ use crate::devices::{Devices, command_of};
 use crate::jitter::Jitter;
 use crate::places::NotTaken;
 use crate::replies::{Awaited, Said};
+use crate::spans::Offer;
 
 /// How deliveries get to a target.
 pub(crate) enum Way {
@@ -26,7 +28,7 @@ pub(crate) enum Way {
     Device(Devices),
 }
 
-/// What every outlet works with.
+/// What dispatch and every outlet work with.
 #[derive(Clone)]
 pub(crate) struct Means {
     pub(crate) store: Store,
@@ -36,6 +38,7 @@ pub(crate) struct Means {
     pub(crate) held: usize,
     /// For routes whose senders are answered by a sink's far end.
     pub(crate) awaited: Arc<Awaited>,
+    pub(crate) telemetry: Telemetry,
 }
 
 pub(crate) struct Outlet {
@@ -277,7 +280,8 @@ impl Work {
 
     async fn offer(&self, now: Timestamp) {
         let batch = self.outlet.queue.lock().batch(self.offering.batch_max, self.offering.batch_bytes);
-        let deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
+        let mut deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
+        let offers = self.offers(&mut deliveries, &batch, now);
         let Some(result) = self.deliver(&deliveries).await else {
             // Only the device's arrival changes that; but its commands grow old meanwhile.
             let _ = self.pause(Duration::from_secs(60)).await;
@@ -295,6 +299,7 @@ impl Work {
             self.means.jitter.next(),
         );
         self.outlet.note(&offered, now);
+        self.record(offers, &deliveries, &offered.delivered);
         let failed = offered.delivered.failed.clone();
         self.settle(offered).await;
         for FailedDelivery { id, cause, next, .. } in failed {
@@ -307,6 +312,32 @@ impl Work {
                 Next::RetryAt(_) => Said::Retrying(cause),
             };
             self.means.awaited.say_by_sink(queued.delivery.reading, &queued.delivery.route, said);
+        }
+    }
+
+    /// Of those that are recorded, with their place.
+    fn offers(&self, deliveries: &mut [Delivery], batch: &[Queued], now: Timestamp) -> Vec<(usize, Offer)> {
+        let sampling = self.means.telemetry.sampling();
+        if !sampling.is_on() {
+            return Vec::new();
+        }
+        let all = deliveries.iter_mut().zip(batch).enumerate();
+        all.filter_map(|(at, (delivery, queued))| {
+            Some((at, Offer::begin(sampling, delivery, queued.attempts, now)?))
+        })
+        .collect()
+    }
+
+    fn record(&self, offers: Vec<(usize, Offer)>, deliveries: &[Delivery], delivered: &Delivered) {
+        let now = self.means.clock.now();
+        for (at, offer) in offers {
+            let delivery = &deliveries[at];
+            let failed = delivered.failed.iter().find(|failed| failed.id == delivery.id);
+            // Those behind one that failed were not offered.
+            if failed.is_some() || delivered.accepted.contains(&delivery.id) {
+                let error = failed.map(|failed| failed.cause.clone());
+                self.means.telemetry.record(offer.ended(&self.outlet.target, delivery, now, error));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::Reading;
+use sandbar_reading::{Reading, TraceContext};
 use sandbar_runtime::{Call, Fault, Handled, LogLevel, LogLine};
 use sandbar_store::{Part, TracedCall, TracedLine};
 
@@ -46,6 +46,7 @@ impl Hands<'_> {
         context: &Context<'_>,
         reading: &Reading,
         state: &Arc<LaneState>,
+        trace: Option<TraceContext>,
     ) -> Called {
         let mut calls = Vec::with_capacity(1);
         let mut candidate_usable = true;
@@ -54,7 +55,7 @@ impl Hands<'_> {
             && let Mode::Canary { .. } = canary.mode
             && !canary.is_stopped()
         {
-            let call = sandbox.handle(reading, state.clone(), context.now).await;
+            let call = sandbox.handle(reading, state.clone(), context.now, trace).await;
             let took = call.elapsed;
             calls.push(context.note(reading, canary.version, Part::Canary, &call));
             match call.result {
@@ -72,7 +73,7 @@ impl Hands<'_> {
             let fault = Fault::NoRoom("the route has no module".to_owned());
             return Called { result: Err(fault), calls, active_usable: false, candidate_usable };
         };
-        let call = active.handle(reading, state.clone(), context.now).await;
+        let call = active.handle(reading, state.clone(), context.now, trace).await;
         calls.push(context.note(reading, context.route.version, Part::Active, &call));
         let active_usable = call.result.as_ref().err().is_none_or(is_usable_after);
         let Call { result, elapsed, .. } = call;
@@ -85,7 +86,7 @@ impl Hands<'_> {
                 }
                 (Mode::Shadow, None) if !candidate.is_stopped() && counts(&result) => {
                     // It sees the state as the active version saw it: that one's writes come later.
-                    let call = sandbox.handle(reading, state.clone(), context.now).await;
+                    let call = sandbox.handle(reading, state.clone(), context.now, trace).await;
                     calls.push(context.note(reading, candidate.version, Part::Shadow, &call));
                     candidate.compare(reading.id, result.as_ref(), call.result.as_ref(), call.elapsed);
                     candidate_usable = call.result.as_ref().err().is_none_or(is_usable_after);

@@ -17,6 +17,7 @@ use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use sandbar_reading::{Clock, Name, ReadingId};
 use sandbar_store::{LaneId, Store, StoreError, Waiting};
+use sandbar_telemetry::{Span, Telemetry};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use self::stats::RouteStats;
 pub(crate) use self::turn::Context;
 use self::turn::Done;
 use crate::candidate::Candidate;
+use crate::delivery::Means;
 use crate::handlers::Sandbox;
 use crate::jitter::Jitter;
 use crate::logs::{LogRecord, LogWatch, RouteLogs};
@@ -62,6 +64,7 @@ struct Shared {
     awaited: Arc<Awaited>,
     clock: Arc<dyn Clock>,
     jitter: Jitter,
+    telemetry: Telemetry,
     options: Options,
     stop: CancellationToken,
     watch: LogWatch,
@@ -71,17 +74,16 @@ struct Shared {
 
 impl Dispatch {
     pub(crate) fn new(
-        store: Store,
+        means: &Means,
         router: Arc<ArcSwap<Router>>,
-        awaited: Arc<Awaited>,
-        clock: Arc<dyn Clock>,
-        jitter: Jitter,
         options: Options,
         stop: CancellationToken,
     ) -> Self {
+        let Means { store, clock, jitter, awaited, telemetry, .. } = means.clone();
         let runtime = Handle::current();
         let watch = LogWatch::default();
-        let shared = Shared { store, router, awaited, clock, jitter, options, stop, watch, runtime };
+        let shared =
+            Shared { store, router, awaited, clock, jitter, telemetry, options, stop, watch, runtime };
         let shared = Arc::new(shared);
         Self { shared, routes: RwLock::default() }
     }
@@ -206,6 +208,7 @@ struct Settling {
     ended: Ended,
     said: Vec<(ReadingId, Said)>,
     counts: Counts,
+    spans: Vec<Span>,
 }
 
 impl RouteDispatch {
@@ -349,6 +352,7 @@ impl RouteDispatch {
             depth_max: self.shared.options.depth_max,
             now: self.shared.clock.now(),
             random: self.shared.jitter.next(),
+            sampling: self.shared.telemetry.sampling(),
         };
         let began = Instant::now();
         let done = match sandbox.ready(&route, &turn.lane.key).await {
@@ -360,7 +364,7 @@ impl RouteDispatch {
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
         let said = if route.reply.is_somebody() { done.said } else { Vec::new() };
-        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said, counts };
+        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said, counts, spans: done.spans };
         if nothing {
             return Box::pin(std::future::ready((settling, Ok(()))));
         }
@@ -375,10 +379,11 @@ impl RouteDispatch {
 
     fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {
         let now = self.shared.clock.now();
-        let Settling { lane, ended, said, counts } = settling;
+        let Settling { lane, ended, said, counts, spans } = settling;
         let ended = match result {
             Ok(()) => {
                 self.stats.count(&counts);
+                spans.into_iter().for_each(|span| self.shared.telemetry.record(span));
                 self.tell(lane, said);
                 ended
             }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use sandbar_ingress::Answer;
 use sandbar_reading::{
-    Attributes, Failure, Inbound, Lineage, Message, Name, Output, Reading, ReadingId, Scope, Target,
-    Timestamp,
+    Attributes, Failure, Inbound, Lineage, Message, Name, Output, Reading, ReadingId, Sampling, Scope,
+    Target, Timestamp, TraceContext, attempt_span,
 };
 use sandbar_runtime::{Fault, LogLevel};
 use sandbar_store::{
     Accept, FailedAttempt, Lane, NewDelivery, Next, Outcome, Part, Store, Trace, TracedCall, Waiting,
 };
+use sandbar_telemetry::Span;
 
 use super::calls::{Called, Hands};
 use super::lanes::{Ended, Turn};
@@ -21,6 +22,7 @@ use crate::logs::{RouteLogs, Speaker};
 use crate::replies::Said;
 use crate::route::{Attempts, Replying, Route};
 use crate::router::Router;
+use crate::spans::{Attempt, pass_on};
 
 /// What a turn came to: to be committed, then to be told.
 pub(crate) struct Done {
@@ -30,6 +32,8 @@ pub(crate) struct Done {
     /// The sandboxes can be used again: the active version's, and the candidate's.
     pub(crate) sandbox_usable: bool,
     pub(crate) candidate_usable: bool,
+    /// Of what is recorded; they count once the outcome is committed.
+    pub(crate) spans: Vec<Span>,
 }
 
 /// What a turn needs beside its readings.
@@ -42,6 +46,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     /// 0.0..1.0
     pub(crate) random: f64,
+    pub(crate) sampling: Sampling,
 }
 
 /// Why a reading's attempt did not succeed.
@@ -67,20 +72,29 @@ pub(crate) async fn run(
     let mut done = Done::nothing(turn.lane.clone());
     let scope = Scope::Route { route: turn.lane.route.clone(), key: (*turn.lane.key).into() };
     let state = Arc::new(LaneState::new(context.store.clone(), scope));
+    let mut began = context.now;
     for waiting in &turn.readings {
         let reading = &*waiting.reading;
+        let attempt = context.attempt(waiting, began);
+        let trace = attempt.map(|attempt| attempt.own);
         let (result, calls) = match hands.has_module() {
-            false => (context.sort(reading, vec![Output::Message(as_message(reading))]), Vec::new()),
+            false => (context.sort(reading, vec![Output::Message(as_message(reading))], trace), Vec::new()),
             true => {
-                let called = hands.call(context, reading, &state).await;
+                let called = hands.call(context, reading, &state, trace).await;
                 let Called { result, calls, active_usable, candidate_usable } = called;
                 (done.sandbox_usable, done.candidate_usable) = (active_usable, candidate_usable);
                 let sorted = result.map_err(Unhandled::Fault).and_then(|handled| {
-                    context.sort(reading, handled.outputs).inspect(|_| state.write(handled.writes))
+                    context.sort(reading, handled.outputs, trace).inspect(|_| state.write(handled.writes))
                 });
                 (sorted, calls)
             }
         };
+        if let Some(attempt) = attempt {
+            let error = result.as_ref().err().map(ToString::to_string);
+            let span = attempt.ended(&context.route.name, reading, &calls, error);
+            began = span.ended;
+            done.spans.push(span);
+        }
         match result {
             Ok(sorted) => done.add(context, reading, sorted, calls),
             Err(unhandled) => {
@@ -112,7 +126,22 @@ impl Sorted {
 }
 
 impl Context<'_> {
-    pub(crate) fn sort(&self, reading: &Reading, outputs: Vec<Output>) -> Result<Sorted, Unhandled> {
+    /// `None` if it is not recorded.
+    fn attempt(&self, waiting: &Waiting, began: Timestamp) -> Option<Attempt> {
+        let reading = &*waiting.reading;
+        let before = self.sampling.of(reading)?;
+        let number = waiting.attempts + 1;
+        let own = before.at(attempt_span(reading.id, self.route.name.as_str(), number));
+        Some(Attempt { own, parent: before.span, number, began })
+    }
+
+    /// `trace`: the attempt's span, if it is recorded.
+    pub(crate) fn sort(
+        &self,
+        reading: &Reading,
+        outputs: Vec<Output>,
+        trace: Option<TraceContext>,
+    ) -> Result<Sorted, Unhandled> {
         let mut sorted = Sorted { deliveries: Vec::new(), chained: Vec::new(), replies: Vec::new() };
         for output in outputs {
             match output {
@@ -124,18 +153,22 @@ impl Context<'_> {
                     let topic = command.name.parse().map_err(|error| {
                         Unhandled::BadCommand(format!("command `{}`: {error}", command.name))
                     })?;
+                    let mut attributes = Attributes::new();
+                    if trace.is_some() {
+                        pass_on(reading, &mut attributes, trace);
+                    }
                     let message = Message {
                         topic,
                         device: Some(command.device.clone()),
                         content_type: command.content_type,
-                        attributes: Attributes::new(),
+                        attributes,
                         payload: command.payload,
                     };
                     let target = Target::Device(command.device);
                     sorted.deliveries.push(NewDelivery { target, reading: reading.id, message });
                 }
                 Output::Message(mut message) => {
-                    pass_on(reading, &mut message.attributes);
+                    pass_on(reading, &mut message.attributes, trace);
                     self.send(reading, message, &mut sorted)?;
                 }
             }
@@ -198,6 +231,7 @@ impl Done {
             said: Vec::new(),
             sandbox_usable: true,
             candidate_usable: true,
+            spans: Vec::new(),
         }
     }
 
@@ -321,19 +355,6 @@ fn as_message(reading: &Reading) -> Message {
         content_type: reading.content_type.clone(),
         attributes: reading.attributes.clone(),
         payload: reading.payload.clone(),
-    }
-}
-
-/// What ties a message to the trace that its reading is a part of (W3C Trace Context).
-const TRACE_CONTEXT: [&str; 2] = ["traceparent", "tracestate"];
-
-fn pass_on(reading: &Reading, attributes: &mut Attributes) {
-    for key in TRACE_CONTEXT {
-        if let Some(value) = reading.attributes.get(key)
-            && attributes.get(key).is_none()
-        {
-            attributes.add(key, value);
-        }
     }
 }
 

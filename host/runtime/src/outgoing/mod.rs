@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod permission;
 mod range;
+mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 use self::body::Timed;
 pub use self::permission::HttpPermission;
 pub use self::range::{AddressRange, AddressRangeError};
+pub(crate) use self::trace::TraceHeaders;
 use crate::logs::{LogLevel, Logs};
 
 /// What a route permits, shared by its handler's instances. By default nothing.
@@ -69,11 +71,17 @@ impl HttpAccess {
 pub(crate) struct Outgoing {
     access: HttpAccess,
     logs: Logs,
+    trace: TraceHeaders,
 }
 
 impl Outgoing {
     pub(crate) fn new(access: HttpAccess, logs: &Logs) -> Self {
-        Self { access, logs: logs.clone() }
+        Self { access, logs: logs.clone(), trace: TraceHeaders::default() }
+    }
+
+    /// What the call's requests are part of.
+    pub(crate) fn follow(&mut self, trace: TraceHeaders) {
+        self.trace = trace;
     }
 }
 
@@ -82,11 +90,12 @@ type Sent = (Response<wasmtime_wasi_http::WasiBody>, Box<dyn Future<Output = Res
 impl WasiHttpHooks for Outgoing {
     fn send_request(
         &mut self,
-        request: Request<wasmtime_wasi_http::WasiBody>,
+        mut request: Request<wasmtime_wasi_http::WasiBody>,
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let (access, logs) = (self.access.clone(), self.logs.clone());
+        self.trace.add(request.headers_mut());
         let said = format!("{} {}", request.method(), without_query(request.uri()));
         Box::new(async move {
             let sent = access.send(request, options.unwrap_or_default()).await;

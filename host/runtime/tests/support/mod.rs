@@ -103,5 +103,5 @@ pub(crate) async fn call(handler: &Handler) -> Call {
 }
 
 pub(crate) async fn call_on(instance: &mut Instance) -> Call {
-    instance.handle(&reading(), Arc::new(State::default()), NOW).await
+    instance.handle(&reading(), Arc::new(State::default()), NOW, None).await
 }

@@ -12,7 +12,7 @@ use super::decode::{Naming, decode};
 use super::proto::kraken_service_server::KrakenService;
 use super::proto::{KrakenRequest, KrakenResponse};
 use super::serve::Caller;
-use crate::{Answer, Replies, Session};
+use crate::{Answer, Replies, Session, trace};
 
 #[derive(Clone)]
 pub(super) struct Collectors {
@@ -37,10 +37,11 @@ impl KrakenService for Calls {
         let _busy = Busy::begin(&self.under_way);
         let Self { collectors, .. } = self;
         let peer = request.extensions().get::<Caller>().map(|caller| caller.0.to_string());
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let collector = request.collector_name.clone();
-        let inbound = decode(&collectors.naming, request, &peer.unwrap_or_default())
+        let mut inbound = decode(&collectors.naming, request, &peer.unwrap_or_default())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        trace::follow(&mut inbound.attributes, |name| metadata.get(name)?.to_str().ok());
         let accepted =
             collectors.session.accept(inbound).await.map_err(|refused| answer::refused(&refused))?;
         let id = accepted.receipt.id();

@@ -246,6 +246,17 @@ async fn a_message_that_does_not_arrive_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_trace_in_the_metadata_goes_on() {
+    let broker = Broker::start(json!({})).await;
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut call = tonic::Request::new(request("x"));
+    call.metadata_mut().insert("traceparent", given.parse().unwrap());
+    let mut client = broker.client.clone();
+    in_time(client.process_kraken_request(call)).await.unwrap();
+    assert_eq!(broker.host.taken()[0].attributes.get("traceparent"), Some(given));
+}
+
+#[tokio::test]
 async fn calls_of_one_connection_do_not_wait_for_each_other() {
     let broker = Broker::start(json!({})).await;
     broker.host.hold();

@@ -7,6 +7,7 @@ use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Topic};
 
 use super::codec::{Properties, Qos};
 use super::config::DeviceName;
+use crate::trace;
 
 /// What a client published.
 #[derive(Clone, Debug)]
@@ -121,7 +122,9 @@ fn add_properties(attributes: &mut Attributes, properties: &Properties) {
     if let Some(data) = &properties.correlation_data {
         attributes.add("mqtt.correlation_data", STANDARD.encode(data));
     }
-    for (name, value) in &properties.user {
+    let said = |wanted: &str| properties.user.iter().find(|(name, _)| **name == *wanted);
+    trace::follow(attributes, |name| said(name).map(|(_, value)| &**value));
+    for (name, value) in properties.user.iter().filter(|(name, _)| !trace::is_name(name)) {
         attributes.add(format!("{PROPERTY}{name}"), value.clone());
     }
 }
@@ -163,7 +166,8 @@ pub(super) fn outbound(message: &sandbar_reading::Message) -> Result<Published, 
     }
     let sayable = |text: &str| text.len() <= usize::from(u16::MAX) && !text.contains('\0');
     for (name, value) in attributes.iter() {
-        if let Some(name) = name.strip_prefix(PROPERTY)
+        let property = if trace::is_name(name) { Some(name) } else { name.strip_prefix(PROPERTY) };
+        if let Some(name) = property
             && sayable(name)
             && sayable(value)
         {
@@ -250,6 +254,26 @@ mod tests {
         expect![[r#"
             [("mqtt.qos", "1"), ("mqtt.client", "c1"), ("mqtt.user", "ann"), ("mqtt.retain", "true"), ("mqtt.format", "text"), ("mqtt.expiry_s", "60"), ("mqtt.response_topic", "answers/1"), ("mqtt.correlation_data", "AAE="), ("mqtt.property.unit", "C"), ("mqtt.property.unit", "K")]"#]]
         .assert_eq(&format!("{:?}", inbound.attributes.iter().collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_trace_is_an_attribute_of_its_own_and_goes_on_as_a_property() {
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut published = published();
+        let properties = published.properties.as_mut().unwrap();
+        properties.user = vec![("tracestate".into(), "a=b".into()), ("traceparent".into(), given.into())];
+        let inbound = mapping(DeviceName::Client, &[]).inbound(&published, &by());
+        assert_eq!(inbound.attributes.get("traceparent"), Some(given));
+        assert_eq!(inbound.attributes.get("mqtt.property.traceparent"), None);
+        let message = sandbar_reading::Message {
+            topic: inbound.topic,
+            device: None,
+            content_type: inbound.content_type,
+            attributes: inbound.attributes,
+            payload: inbound.payload,
+        };
+        let user = outbound(&message).unwrap().properties.unwrap().user;
+        assert_eq!(user, [("traceparent".into(), given.into()), ("tracestate".into(), "a=b".into())]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use sandbar_mqtt_client::{Publish, Qos};
 use sandbar_reading::{Attributes, ContentType, Inbound, Topic, TopicError};
 
+use crate::trace;
+
 /// How messages become readings.
 pub(super) struct Reader {
     pub(super) patterns: Vec<Pattern>,
@@ -26,8 +28,8 @@ enum Level {
 
 impl Reader {
     /// The attributes are those of the `mqtt` driver: `mqtt.qos`, and where they are so `mqtt.retain`, `mqtt.format`,
-    /// `mqtt.expiry_s`, `mqtt.response_topic`, `mqtt.correlation_data` (base64), and `mqtt.property.NAME` for every
-    /// user property.
+    /// `mqtt.expiry_s`, `mqtt.response_topic`, `mqtt.correlation_data` (base64), `mqtt.property.NAME` for every
+    /// user property, and `traceparent` and `tracestate` for those of these names.
     pub(super) fn decode(&self, publish: &Publish) -> Result<Inbound, TopicError> {
         let topic: Topic = publish.topic.parse()?;
         let properties = &publish.properties;
@@ -61,7 +63,9 @@ fn attributes(publish: &Publish) -> Attributes {
     if let Some(data) = &properties.correlation_data {
         attributes.add("mqtt.correlation_data", STANDARD.encode(data));
     }
-    for (name, value) in &properties.user {
+    let said = |wanted: &str| properties.user.iter().find(|(name, _)| **name == *wanted);
+    trace::follow(&mut attributes, |name| said(name).map(|(_, value)| &**value));
+    for (name, value) in properties.user.iter().filter(|(name, _)| !trace::is_name(name)) {
         attributes.add(format!("mqtt.property.{name}"), value.clone());
     }
     attributes

@@ -9,6 +9,7 @@ use sandbar_reading::{Attributes, ContentType, Inbound, Topic};
 use super::paths::Path;
 use super::problem::Problem;
 use crate::pattern::{Values, decode as decode_path, percent_decode};
+use crate::trace;
 
 /// What the request says its body is; without a word, octets.
 pub(super) fn content_type(headers: &HeaderMap, path: &Path) -> Result<ContentType, Problem> {
@@ -53,6 +54,7 @@ fn attributes(path: &Path, values: &Values<'_>, parts: &Parts, peer: &str) -> Re
     attributes.add("http.method", parts.method.as_str());
     attributes.add("http.path", parts.uri.path());
     attributes.add("peer", peer);
+    trace::follow(&mut attributes, |name| parts.headers.get(name)?.to_str().ok());
     for (name, value) in path.segments.iter().zip(values) {
         attributes.add(name.clone(), &**value);
     }
@@ -138,6 +140,15 @@ mod tests {
                 r#"sensors/a/b Some("fixed") application/json; charset=utf-8 [("http.method", "PUT"), ("http.path", "/in/a/b"), ("peer", "127.0.0.1:5000"), ("http.path.rest", "a/b"), ("http.header.x-shop", "s1"), ("http.header.x-shop", "s2"), ("http.query.unit", "°C x"), ("http.query.n", ""), ("http.query.n", "2")]"#
             ]],
         );
+    }
+
+    #[test]
+    fn a_trace_goes_on() {
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let request = Request::post("/a").header("TraceParent", given).header("tracestate", "a=b");
+        let inbound = decoded(&[path(serde_json::json!({ "path": "/a" }))], request.body(&b""[..]).unwrap());
+        let attributes = inbound.unwrap().attributes;
+        assert_eq!((attributes.get("traceparent"), attributes.get("tracestate")), (Some(given), Some("a=b")));
     }
 
     #[test]

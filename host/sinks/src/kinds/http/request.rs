@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sandbar_reading::{ConfigError, ContentType, Delivery, Secret};
+use sandbar_reading::{ConfigError, ContentType, Delivery, Secret, TRACEPARENT, TRACESTATE};
 
 use super::read_secret;
 use crate::template::Template;
@@ -90,6 +90,12 @@ fn headers(delivery: &Delivery, content_type: &ContentType) -> HeaderMap {
     if let Some(device) = &message.device {
         headers.insert(HeaderName::from_static("sandbar-device"), value(device));
     }
+    for key in [TRACEPARENT, TRACESTATE] {
+        let value = message.attributes.get(key).and_then(|value| HeaderValue::from_str(value).ok());
+        if let Some(value) = value {
+            headers.insert(HeaderName::from_static(key), value);
+        }
+    }
     headers
 }
 
@@ -163,6 +169,15 @@ mod tests {
         let mut strange = delivery(1);
         strange.message.topic = "a\r\nEvil: yes/🦀".parse().unwrap();
         assert_eq!(of_payload(&strange).headers["sandbar-topic"], "a%0D%0AEvil: yes/%F0%9F%A6%80");
+    }
+
+    #[test]
+    fn a_trace_goes_on_and_what_is_no_header_does_not() {
+        let mut traced = delivery(1);
+        traced.message.attributes.add("traceparent", "00-1-2-01");
+        traced.message.attributes.add("tracestate", "a=b\n");
+        let headers = of_payload(&traced).headers;
+        assert_eq!((&headers["traceparent"], headers.get("tracestate")), (&value("00-1-2-01"), None));
     }
 
     #[test]

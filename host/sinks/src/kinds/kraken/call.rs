@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sandbar_reading::{Attributes, ConfigError, ContentType, Delivery, Message};
+use sandbar_reading::{Attributes, ConfigError, ContentType, Delivery, Message, TRACEPARENT, TRACESTATE};
 use serde_json::{Map, Value};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -49,6 +49,12 @@ impl Calls {
         });
         if let Ok(id) = MetadataValue::try_from(delivery.id.to_string()) {
             request.metadata_mut().insert("idempotency-key", id);
+        }
+        for key in [TRACEPARENT, TRACESTATE] {
+            let value = message.attributes.get(key).and_then(|value| MetadataValue::try_from(value).ok());
+            if let Some(value) = value {
+                request.metadata_mut().insert(key, value);
+            }
         }
         Ok((collector, request))
     }
