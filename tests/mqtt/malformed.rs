@@ -121,7 +121,7 @@ async fn throw(port: u16, connect: &[u8], count: usize, mut make: impl FnMut() -
             drop(stream.write_all(&whole).await);
             drop(stream.shutdown().await);
             let mut heard = Vec::new();
-            let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await;
+            let ended = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut heard)).await;
             ensure!(
                 ended.is_ok(),
                 "the broker keeps a connection whose client has said its last: {whole:x?}"
@@ -169,7 +169,7 @@ impl Other {
         }));
         let (mut acknowledged, mut came) = (false, false);
         while !(acknowledged && came) {
-            let next = tokio::time::timeout(Duration::from_secs(20), self.link.next()).await;
+            let next = tokio::time::timeout(Duration::from_secs(60), self.link.next()).await;
             match next.context("nothing comes")?? {
                 Packet::Ack(Ack { kind: AckKind::PubAck, packet_id, .. }) => {
                     acknowledged = packet_id == self.sent

@@ -253,7 +253,7 @@ async fn a_trace_in_the_metadata_goes_on() {
     call.metadata_mut().insert("traceparent", given.parse().unwrap());
     let mut client = broker.client.clone();
     in_time(client.process_kraken_request(call)).await.unwrap();
-    assert_eq!(broker.host.taken()[0].attributes.get("traceparent"), Some(given));
+    assert_eq!(broker.host.taken()[0].inbound.attributes.get("traceparent"), Some(given));
 }
 
 #[tokio::test]
