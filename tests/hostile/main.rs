@@ -132,7 +132,7 @@ async fn a_million_log_lines_cost_neither_memory_nor_other_routes() -> Result<()
         good && host.get("/v1/routes/flood").await.is_ok_and(|route| route["status"]["handled"] == 2)
     })
     .await;
-    let logs = host.get("/v1/routes/flood/logs?limit=10000").await?;
+    let logs = host.get("/v1/routes/flood/logs?limit=1000").await?;
     let kept = logs["items"].as_array().context("no items")?.len();
     ensure!((1..=1000).contains(&kept), "{kept} lines are kept");
     ensure!(logs.to_string().contains("more lines"), "the rest is counted: {}", logs["items"][kept - 1]);
