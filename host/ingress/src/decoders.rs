@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{bravejig, email, files, gps, kraken, modbus, mqtt, udp, websocket};
+use crate::drivers::{bravejig, coap, email, files, gps, kraken, modbus, mqtt, udp, websocket};
 use crate::naming::Naming;
 use crate::stream::{self, Far};
 
@@ -23,6 +23,15 @@ pub struct Decoder {
 
 /// One a driver.
 pub const DECODERS: &[Decoder] = &[
+    Decoder {
+        name: "coap",
+        seeds: &[
+            b"\x42\x02\x00\x07\xAA\xBB\xB2d1\x04temp\x11\x32\x38a=b1\xFF21.5",
+            b"\x48\x03\x12\x3412345678\xB2d1\x01x\x10\xC1\x08\xFF0123456789abcdef",
+            b"\x60\x45\x00\x01\xC1\x28\xFF</a>;obs;ct=50,</b>;rt=\"x y\"",
+        ],
+        decode: coap::decodes,
+    },
     Decoder {
         name: "kraken",
         seeds: &[

@@ -4,6 +4,7 @@
 //! line in `registry.rs`; the shared contract test (`contract/`) says what it must hold to.
 
 mod bearer;
+mod coap;
 mod complaints;
 mod connections;
 #[cfg(any(test, feature = "contract-test"))]

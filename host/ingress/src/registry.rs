@@ -7,8 +7,8 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::drivers::{
-    bravejig, email, files, gps, kraken, modbus, mqtt, mqtt_client, schedule, serial, simulator, tcp, udp,
-    webhook, websocket,
+    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, schedule, serial, simulator, tcp,
+    udp, webhook, websocket,
 };
 use crate::{Driver, LinkError, Session};
 
@@ -21,7 +21,7 @@ macro_rules! drivers {
 drivers! {
     webhook::Webhook, kraken::Kraken, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp,
     websocket::WebSocket, schedule::Schedule, email::Email, serial::Serial, gps::Gps, modbus::Modbus,
-    files::Files, bravejig::BraveJig,
+    files::Files, bravejig::BraveJig, coap::Coap, pyaiot::Pyaiot,
 }
 
 /// One of the drivers that this host was built with.

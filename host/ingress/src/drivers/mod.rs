@@ -1,6 +1,7 @@
 //! One module a driver.
 
 pub(crate) mod bravejig;
+pub(crate) mod coap;
 pub(crate) mod email;
 pub(crate) mod files;
 pub(crate) mod gps;
@@ -8,6 +9,7 @@ pub(crate) mod kraken;
 pub(crate) mod modbus;
 pub(crate) mod mqtt;
 pub(crate) mod mqtt_client;
+pub(crate) mod pyaiot;
 pub(crate) mod schedule;
 pub(crate) mod serial;
 pub(crate) mod simulator;

@@ -1,0 +1,87 @@
+//! Commands to devices: a PUT or POST, acknowledged by its 2.xx.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::FutureExt;
+use futures::stream::FuturesUnordered;
+use sandbar_reading::Command;
+use tokio::sync::mpsc;
+
+use super::Settings;
+use super::door::Door;
+use crate::coap::call::{Body, CallError};
+use crate::coap::dtls::Identities;
+use crate::coap::packet::MessageClass;
+use crate::coap::{Caller, Code, Method, formats};
+use crate::devices::Order;
+use crate::{CommandError, Session};
+
+/// How many are under way at once.
+const UNDER_WAY_MAX: usize = 256;
+
+pub(super) struct Commanding {
+    pub(super) settings: Arc<Settings>,
+    pub(super) door: Arc<Door>,
+    pub(super) caller: Caller,
+    pub(super) identities: Identities,
+    pub(super) session: Session,
+}
+
+impl Commanding {
+    pub(super) async fn run(self, mut orders: mpsc::Receiver<Order>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = self.session.stopped() => return,
+                Some(()) = under_way.next() => {}
+                Some(order) = orders.recv(), if under_way.len() < UNDER_WAY_MAX => {
+                    under_way.push(self.carry_out(order).boxed());
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, order: Order) {
+        let result = self.send(&order.command).await;
+        order.done(result);
+    }
+
+    async fn send(&self, command: &Command) -> Result<(), CommandError> {
+        let peer = match self.settings.node(&command.device) {
+            Some(node) => node.peer(&self.identities).await,
+            None => self.door.place(&command.device),
+        };
+        let peer = peer.ok_or_else(|| CommandError::Retry("where the device is is not known".to_owned()))?;
+        let path = self.settings.command_path.fill(&[(&*command.name).into()]);
+        let method = self.settings.command_method;
+        let body = Body { format: formats::format(&command.content_type), bytes: command.payload.clone() };
+        match self.caller.send(peer, method, &path, &body).await {
+            // Carried out, whatever of the answer is not there.
+            Ok(_) | Err(CallError::TooLarge { .. } | CallError::Torn) => Ok(()),
+            Err(error) => Err(what_next(&error)),
+        }
+    }
+}
+
+/// What becomes of a command that its device did not take.
+pub(crate) fn what_next(error: &CallError) -> CommandError {
+    let text = error.to_string();
+    match error {
+        CallError::Refused { code: MessageClass::Response(code), .. } => match code {
+            Code::RequestEntityIncomplete | Code::TooManyRequests => CommandError::Retry(text),
+            Code::NotImplemented | Code::ProxyingNotSupported => CommandError::Reject(text),
+            code if u8::from(MessageClass::Response(*code)) >> 5 == 4 => CommandError::Reject(text),
+            _ => CommandError::Retry(text),
+        },
+        _ => CommandError::Retry(text),
+    }
+}
+
+/// As a setting says it.
+pub(super) const fn method(method: super::config::CommandMethod) -> Method {
+    match method {
+        super::config::CommandMethod::Put => Method::Put,
+        super::config::CommandMethod::Post => Method::Post,
+    }
+}

@@ -1,0 +1,333 @@
+//! Nodes that are asked: what they have, and what becomes of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, Topic};
+use tokio::time::Instant;
+
+use super::config::NodeConfig;
+use super::decode::content_type;
+use crate::coap::call::{CallError, Note, refused_or};
+use crate::coap::dtls::Identities;
+use crate::coap::endpoint::Peer;
+use crate::coap::packet::{self, MessageType, is_newer};
+use crate::coap::{Caller, Method, Opt, Packet, links};
+use crate::pattern::Template;
+use crate::{Connection, PeerInfo, Session};
+
+/// CoAP's ports (RFC 7252, section 6).
+const PORT: u16 = 5683;
+const PORT_SECURE: u16 = 5684;
+
+/// `Max-Age` of who says none (RFC 7252, section 5.10.5).
+const MAX_AGE_S: u32 = 60;
+
+/// After the time in which the next notification was due, the resource is registered for again (RFC 7641, section 3.3.1).
+const GRACE: Duration = Duration::from_secs(10);
+
+/// For how long what is refused for a time is not offered again.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// One entry of the setting `nodes`, checked.
+pub(super) struct Node {
+    pub(super) device: Box<str>,
+    host: Box<str>,
+    port: u16,
+    pub(super) identity: Option<Box<str>>,
+    observe: Vec<String>,
+    poll: Vec<String>,
+    discover: bool,
+    interval: Duration,
+    again: Duration,
+    topic: Template,
+}
+
+impl Node {
+    /// Errors name the setting within the entry.
+    pub(super) fn new(config: &NodeConfig) -> Result<Self, ConfigError> {
+        let names = ["device", "path"].map(Box::<str>::from);
+        let topic = Template::parse(&config.topic, &names)
+            .map_err(|error| ConfigError::at("topic", error.to_string()))?;
+        let example = topic.fill(&[config.device.as_str().into(), "path".into()]).parse::<Topic>();
+        example.map_err(|error| ConfigError::at("topic", error.to_string()))?;
+        for (setting, value) in [("poll_interval_ms", config.poll_interval_ms), ("again_ms", config.again_ms)]
+        {
+            if value == 0 {
+                return Err(ConfigError::at(setting, "must be above 0"));
+            }
+        }
+        for (setting, paths) in [("observe", &config.observe), ("poll", &config.poll)] {
+            if let Some(index) = paths.iter().position(|path| !path.starts_with('/')) {
+                return Err(ConfigError::at(format!("{setting}[{index}]"), "must begin with `/`"));
+            }
+        }
+        if config.device.is_empty() {
+            return Err(ConfigError::at("device", "must not be empty"));
+        }
+        let (host, port) = place(&config.address, config.identity.is_some()).ok_or_else(|| {
+            ConfigError::at("address", "must be like `10.0.0.7`, `[fd00::1]:5683` or `lamp.local`")
+        })?;
+        Ok(Self {
+            device: config.device.as_str().into(),
+            host,
+            port,
+            identity: config.identity.as_deref().map(Into::into),
+            observe: config.observe.clone(),
+            poll: config.poll.clone(),
+            discover: config.discover,
+            interval: Duration::from_millis(config.poll_interval_ms),
+            again: Duration::from_millis(config.again_ms),
+            topic,
+        })
+    }
+
+    pub(super) async fn peer(&self, identities: &Identities) -> Option<Peer> {
+        let address = tokio::net::lookup_host((&*self.host, self.port)).await.ok()?.next()?;
+        if let Some(identity) = &self.identity {
+            identities.know(address, identity);
+        }
+        Some(Peer { address, is_secure: self.identity.is_some() })
+    }
+
+    /// Whether it may be at that address, as far as its setting tells.
+    pub(super) fn is_at(&self, address: std::net::IpAddr) -> bool {
+        self.host.parse::<std::net::IpAddr>().is_ok_and(|host| host == address.to_canonical())
+    }
+
+    fn topic(&self, path: &str) -> Option<Topic> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        self.topic.fill(&[(&*self.device).into(), path.into()]).parse().ok()
+    }
+}
+
+/// Host and port of `10.0.0.7`, `10.0.0.7:5690`, `fd00::1`, `[fd00::1]:5690`, `lamp.local:5690`.
+fn place(address: &str, is_secure: bool) -> Option<(Box<str>, u16)> {
+    let default = if is_secure { PORT_SECURE } else { PORT };
+    if let Ok(ip) = address.parse::<std::net::IpAddr>() {
+        return Some((ip.to_string().into(), default));
+    }
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return Some((address.ip().to_string().into(), address.port()));
+    }
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (address, default),
+    };
+    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    is_name.then(|| (host.into(), port))
+}
+
+/// What is done with one node, until the session stops.
+pub(super) struct Asking {
+    pub(super) node: Arc<Node>,
+    pub(super) caller: Caller,
+    pub(super) identities: Identities,
+    pub(super) session: Session,
+}
+
+impl Asking {
+    pub(super) async fn run(self) {
+        let session = self.session.clone();
+        tokio::select! {
+            () = session.stopped() => {}
+            () = self.ask() => {}
+        }
+    }
+
+    async fn ask(&self) {
+        let (mut observe, mut poll) = (self.node.observe.clone(), self.node.poll.clone());
+        if self.node.discover {
+            for link in self.discover().await {
+                let paths = if link.observable { &mut observe } else { &mut poll };
+                if !paths.contains(&link.path) {
+                    paths.push(link.path);
+                }
+            }
+        }
+        let observing = join_all(observe.iter().map(|path| self.observe(path)));
+        let polling = async {
+            if !poll.is_empty() {
+                self.poll(&poll).await;
+            }
+        };
+        tokio::join!(observing, polling);
+    }
+
+    /// Waits for a node that is not there.
+    async fn discover(&self) -> Vec<links::Link> {
+        loop {
+            match self.get("/.well-known/core").await {
+                Ok(answer) => {
+                    let mut found = links::parse(&String::from_utf8_lossy(&answer.payload));
+                    found.retain(|link| !link.path.starts_with("/.well-known/"));
+                    return found;
+                }
+                Err(error) => self.note("/.well-known/core", &error),
+            }
+            tokio::time::sleep(self.node.again).await;
+        }
+    }
+
+    async fn poll(&self, paths: &[String]) {
+        let mut every = tokio::time::interval(self.node.interval);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut listed = None;
+        loop {
+            every.tick().await;
+            for path in paths {
+                match self.get(path).await {
+                    Ok(answer) => {
+                        self.heard(&mut listed, answer.payload.len());
+                        self.hand_over(path, &answer, None, Manner::Hold).await;
+                    }
+                    Err(error) => {
+                        listed = None;
+                        self.note(path, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Packet, CallError> {
+        match self.node.peer(&self.identities).await {
+            Some(peer) => self.caller.get(peer, path).await,
+            None => Err(CallError::Unknown),
+        }
+    }
+
+    /// Registers, and again whenever nothing is heard any more.
+    async fn observe(&self, path: &str) {
+        loop {
+            if let Err(error) = self.follow(path).await {
+                self.note(path, &error);
+            }
+            tokio::time::sleep(self.node.again).await;
+        }
+    }
+
+    /// Until the node does not notify any more; `Ok` if it just was quiet for too long.
+    async fn follow(&self, path: &str) -> Result<(), CallError> {
+        let peer = self.node.peer(&self.identities).await.ok_or(CallError::Unknown)?;
+        let mut notes = self.caller.observe(peer, path).await?;
+        let mut latest: Option<(u32, Instant)> = None;
+        let mut until: Option<Instant> = None;
+        let mut listed = None;
+        loop {
+            let next = async {
+                match until {
+                    Some(until) => tokio::time::timeout_at(until, notes.recv()).await.ok(),
+                    None => Some(notes.recv().await),
+                }
+            };
+            let note: Note = match next.await {
+                None => return Ok(()),
+                Some(None) => return Err(CallError::Stopped),
+                Some(Some(note)) => note?,
+            };
+            let answer = refused_or(note.packet.clone())?;
+            let sequence = packet::uint(&answer, Opt::Observe);
+            let age = packet::uint(&answer, Opt::MaxAge).unwrap_or(MAX_AGE_S);
+            until = Some(Instant::now() + Duration::from_secs(age.into()) + GRACE);
+            let is_old = match (sequence, latest) {
+                (Some(sequence), Some((before, at))) => {
+                    !is_newer(sequence, before) && at.elapsed() < Duration::from_secs(128)
+                }
+                _ => false,
+            };
+            if is_old {
+                note.taken();
+                continue;
+            }
+            let whole = self.caller.rest(peer, Method::Get, path, answer).await?;
+            self.heard(&mut listed, whole.payload.len());
+            // What is refused for a time the node sends again, if it wants to know that it arrived.
+            let manner = match note.packet.header.get_type() {
+                MessageType::Confirmable => Manner::Tell,
+                _ => Manner::Hold,
+            };
+            if self.hand_over(path, &whole, sequence, manner).await {
+                note.taken();
+                latest = sequence.map(|sequence| (sequence, Instant::now()));
+            }
+            let Some(_) = sequence else {
+                // It was answered, and will not be told of changes: as good as polled.
+                tokio::time::sleep(self.node.interval).await;
+                return Ok(());
+            };
+        }
+    }
+
+    /// Whether it is on disk.
+    async fn hand_over(&self, path: &str, answer: &Packet, sequence: Option<u32>, manner: Manner) -> bool {
+        let Some(topic) = self.node.topic(path) else { return true };
+        let mut attributes = Attributes::new().with("coap.path", path);
+        if let Some(sequence) = sequence {
+            attributes.add("coap.observe", sequence.to_string());
+        }
+        let content_type = content_type(answer, &ContentType::OCTETS);
+        let payload = Bytes::copy_from_slice(&answer.payload);
+        let device = Some(self.node.device.clone());
+        let inbound = Inbound { device, attributes, ..Inbound::new(topic, content_type, payload) };
+        loop {
+            match self.session.accept(inbound.clone()).await {
+                Ok(_) => return true,
+                Err(Refused::TooLarge { .. }) => return true,
+                Err(_) if manner == Manner::Tell => return false,
+                Err(Refused::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
+                Err(_) => tokio::time::sleep(WAIT).await,
+            }
+        }
+    }
+
+    /// A node is listed while it answers.
+    fn heard(&self, listed: &mut Option<Connection>, bytes: usize) {
+        let connect = || {
+            let device = Some(self.node.device.clone());
+            self.session.connected(PeerInfo { device, agent: Some("CoAP".into()), ..PeerInfo::default() })
+        };
+        listed.get_or_insert_with(connect).received(bytes, self.session.now());
+    }
+
+    fn note(&self, path: &str, error: &CallError) {
+        let (ingress, device) = (self.session.ingress(), &*self.node.device);
+        tracing::debug!(%ingress, device, path, %error, "a node did not answer");
+    }
+}
+
+/// What becomes of a reading that is refused for a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// The node sends it again.
+    Tell,
+    /// It is offered again.
+    Hold,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_port_or_get_one() {
+        let is = |text: &str| place(text, false).map(|(host, port)| format!("{host} {port}"));
+        for (text, wanted) in [
+            ("10.0.0.7", "10.0.0.7 5683"),
+            ("10.0.0.7:1", "10.0.0.7 1"),
+            ("fd00::1", "fd00::1 5683"),
+            ("[fd00::1]:2", "fd00::1 2"),
+            ("lamp.local", "lamp.local 5683"),
+            ("lamp:3", "lamp 3"),
+        ] {
+            assert_eq!(is(text).as_deref(), Some(wanted));
+        }
+        assert_eq!(place("lamp", true).unwrap().1, 5684);
+        for bad in ["", ":1", "a:b", "coap://a", "a b", "[::1", "1.2.3.4:70000"] {
+            assert_eq!(is(bad), None, "{bad}");
+        }
+    }
+}
