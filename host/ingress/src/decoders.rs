@@ -8,7 +8,7 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{bravejig, coap, email, files, gps, kraken, modbus, mqtt, udp, websocket};
+use crate::drivers::{bravejig, coap, email, files, gps, kraken, modbus, mqtt, pyaiot, udp, websocket};
 use crate::naming::Naming;
 use crate::stream::{self, Far};
 
@@ -147,6 +147,22 @@ pub const DECODERS: &[Decoder] = &[
             b"\xe0\x02\x8b\0",
         ],
         decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V5),
+    },
+    Decoder {
+    Decoder {
+        name: "mqtt-sn",
+        seeds: &[b"\x08\x04\x0C\x01\x00\x3Cab", b"\x09\x0C\x30\x00\x05\x00\x07hi", b"\x01\x00\x0B\x0C\x62ab\x00\x00hi"],
+        decode: mqtt::sn::decodes,
+    },
+    Decoder {
+        name: "pyaiot",
+        seeds: &[
+            br#"{"type":"update","data":{"uid":"u","endpoint":"led","payload":"1"}}"#,
+            br#"{"type":"update","uid":"u","endpoint":"t","data":1,"dst":"c"}"#,
+            b"alive:node-1",
+            b"time:12:30",
+        ],
+        decode: pyaiot::decodes,
     },
     Decoder { name: "email", seeds: email::garbage::MESSAGES, decode: email::garbage::decodes },
     Decoder { name: "email commands", seeds: email::garbage::COMMANDS, decode: email::garbage::answers },

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use sandbar_reading::{Command, DeliveryId};
+use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::offers::Done;
 use crate::{Attachment, CommandError, Session};
 
 /// How many commands may wait for one connection; further ones are offered again later.
@@ -18,12 +19,19 @@ const ORDERS_MAX: usize = 16;
 pub(crate) struct Order {
     pub(crate) id: DeliveryId,
     pub(crate) command: Command,
-    done: oneshot::Sender<Result<(), CommandError>>,
+    /// Somebody waits for what the device says to it.
+    pub(crate) asks: bool,
+    done: oneshot::Sender<Done>,
 }
 
 impl Order {
     pub(crate) fn done(self, result: Result<(), CommandError>) {
-        let _ = self.done.send(result);
+        let _ = self.done.send(result.map(|()| None));
+    }
+
+    /// The device took it, and said this.
+    pub(crate) fn answer(self, answer: Message) {
+        let _ = self.done.send(Ok(Some(answer)));
     }
 }
 
@@ -117,7 +125,7 @@ async fn carry(devices: Weak<Devices>, mut attachment: Attachment, device: Box<s
         let mut told = Vec::with_capacity(connections.len());
         for connection in connections {
             let (done, result) = oneshot::channel();
-            let order = Order { id: offer.id, command: offer.command.clone(), done };
+            let order = Order { id: offer.id, command: offer.command.clone(), asks: offer.asks, done };
             if connection.try_send(order).is_ok() {
                 told.push(result);
             }
@@ -125,13 +133,14 @@ async fn carry(devices: Weak<Devices>, mut attachment: Attachment, device: Box<s
         let mut outcome = Err(CommandError::Retry("no connection of the device took it".to_owned()));
         for result in told {
             match (result.await, &outcome) {
-                (Ok(Ok(())), _) => outcome = Ok(()),
+                (Ok(Ok(answer)), Err(_) | Ok(None)) => outcome = Ok(answer),
                 (Ok(Err(error)), Err(CommandError::Retry(_))) => outcome = Err(error),
                 _ => {}
             }
         }
         match outcome {
-            Ok(()) => offer.acknowledge(),
+            Ok(Some(answer)) => offer.answer(answer),
+            Ok(None) => offer.acknowledge(),
             Err(error) => offer.fail(error),
         }
     }

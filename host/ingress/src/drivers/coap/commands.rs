@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::FutureExt;
 use futures::stream::FuturesUnordered;
-use sandbar_reading::Command;
+use sandbar_reading::{Command, ContentType, Message};
 use tokio::sync::mpsc;
 
 use super::Settings;
+use super::decode::content_type;
 use super::door::Door;
 use crate::coap::call::{Body, CallError};
 use crate::coap::dtls::Identities;
 use crate::coap::packet::MessageClass;
-use crate::coap::{Caller, Code, Method, formats};
+use crate::coap::{Caller, Code, Method, Packet, formats};
 use crate::devices::Order;
 use crate::{CommandError, Session};
 
@@ -43,11 +45,17 @@ impl Commanding {
     }
 
     async fn carry_out(&self, order: Order) {
-        let result = self.send(&order.command).await;
-        order.done(result);
+        match self.send(&order.command).await {
+            Ok(Some(answer)) if order.asks => {
+                let answer = message(&order.command, &answer);
+                order.answer(answer);
+            }
+            Ok(_) => order.done(Ok(())),
+            Err(error) => order.done(Err(error)),
+        }
     }
 
-    async fn send(&self, command: &Command) -> Result<(), CommandError> {
+    async fn send(&self, command: &Command) -> Result<Option<Packet>, CommandError> {
         let peer = match self.settings.node(&command.device) {
             Some(node) => node.peer(&self.identities).await,
             None => self.door.place(&command.device),
@@ -57,10 +65,23 @@ impl Commanding {
         let method = self.settings.command_method;
         let body = Body { format: formats::format(&command.content_type), bytes: command.payload.clone() };
         match self.caller.send(peer, method, &path, &body).await {
+            Ok(answer) => Ok(Some(answer)),
             // Carried out, whatever of the answer is not there.
-            Ok(_) | Err(CallError::TooLarge { .. } | CallError::Torn) => Ok(()),
+            Err(CallError::TooLarge { .. } | CallError::Torn) => Ok(None),
             Err(error) => Err(what_next(&error)),
         }
+    }
+}
+
+/// What a device said to a command.
+fn message(command: &Command, answer: &Packet) -> Message {
+    let code = answer.header.code.to_string();
+    Message {
+        topic: "answer".parse().expect("a topic"),
+        device: Some(command.device.clone()),
+        content_type: content_type(answer, &ContentType::OCTETS),
+        attributes: [("coap.code", code.as_str())].into_iter().collect(),
+        payload: Bytes::copy_from_slice(&answer.payload),
     }
 }
 

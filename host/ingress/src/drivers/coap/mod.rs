@@ -26,7 +26,7 @@ use self::commands::Commanding;
 pub(crate) use self::commands::what_next;
 pub(crate) use self::config::Config;
 use self::door::Door;
-use self::nodes::Asking;
+use self::nodes::{Asking, Presence};
 use self::settings::Settings;
 use self::shelf::{KEPT, Notice, Shelf};
 use crate::coap::blocks::Transfers;
@@ -92,8 +92,8 @@ observe = ["/led"]
         };
         let devices = Devices::new(session.clone());
         let (commands, commanded) = orders();
-        let joined: Vec<_> =
-            settings.nodes.iter().map(|node| devices.join(&node.device, commands.clone())).collect();
+        let presences: Vec<_> =
+            settings.nodes.iter().map(|node| Presence::new(node, &devices, &commands)).collect();
         let door =
             Arc::new(Door::new(Arc::clone(settings), session.clone(), shelf, Arc::clone(&devices), commands));
         let endpoint =
@@ -106,9 +106,11 @@ observe = ["/led"]
             identities: identities.clone(),
             session: session.clone(),
         };
-        let nodes = settings.nodes.iter().map(|node| {
+        let nodes = settings.nodes.iter().zip(presences).map(|(node, presence)| {
             let (node, caller) = (Arc::clone(node), caller.clone());
-            Asking { node, caller, identities: identities.clone(), session: session.clone() }.run().boxed()
+            Asking { presence, node, caller, identities: identities.clone(), session: session.clone() }
+                .run()
+                .boxed()
         });
         let rest = async {
             tokio::join!(
@@ -123,7 +125,6 @@ observe = ["/led"]
             served = endpoint.run(session.stopped()) => served,
             () = rest => Ok(()),
         };
-        drop(joined);
         door.close();
         devices.closed().await;
         served

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, Topic};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::config::NodeConfig;
@@ -14,8 +16,10 @@ use super::decode::content_type;
 use crate::coap::call::{CallError, Note, refused_or};
 use crate::coap::dtls::Identities;
 use crate::coap::endpoint::Peer;
+use crate::coap::layer::Failure;
 use crate::coap::packet::{self, MessageType, is_newer};
 use crate::coap::{Caller, Method, Opt, Packet, links};
+use crate::devices::{Devices, Joined, Order};
 use crate::pattern::Template;
 use crate::{Connection, PeerInfo, Session};
 
@@ -121,8 +125,40 @@ fn place(address: &str, is_secure: bool) -> Option<(Box<str>, u16)> {
     is_name.then(|| (host.into(), port))
 }
 
+/// Whether a node is there: its commands come while it is.
+pub(super) struct Presence {
+    devices: Arc<Devices>,
+    orders: mpsc::Sender<Order>,
+    joined: Mutex<Option<Joined>>,
+}
+
+impl Presence {
+    /// A node that is asked for nothing is always there, as far as is known.
+    pub(super) fn new(node: &Node, devices: &Arc<Devices>, orders: &mpsc::Sender<Order>) -> Self {
+        let presence =
+            Self { devices: Arc::clone(devices), orders: orders.clone(), joined: Mutex::default() };
+        if node.observe.is_empty() && node.poll.is_empty() && !node.discover {
+            presence.is_there(&node.device);
+        }
+        presence
+    }
+
+    fn is_there(&self, device: &str) {
+        self.joined.lock().get_or_insert_with(|| self.devices.join(device, self.orders.clone()));
+    }
+
+    fn is_gone(&self, device: &str, session: &Session) {
+        // Said before, so that it is known why.
+        if self.joined.lock().is_some() {
+            session.device(device).lost();
+        }
+        *self.joined.lock() = None;
+    }
+}
+
 /// What is done with one node, until the session stops.
 pub(super) struct Asking {
+    pub(super) presence: Presence,
     pub(super) node: Arc<Node>,
     pub(super) caller: Caller,
     pub(super) identities: Identities,
@@ -162,6 +198,7 @@ impl Asking {
         loop {
             match self.get("/.well-known/core").await {
                 Ok(answer) => {
+                    self.presence.is_there(&self.node.device);
                     let mut found = links::parse(&String::from_utf8_lossy(&answer.payload));
                     found.retain(|link| !link.path.starts_with("/.well-known/"));
                     return found;
@@ -284,16 +321,20 @@ impl Asking {
         }
     }
 
-    /// A node is listed while it answers.
+    /// A node is listed, and gets its commands, while it answers.
     fn heard(&self, listed: &mut Option<Connection>, bytes: usize) {
         let connect = || {
             let device = Some(self.node.device.clone());
             self.session.connected(PeerInfo { device, agent: Some("CoAP".into()), ..PeerInfo::default() })
         };
+        self.presence.is_there(&self.node.device);
         listed.get_or_insert_with(connect).received(bytes, self.session.now());
     }
 
     fn note(&self, path: &str, error: &CallError) {
+        if matches!(error, CallError::Failed(Failure::Timeout) | CallError::Unknown) {
+            self.presence.is_gone(&self.node.device, &self.session);
+        }
         let (ingress, device) = (self.session.ingress(), &*self.node.device);
         tracing::debug!(%ingress, device, path, %error, "a node did not answer");
     }

@@ -19,6 +19,9 @@ pub(crate) struct Config {
     /// Further places to listen at, with TLS or for WebSockets.
     #[serde(default)]
     pub(super) listeners: Vec<ListenerConfig>,
+    /// Speaks MQTT-SN 1.2 over UDP, too.
+    #[serde(default)]
+    pub(super) mqtt_sn: Option<SnConfig>,
     /// A configuration file of rumqttd (TOML), whose listeners (`[v4]`, `[v5]`, `[ws]`) are opened too.
     #[serde(default)]
     pub(super) rumqttd_config: Option<PathBuf>,
@@ -116,6 +119,30 @@ pub(crate) struct ListenerConfig {
     /// Speaks TLS.
     #[serde(default)]
     pub(super) tls: Option<TlsConfig>,
+}
+
+/// MQTT-SN has no TLS and no passwords: whoever reaches the port may speak for any client.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnConfig {
+    /// Address and port; port 0 takes a free one; RIOT's nodes look for 1885.
+    #[schemars(with = "String")]
+    pub(super) listen: SocketAddr,
+    /// User name of all that connect there, for `allow` and `deny`. Without it they are anonymous.
+    #[serde(default)]
+    pub(super) user: Option<String>,
+    /// Topics with a number of their own: for messages without a connection (quality of service −1), and to save bytes.
+    #[serde(default)]
+    pub(super) topics: Vec<SnTopicConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnTopicConfig {
+    /// 1 to 65534.
+    pub(super) id: u16,
+    /// Its name.
+    pub(super) topic: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

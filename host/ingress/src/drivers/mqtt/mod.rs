@@ -29,6 +29,7 @@ mod rumqttd;
 mod send;
 mod sessions;
 mod settings;
+pub(crate) mod sn;
 mod subscribe;
 mod subscriptions;
 #[cfg(test)]
@@ -56,6 +57,7 @@ const PORT: u16 = 1883;
 
 pub(crate) struct Mqtt {
     listeners: Vec<Arc<Listen>>,
+    sn: Option<Arc<sn::Listen>>,
     settings: Arc<Settings>,
 }
 
@@ -81,12 +83,14 @@ subscribe = ["devices/%c/#"]
         if let Some(path) = &config.rumqttd_config {
             listeners.extend(rumqttd::listeners(path).map_err(|error| error.within("rumqttd_config"))?);
         }
+        let sn = config.mqtt_sn.as_ref().map(sn::Listen::new).transpose();
         let default = || SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
         let plain = config.listen.or_else(|| listeners.is_empty().then(default));
         // The first is the one whose address the ingress shows.
         listeners.splice(0..0, plain.map(Listen::tcp));
         Ok(Self {
             listeners: listeners.into_iter().map(Arc::new).collect(),
+            sn: sn.map_err(|error| error.within("mqtt_sn"))?.map(Arc::new),
             settings: Arc::new(Settings::new(config)?),
         })
     }
@@ -96,6 +100,10 @@ subscribe = ["devices/%c/#"]
         for listen in &self.listeners {
             listeners.push(Arc::clone(listen).bind().await?);
         }
+        let sn = match &self.sn {
+            Some(listen) => Some(Arc::clone(listen).bind().await?),
+            None => None,
+        };
         let broker = Arc::new(Broker::new(Arc::clone(&self.settings), session.clone()));
         broker.load().await.map_err(|refused| LinkError::new("reading what the broker kept", refused))?;
         if let Some(first) = listeners.first() {
@@ -105,8 +113,13 @@ subscribe = ["devices/%c/#"]
         let keeper = Arc::clone(&broker.keeper);
         let serving = async {
             let serve = listeners.into_iter().map(|one| one.run(Arc::clone(&broker), Arc::clone(&places)));
+            let serve_sn = async {
+                if let Some(gateway) = sn {
+                    gateway.run(Arc::clone(&broker), Arc::clone(&places)).await;
+                }
+            };
             tokio::select! {
-                _ = join_all(serve) => {}
+                _ = futures::future::join(join_all(serve), serve_sn) => {}
                 () = broker.timers.run(&broker) => {}
                 () = broker.publish_for_sinks() => {}
             }

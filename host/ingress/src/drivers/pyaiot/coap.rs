@@ -171,7 +171,7 @@ impl Gateway {
             stays
         });
         for uid in lost {
-            self.hub.leave(&uid);
+            self.hub.leave(&uid, false);
         }
     }
 

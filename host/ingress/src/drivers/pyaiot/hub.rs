@@ -15,7 +15,7 @@ use super::decode::{self, Datum, FromGateway};
 use crate::complaints::Complaints;
 use crate::devices::{Devices, Joined, Order};
 use crate::pattern::Template;
-use crate::{CommandError, Connection, PeerInfo, Session};
+use crate::{CommandError, Connection, DeviceInfo, PeerInfo, Session};
 
 /// How many messages may wait for one connection; one that is slower is cut off.
 const WAITING_MAX: usize = 512;
@@ -126,6 +126,7 @@ impl Hub {
         let mut table = self.table.lock();
         if let Some(node) = table.nodes.get_mut(uid) {
             node.via = via;
+            self.session.device(uid).seen();
             return Ok(false);
         }
         if table.nodes.len() >= self.nodes_max {
@@ -141,15 +142,26 @@ impl Hub {
         };
         table.nodes.insert(uid.into(), node);
         table.tell_all(&new(uid, "all"));
+        let kind = Some("pyaiot".into());
+        self.session.device(uid).arrived(DeviceInfo { kind, ..DeviceInfo::default() });
         Ok(true)
     }
 
-    /// A node is gone.
-    pub(super) fn leave(&self, uid: &str) {
+    /// A node is gone; whether it said so.
+    pub(super) fn leave(&self, uid: &str, said_so: bool) {
         let mut table = self.table.lock();
-        if table.nodes.remove(uid).is_some() {
-            table.tell_all(&json!({ "type": "out", "uid": uid }));
+        if !table.nodes.contains_key(uid) {
+            return;
         }
+        // Before the connection goes from the list, so that it is known why.
+        let device = self.session.device(uid);
+        if said_so {
+            device.left()
+        } else {
+            device.lost()
+        }
+        table.nodes.remove(uid);
+        table.tell_all(&json!({ "type": "out", "uid": uid }));
     }
 
     /// A node was restarted: what was known of it is not true any more.
@@ -176,13 +188,17 @@ impl Hub {
         if let Some(node) = table.nodes.get(uid) {
             node.listed.received(size, self.session.now());
         }
-        table.set(uid, endpoint, datum.shown());
+        let shown = datum.shown();
+        self.session.device(uid).reported(endpoint, shown.clone());
+        table.set(uid, endpoint, shown);
         Ok(())
     }
 
     /// What is known of a node without its saying so: clients are told.
     pub(super) fn describe(&self, uid: &str, endpoint: &str, value: impl Into<Value>) {
-        self.table.lock().set(uid, endpoint, value.into());
+        let value = value.into();
+        self.session.device(uid).reported(endpoint, value.clone());
+        self.table.lock().set(uid, endpoint, value);
     }
 
     /// The same, offered again until it is taken; nothing of the node is heard meanwhile.
@@ -240,7 +256,7 @@ impl Hub {
             table.nodes.iter().filter(|(_, node)| is_its(node)).map(|(uid, _)| uid.clone()).collect()
         };
         for uid in gone {
-            self.leave(&uid);
+            self.leave(&uid, false);
         }
     }
 
@@ -262,7 +278,7 @@ impl Hub {
                     }
                 }
             }
-            FromGateway::Out { uid } => self.leave(&uid),
+            FromGateway::Out { uid } => self.leave(&uid, false),
             FromGateway::Reset { uid } => self.reset(&uid),
             // What is for one client is known here, or comes for all.
             FromGateway::Update { uid, endpoint, data, to } if self.is_client(&to) => {

@@ -29,8 +29,10 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The peer is gone.
-    Gone,
+    /// The peer is gone, with a closing handshake or without a word.
+    Gone {
+        farewell: bool,
+    },
     Unsupported,
     Forbidden,
     TooLarge,
@@ -74,7 +76,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line<S> {
                     }
                     Some(Err(Error::Capacity(_))) => return Err(End::TooLarge),
                     Some(Err(Error::Utf8(_))) => return Err(End::Unsupported),
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+                    Some(Ok(Message::Close(_))) => return Err(End::Gone { farewell: true }),
+                    Some(Err(_)) | None => return Err(End::Gone { farewell: false }),
                 },
                 _ = pings.tick() => {
                     if self.heard.elapsed() >= IDLE {
@@ -96,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line<S> {
     async fn send(&mut self, message: Message) -> Result<(), End> {
         match tokio::time::timeout(WRITE_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
+            Ok(Err(_)) => Err(End::Gone { farewell: false }),
             Err(_) => Err(End::Slow),
         }
     }
@@ -104,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line<S> {
     /// Says why, and waits a little for the answer.
     pub(super) async fn close(mut self, end: End) {
         let (code, reason) = match end {
-            End::Gone => (CloseCode::Normal, ""),
+            End::Gone { .. } => (CloseCode::Normal, ""),
             End::Unsupported => (CloseCode::Unsupported, "invalid message"),
             End::Forbidden => (CloseCode::Policy, "not permitted"),
             End::TooLarge => (CloseCode::Size, "oversized"),

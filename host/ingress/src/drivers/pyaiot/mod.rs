@@ -243,3 +243,19 @@ async fn command(hub: &Hub, mut commands: mpsc::Receiver<Order>) {
         });
     }
 }
+
+/// Garbage for who tests what reads it.
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) fn decodes(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let taken = [
+        decode::client(&text).is_ok(),
+        decode::gateway(&text).is_ok(),
+        decode::node(&text).is_ok(),
+        decode::beacon(&text).is_some(),
+        decode::posted(bytes).is_some(),
+        decode::mqtt("node/check", bytes).is_some(),
+        decode::mqtt("node/n/led", bytes).is_some(),
+    ];
+    taken.contains(&true)
+}

@@ -138,7 +138,7 @@ impl<'a> Gateway<'a> {
         let lost: Vec<_> =
             self.alive.extract_if(|_, at| at.elapsed() >= lost_after).map(|(id, _)| id).collect();
         for id in lost {
-            self.hub.leave(&id);
+            self.hub.leave(&id, false);
         }
     }
 }

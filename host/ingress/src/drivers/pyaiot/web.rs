@@ -187,7 +187,7 @@ where
         // Another connection has that name; it keeps it.
         Ok(false) | Err(_) => return line.close(End::Forbidden).await,
     };
-    hub.leave(uid);
+    hub.leave(uid, end == End::Gone { farewell: true });
     line.close(end).await;
 }
 
