@@ -10,7 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 WHAT=${1:-test}
 # Peers written in Python, each in its version.
-PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1)
+PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1
+  aiocoap==0.4.17 mqtt-sn-12==1.0.9 cryptography==50.0.2)
 AUTOBAHN=0.8.2
 MQTT_JS=5.16.0
 RUMQTTD=0.20.0
@@ -22,7 +23,7 @@ fail() { say "$*"; exit 1; }
 # A command and the package it comes from.
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
-  swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
+  coap-client-openssl:libcoap3-bin swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
   rsync:rsync logrotate:logrotate vi:vim-tiny unshare:util-linux prlimit:util-linux mount:mount)
 
 # The servers that sinks are tested against; their tests start them, on free ports.

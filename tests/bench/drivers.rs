@@ -101,6 +101,7 @@ const SUBJECTS: &[Subject] = &[
         |_| json!({ "listen": "127.0.0.1:0", "acknowledge": { "hex": "06" } }),
         |place, load| Box::pin(udp(place, load)),
     ),
+    listening("coap", |_| json!({ "listen": "127.0.0.1:0" }), |place, load| Box::pin(coap(place, load))),
     listening(
         "websocket",
         |_| json!({ "listen": "127.0.0.1:0", "acknowledge": "ok", "paths": [{ "path": "/a" }] }),
@@ -189,6 +190,30 @@ async fn udp(place: Place, load: Arc<Load>) -> Result<()> {
             return Ok(());
         }
         if !load.goes_on() {
+            return Ok(());
+        }
+    }
+}
+
+/// Confirmable POSTs, each with a message id of its own.
+async fn coap(place: Place, load: Arc<Load>) -> Result<()> {
+    let address = place.address()?;
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(address).await?;
+    let (mut id, mut answer) = (0u16, [0; 64]);
+    loop {
+        id = id.wrapping_add(1);
+        let [high, low] = id.to_be_bytes();
+        let head = [0x42, 0x02, high, low, high, low, 0xB1, b'a', 0xFF];
+        socket.send(&[&head, PAYLOAD.as_bytes()].concat()).await?;
+        // The loopback loses none but when a buffer is full.
+        if tokio::time::timeout(Duration::from_millis(200), socket.recv(&mut answer)).await.is_ok()
+            && answer[1] == 0x44
+            && !load.count()
+        {
+            return Ok(());
+        }
+        if load.is_over.load(Ordering::Relaxed) {
             return Ok(());
         }
     }

@@ -2,6 +2,7 @@
 //! message, and `kill -9`. A protocol is one [`protocol::Protocol`] and one line `scenarios!(It)`.
 
 mod bravejig;
+mod coap;
 mod email;
 mod files;
 mod harness;

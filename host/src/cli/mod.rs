@@ -7,6 +7,7 @@ mod dead_letters;
 mod deploy;
 mod dev;
 mod docs;
+mod keys;
 mod modules;
 mod new;
 mod outbox;
@@ -161,6 +162,8 @@ enum Command {
     Status(status::Options),
     /// Checks a configuration without running it, with the line that is wrong
     Check(check::Options),
+    /// Keys of Pyaiot's gateways, in a file that `keys_file` of a Pyaiot ingress names
+    Keys(keys::Options),
     /// Users of an MQTT broker and their passwords' hashes, in a file that its `users_file` names
     Users(users::Options),
     /// Writes the reference pages of this binary's drivers and sinks
@@ -184,6 +187,7 @@ impl Cli {
             Command::Run(options) => return run::run(options, host.data.clone(), host.token.clone()).await,
             Command::Check(options) => return check::run(options).await.map(|()| Stopped::Gracefully),
             Command::Docs(options) => docs::run(&options)?,
+            Command::Keys(options) => keys::run(&options)?,
             Command::Users(options) => users::run(&options)?,
             Command::New(options) => new::run(&options)?,
             Command::Build(options) => build::run(&options)?,

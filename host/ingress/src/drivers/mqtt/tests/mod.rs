@@ -7,6 +7,7 @@ mod garbage;
 mod limits;
 mod routing;
 mod security;
+mod sn;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

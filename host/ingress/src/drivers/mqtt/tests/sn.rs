@@ -1,0 +1,205 @@
+//! MQTT-SN, byte for byte as its specification has it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+
+use super::super::Mqtt;
+use super::client::{Client, Hello};
+use super::{Bench, bench};
+use crate::contract::in_time;
+
+struct Node(UdpSocket);
+
+impl Node {
+    async fn at(address: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(address).await.unwrap();
+        Self(socket)
+    }
+
+    /// Connected, with a session that stays if it is not clean.
+    async fn connected(address: SocketAddr, id: &str, clean: bool, seconds: u8) -> Self {
+        let node = Self::at(address).await;
+        node.say(0x04, &[&[u8::from(clean) << 2, 1, 0, seconds], id.as_bytes()].concat()).await;
+        assert_eq!(node.hear().await, (0x05, vec![0]));
+        node
+    }
+
+    async fn say(&self, kind: u8, body: &[u8]) {
+        let message = [&[u8::try_from(body.len() + 2).unwrap(), kind], body].concat();
+        self.0.send(&message).await.unwrap();
+    }
+
+    async fn hear(&self) -> (u8, Vec<u8>) {
+        let mut buffer = [0; 300];
+        let size = in_time(self.0.recv(&mut buffer)).await.unwrap();
+        assert_eq!(usize::from(buffer[0]), size);
+        (buffer[1], buffer[2..size].to_vec())
+    }
+
+    async fn expect_nothing(&self) {
+        let mut buffer = [0; 300];
+        let heard = tokio::time::timeout(Duration::from_millis(200), self.0.recv(&mut buffer)).await;
+        assert!(heard.is_err(), "{buffer:?}");
+    }
+
+    async fn subscribe(&self, filter: &str, qos: u8) -> u8 {
+        self.say(0x12, &[&[qos << 5, 0, 9], filter.as_bytes()].concat()).await;
+        let (kind, body) = self.hear().await;
+        assert_eq!((kind, body[0], &body[3..]), (0x13, qos << 5, &[0, 9, 0][..]));
+        body[2]
+    }
+}
+
+async fn gateway(mut more: Value) -> (Bench, SocketAddr) {
+    let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let topics = json!([{ "id": 7, "topic": "fixed/7" }]);
+    more["mqtt_sn"] = json!({ "listen": address.to_string(), "topics": topics });
+    (bench(more).await, address)
+}
+
+#[tokio::test]
+async fn registers_and_publishes_and_is_acknowledged_after_the_receipt() {
+    let (bench, address) = gateway(json!({})).await;
+    let node = Node::at(address).await;
+    node.say(0x01, &[0]).await;
+    assert_eq!(node.hear().await, (0x02, vec![1]), "the gateway's number");
+    let node = Node::connected(address, "node-1", true, 60).await;
+    node.say(0x0A, b"\0\0\0\x05node/t").await;
+    assert_eq!(node.hear().await, (0x0B, vec![0, 1, 0, 5, 0]));
+    node.say(0x0C, b"\x00\0\x01\0\0zero").await;
+    bench.host.wait_taken(1).await;
+    bench.host.hold();
+    node.say(0x0C, b"\x20\0\x01\0\x06one").await;
+    bench.host.wait_offered(2).await;
+    node.expect_nothing().await;
+    bench.host.release();
+    assert_eq!(node.hear().await, (0x0D, vec![0, 1, 0, 6, 0]));
+    node.say(0x0C, b"\x20\0\x63\0\x07what").await;
+    assert_eq!(node.hear().await, (0x0D, vec![0, 0x63, 0, 7, 2]), "no such topic");
+    node.say(0x0C, b"\x40\0\x01\0\x08two").await;
+    assert_eq!(node.hear().await, (0x0F, vec![0, 8]));
+    node.say(0x10, &[0, 8]).await;
+    assert_eq!(node.hear().await, (0x0E, vec![0, 8]));
+    node.say(0x16, &[]).await;
+    assert_eq!(node.hear().await, (0x17, vec![]));
+    let taken = bench.host.taken();
+    let seen: Vec<_> = taken.iter().map(|taken| (taken.inbound.topic.as_str(), &taken.inbound.payload[..])).collect();
+    assert_eq!(seen, [("node/t", &b"zero"[..]), ("node/t", b"one"), ("node/t", b"two")]);
+    assert_eq!(taken[0].inbound.device.as_deref(), Some("node-1"));
+    node.say(0x18, &[]).await;
+    assert_eq!(node.hear().await, (0x18, vec![]));
+}
+
+#[tokio::test]
+async fn publishes_without_a_connection_on_short_and_fixed_topics() {
+    let (bench, address) = gateway(json!({ "allow": [{ "publish": ["ab", "fixed/#"] }] })).await;
+    let node = Node::at(address).await;
+    node.say(0x0C, b"\x62ab\0\0short").await;
+    node.say(0x0C, b"\x62xy\0\0not allowed").await;
+    node.say(0x0C, b"\x61\0\x07\0\0fixed").await;
+    let taken = bench.host.wait_taken(2).await;
+    let topics: Vec<_> = taken.iter().map(|taken| taken.inbound.topic.as_str()).collect();
+    assert_eq!(topics, ["ab", "fixed/7"]);
+    // Who is not connected is told, where an answer is expected.
+    node.say(0x0C, b"\x20\0\x01\0\x06one").await;
+    assert_eq!(node.hear().await, (0x18, vec![]));
+}
+
+#[tokio::test]
+async fn gets_what_it_subscribed_to_with_topics_registered_on_the_way() {
+    let (bench, address) = gateway(json!({})).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    assert_eq!(node.subscribe("led/node-1", 1).await, 1);
+    assert_eq!(node.subscribe("all/#", 1).await, 0);
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    other.publish(0, 0, "led/node-1", b"on").await;
+    assert_eq!(node.hear().await, (0x0C, b"\x00\0\x01\0\0on".to_vec()));
+    other.publish(1, 3, "all/x/y", b"hi").await;
+    assert_eq!(other.hear().await, (0x40, vec![0, 3]));
+    let (kind, body) = node.hear().await;
+    assert_eq!((kind, &body[..2], &body[4..]), (0x0A, &[0, 2][..], &b"all/x/y"[..]));
+    node.say(0x0B, &[0, 2, body[2], body[3], 0]).await;
+    let (kind, body) = node.hear().await;
+    assert_eq!((kind, &body[..3], &body[5..]), (0x0C, &[0x20, 0, 2][..], &b"hi"[..]));
+    node.say(0x0D, &[0, 2, body[3], body[4], 0]).await;
+    node.say(0x14, &[&[0, 0, 10], &b"all/#"[..]].concat()).await;
+    assert_eq!(node.hear().await, (0x15, vec![0, 10]));
+}
+
+#[tokio::test]
+async fn sleeps_while_messages_wait_for_it() {
+    let (bench, address) = gateway(json!({})).await;
+    let node = Node::connected(address, "node-1", false, 60).await;
+    node.subscribe("ab", 1).await;
+    node.say(0x18, &[0, 30]).await;
+    assert_eq!(node.hear().await, (0x18, vec![]));
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    for (id, payload) in [(1, b"1"), (2, b"2")] {
+        other.publish(1, id, "ab", payload).await;
+        assert_eq!(other.hear().await.0, 0x40);
+    }
+    node.expect_nothing().await;
+    node.say(0x16, b"node-1").await;
+    for payload in [b"1", b"2"] {
+        let (kind, body) = node.hear().await;
+        assert_eq!((kind, &body[5..]), (0x0C, &payload[..]));
+        node.say(0x0D, &[b'a', b'b', body[3], body[4], 0]).await;
+    }
+    assert_eq!(node.hear().await, (0x17, vec![]), "nothing more waits");
+    other.publish(1, 3, "ab", b"3").await;
+    node.expect_nothing().await;
+    // It wakes up for good.
+    node.say(0x04, b"\x00\x01\0\x3Cnode-1").await;
+    assert_eq!(node.hear().await, (0x05, vec![0]));
+    assert_eq!(node.hear().await.0, 0x0C);
+}
+
+#[tokio::test]
+async fn a_lost_node_leaves_its_will() {
+    let (bench, address) = gateway(json!({})).await;
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    other.subscribe("gone/#", 0).await;
+    let node = Node::at(address).await;
+    node.say(0x04, b"\x0C\x01\0\x01node-1").await;
+    assert_eq!(node.hear().await, (0x06, vec![]));
+    node.say(0x07, b"\x00gone/1").await;
+    assert_eq!(node.hear().await, (0x08, vec![]));
+    node.say(0x09, b"bye").await;
+    assert_eq!(node.hear().await, (0x05, vec![0]));
+    assert_eq!(node.hear().await, (0x18, vec![]), "silent for one and a half seconds");
+    let message = other.message().await;
+    assert_eq!((&*message.topic, &*message.payload), ("gone/1", "bye"));
+}
+
+#[tokio::test]
+async fn garbage_changes_nothing() {
+    let (bench, address) = gateway(json!({})).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    let mut noise: Vec<u8> = (0..=255).collect();
+    for _ in 0..256 {
+        noise.rotate_left(1);
+        node.0.send(&noise).await.unwrap();
+        node.0.send(&noise[..7]).await.unwrap();
+    }
+    node.0.send(&[]).await.unwrap();
+    let fresh = Node::connected(address, "node-2", true, 60).await;
+    fresh.say(0x0C, b"\x22ab\0\x01fine").await;
+    assert_eq!(fresh.hear().await, (0x0D, vec![b'a', b'b', 0, 1, 0]));
+    assert_eq!(bench.host.taken().last().unwrap().inbound.payload, "fine");
+}
+
+#[test]
+fn names_the_setting_that_cannot_work() {
+    let setting = |topics: Value| {
+        let table = json!({ "mqtt_sn": { "listen": "127.0.0.1:0", "topics": topics } });
+        let built = sandbar_reading::settings(table).and_then(<Mqtt as crate::Driver>::new);
+        built.err().unwrap().setting
+    };
+    assert_eq!(setting(json!([{ "id": 0, "topic": "a" }])), "mqtt_sn.topics[0].id");
+    assert_eq!(setting(json!([{ "id": 1, "topic": "a/#" }])), "mqtt_sn.topics[0].topic");
+    assert_eq!(setting(json!([{ "id": 1, "topic": "a" }, { "id": 1, "topic": "b" }])), "mqtt_sn.topics[1].id");
+}
