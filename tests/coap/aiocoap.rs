@@ -94,7 +94,7 @@ asyncio.run(main())
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_client_sends_reads_and_observes() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let text = "[ingress.it]\ndriver = \"coap\"\nlisten = \"127.0.0.1:0\"\n\
+    let text = "[ingress.it]\ndriver = \"coap\"\nlisten = \"127.0.0.1:0\"\nbody_max = 200000\n\
          [[ingress.it.resources]]\npath = \"/sensors/{device}/{quantity}\"\n\
          [[ingress.it.resources]]\npath = \"/ask/{device}\"\n\
          [[ingress.it.resources]]\npath = \"/blob\"\n\
@@ -148,7 +148,10 @@ async fn its_node_is_discovered_observed_and_asked() -> Result<()> {
     .await;
     let hook = host.ingress("web").await?;
     host.http.post(format!("{hook}/n1")).body("on").send().await?.error_for_status()?;
-    eventually("the lamp says that it is on", 20, || async { has_reading(&host, "it", "n1/lamp", "on").await }).await;
+    eventually("the lamp says that it is on", 20, || async {
+        has_reading(&host, "it", "n1/lamp", "on").await
+    })
+    .await;
     host.http.post(format!("{hook}/n1")).body("x").send().await?.error_for_status()?;
     eventually("what it refuses is a dead letter", 20, || async {
         host.all("/v1/dead-letters").await.is_ok_and(|letters| letters.len() == 1)

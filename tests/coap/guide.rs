@@ -46,7 +46,8 @@ async fn the_guides_lamp_is_switched() -> Result<()> {
         command.args(["-c", &line]).current_dir(Path::new("/"));
         tool::succeeds(command, 30).await
     };
-    eventually("the lamp is observed", 40, || async { has_reading(&host, "field", "lamp-1/led", "0").await }).await;
+    eventually("the lamp is observed", 40, || async { has_reading(&host, "field", "lamp-1/led", "0").await })
+        .await;
     sh(line("curl", 0)?).await?;
     eventually("the lamp is on, and says so", 20, || async {
         has_reading(&host, "field", "lamp-1/led", "1").await

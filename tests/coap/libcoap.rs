@@ -38,7 +38,9 @@ async fn posts_reads_observes_and_sends_in_blocks() -> Result<()> {
     let host = host(folder.path(), &configuration("")).await?;
     let address = address(&host, "it").await?;
     let url = format!("coap://{address}/sensors/d1/temp");
-    for (arguments, payload) in [(&["-m", "post"][..], "21.5"), (&["-m", "put"], "22"), (&["-N", "-m", "put"], "23")] {
+    for (arguments, payload) in
+        [(&["-m", "post"][..], "21.5"), (&["-m", "put"], "22"), (&["-N", "-m", "put"], "23")]
+    {
         tool::succeeds(client(&[arguments, &["-t", "text", "-e", payload, &url]].concat()), 20).await?;
         eventually("it is on the shelf", 10, || async {
             has_reading(&host, "it", "sensors/d1/temp", payload).await
@@ -50,7 +52,9 @@ async fn posts_reads_observes_and_sends_in_blocks() -> Result<()> {
         got.is_ok_and(|got| got.trim() == "23")
     })
     .await;
-    let core = tool::succeeds(client(&["-w", "-m", "get", &format!("coap://{address}/.well-known/core")]), 20).await?;
+    let core =
+        tool::succeeds(client(&["-w", "-m", "get", &format!("coap://{address}/.well-known/core")]), 20)
+            .await?;
     ensure!(core.trim() == "</.well-known/core>;ct=40,</sensors/d1/temp>;obs;ct=0", "{core}");
     let observing = read(&host, &address, "/sensors/d1/temp", "3");
     let changing = async {
@@ -62,7 +66,8 @@ async fn posts_reads_observes_and_sends_in_blocks() -> Result<()> {
     let observed = observed?;
     ensure!(observed.contains("23") && observed.contains("24"), "{observed}");
     blocks(&host, &address, folder.path()).await?;
-    let said = tool::run(client(&["-m", "post", "-e", "1", &format!("coap://{address}/nowhere")]), 20).await?;
+    let said =
+        tool::run(client(&["-m", "post", "-e", "1", &format!("coap://{address}/nowhere")]), 20).await?;
     ensure!(format!("{}{}", said.stdout, said.stderr).contains("4.04"), "{said:?}");
     check_log(&host)
 }
@@ -103,7 +108,8 @@ async fn who_has_a_key_speaks_over_dtls() -> Result<()> {
     for (identity, key) in [("d1", "s3cret"), ("d2", "other"), ("d1", "s3cret")] {
         tool::succeeds(client(&["-u", identity, "-k", key, "-m", "post", "-e", "1", &url]), 20).await?;
     }
-    let wrong = tool::run(client(&["-B", "3", "-u", "d1", "-k", "guess", "-m", "post", "-e", "2", &url]), 20).await?;
+    let wrong =
+        tool::run(client(&["-B", "3", "-u", "d1", "-k", "guess", "-m", "post", "-e", "2", &url]), 20).await?;
     let plain = format!("coap://{}/sensors/x/temp", address(&host, "it").await?);
     let refused = tool::run(client(&["-m", "post", "-e", "3", &plain]), 20).await?;
     ensure!(format!("{}{}", refused.stdout, refused.stderr).contains("4.01"), "{refused:?}");
@@ -157,7 +163,8 @@ async fn its_server_is_observed_and_written_to_also_over_dtls() -> Result<()> {
         has_reading(&host, "it", "secure/example_data", "hello").await
     })
     .await;
-    let got = tool::succeeds(client(&["-m", "get", &format!("coap://127.0.0.1:{plain}/example_data")]), 20).await?;
+    let got =
+        tool::succeeds(client(&["-m", "get", &format!("coap://127.0.0.1:{plain}/example_data")]), 20).await?;
     ensure!(got.trim() == "hello", "{got}");
     ensure!(host.all("/v1/dead-letters").await?.is_empty(), "a command was given up on");
     check_log(&host)

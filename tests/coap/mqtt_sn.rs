@@ -33,7 +33,8 @@ async fn publishes_at_every_quality_of_service_and_subscribes() -> Result<()> {
         .await;
     }
     tool::succeeds(peer("mqtt_sn_pub", port, &["-T", "7", "-m", "without", "-q", "-1"]), 30).await?;
-    eventually("it is a reading", 10, || async { has_reading(&host, "it", "fixed/7", "without").await }).await;
+    eventually("it is a reading", 10, || async { has_reading(&host, "it", "fixed/7", "without").await })
+        .await;
     let mut waits = peer("mqtt_sn_sub", port, &["-i", "node-2", "-t", "led/#", "-C", "1", "-q", "1"]);
     let waits = waits.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -68,7 +68,16 @@ impl Protocol for Coap {
     }
 
     fn pieces(&self) -> &'static [&'static [u8]] {
-        &[b"\xFF", b"\xB1", b"\xD1\x0E\x07", b"\xD1\x0A\x0E", b"\xE0\x00\x00", b"\x0D\x00", b"\x60", b"\x40\x02"]
+        &[
+            b"\xFF",
+            b"\xB1",
+            b"\xD1\x0E\x07",
+            b"\xD1\x0A\x0E",
+            b"\xE0\x00\x00",
+            b"\x0D\x00",
+            b"\x60",
+            b"\x40\x02",
+        ]
     }
 
     /// What is no message is not answered.
@@ -99,7 +108,8 @@ impl Client for Node {
         let mut answer = [0; 2000];
         self.socket.send(&request).await?;
         loop {
-            let size = match tokio::time::timeout(Duration::from_secs(2), self.socket.recv(&mut answer)).await {
+            let size = match tokio::time::timeout(Duration::from_secs(2), self.socket.recv(&mut answer)).await
+            {
                 Ok(received) => received?,
                 // As every client does it.
                 Err(_) => {

@@ -69,7 +69,7 @@ const OF_A_PEER_MAX: usize = 4;
 /// Of all peers.
 const HALF_WAY_MAX: usize = 512;
 /// Bytes of all.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 32 << 20;
 
 /// What a body belongs to: peer, method, path and queries.
 type Key = (Peer, u8, String);
@@ -135,17 +135,19 @@ impl Transfers {
         if block.more && request.payload.len() != block.size() || request.payload.len() > block.size() {
             return Some(problem(Code::BadRequest, "the piece does not have the size of a block"));
         }
-        if block.offset() + request.payload.len() > self.limits.body_max {
+        let announced = packet::uint(request, Opt::Size1).unwrap_or(0) as usize;
+        if announced.max(block.offset() + request.payload.len()) > self.limits.body_max {
             self.arriving.remove(&key);
             return Some(self.too_large());
         }
         if block.number == 0 {
             make_room(&mut self.arriving, &key);
-            if self.bytes() > BYTES_MAX {
-                return Some(problem(Code::ServiceUnavailable, "too much is on its way"));
-            }
             let half = Half { bytes: Vec::new(), head: None, touched: now };
             self.arriving.insert(key.clone(), half);
+        }
+        if self.bytes() + request.payload.len() > BYTES_MAX {
+            self.arriving.remove(&key);
+            return Some(problem(Code::ServiceUnavailable, "too much is on its way"));
         }
         let expected = self.arriving.get(&key).map(|half| half.bytes.len());
         let half = match (self.arriving.get_mut(&key), expected) {

@@ -96,7 +96,7 @@ impl Door {
         };
         let answer = match packet.header.code {
             MessageClass::Request(Method::Get) => match decode::check(&packet) {
-                Ok(path) => self.read(&path, (peer, token), &packet),
+                Ok(path) => acceptable(&packet, self.read(&path, (peer, token), &packet)),
                 Err(answer) => answer,
             },
             _ => self.take(peer, identity.as_deref(), &packet).await,
@@ -189,6 +189,15 @@ impl Door {
         }
         let joined = self.devices.join(device, self.orders.clone());
         places.insert(device.into(), Place { peer, seen: *requests, _joined: joined });
+    }
+}
+
+/// Who wants another format than there is, is told so (RFC 7252, section 5.10.4).
+fn acceptable(request: &Packet, answer: Packet) -> Packet {
+    let (wanted, given) = (packet::uint(request, Opt::Accept), packet::uint(&answer, Opt::ContentFormat));
+    match wanted.is_some() && packet::class(&answer) == 2 && wanted != given {
+        true => problem(Code::NotAcceptable, "it is not there in this format"),
+        false => answer,
     }
 }
 

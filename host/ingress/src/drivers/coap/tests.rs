@@ -251,6 +251,9 @@ async fn the_latest_of_a_topic_is_read_and_observed() {
     assert_eq!(running.ask(&observe).await, "2.05 22");
     in_time(running.host.publish(message("out/1", "23"))).await.unwrap().unwrap();
     assert_eq!(running.ask(&request(Method::Get, "/out/1", 5)).await, "2.05 23");
+    let mut wants_json = request(Method::Get, "/out/1", 6);
+    packet::set_uint(&mut wants_json, Opt::Accept, 50);
+    assert_eq!(running.ask(&wants_json).await, "4.06 it is not there in this format");
 }
 
 #[tokio::test]

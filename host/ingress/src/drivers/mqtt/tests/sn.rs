@@ -87,7 +87,8 @@ async fn registers_and_publishes_and_is_acknowledged_after_the_receipt() {
     node.say(0x16, &[]).await;
     assert_eq!(node.hear().await, (0x17, vec![]));
     let taken = bench.host.taken();
-    let seen: Vec<_> = taken.iter().map(|taken| (taken.inbound.topic.as_str(), &taken.inbound.payload[..])).collect();
+    let seen: Vec<_> =
+        taken.iter().map(|taken| (taken.inbound.topic.as_str(), &taken.inbound.payload[..])).collect();
     assert_eq!(seen, [("node/t", &b"zero"[..]), ("node/t", b"one"), ("node/t", b"two")]);
     assert_eq!(taken[0].inbound.device.as_deref(), Some("node-1"));
     node.say(0x18, &[]).await;
@@ -201,5 +202,8 @@ fn names_the_setting_that_cannot_work() {
     };
     assert_eq!(setting(json!([{ "id": 0, "topic": "a" }])), "mqtt_sn.topics[0].id");
     assert_eq!(setting(json!([{ "id": 1, "topic": "a/#" }])), "mqtt_sn.topics[0].topic");
-    assert_eq!(setting(json!([{ "id": 1, "topic": "a" }, { "id": 1, "topic": "b" }])), "mqtt_sn.topics[1].id");
+    assert_eq!(
+        setting(json!([{ "id": 1, "topic": "a" }, { "id": 1, "topic": "b" }])),
+        "mqtt_sn.topics[1].id"
+    );
 }
