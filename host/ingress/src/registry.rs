@@ -7,8 +7,8 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::drivers::{
-    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, schedule, serial, simulator, tcp,
-    udp, webhook, websocket,
+    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, schedule, serial,
+    simulator, tcp, udp, webhook, websocket,
 };
 use crate::{Driver, LinkError, Session};
 
