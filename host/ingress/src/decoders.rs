@@ -149,7 +149,6 @@ pub const DECODERS: &[Decoder] = &[
         decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V5),
     },
     Decoder {
-    Decoder {
         name: "mqtt-sn",
         seeds: &[b"\x08\x04\x0C\x01\x00\x3Cab", b"\x09\x0C\x30\x00\x05\x00\x07hi", b"\x01\x00\x0B\x0C\x62ab\x00\x00hi"],
         decode: mqtt::sn::decodes,
