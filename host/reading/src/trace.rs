@@ -96,7 +96,7 @@ impl Sampling {
             }
             None => {
                 let own = TraceContext { trace: id.as_u128().max(1), span, sampled: true };
-                let is_drawn = one_in > 0 && span % u64::from(one_in) == 0;
+                let is_drawn = one_in > 0 && span.is_multiple_of(u64::from(one_in));
                 is_drawn.then_some(Acceptance { parent: None, own })
             }
         }
