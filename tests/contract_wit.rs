@@ -117,6 +117,20 @@ fn what_breaks_components_is_refused() {
             "export configure: func()",
         ),
         ("an export removed", "handler.wit", "export configure: func() -> result<_, string>;", ""),
+        (
+            "a request's field added",
+            "handler.wit",
+            "    timeout-ms: option<u32>,",
+            "    timeout-ms: option<u32>,\n    retries: u8,",
+        ),
+        ("an answer's field changed", "handler.wit", "    status: u16,", "    status: u32,"),
+        (
+            "an error's case removed",
+            "handler.wit",
+            "    too-large(u32),\n  }\n\n  /// Sends one",
+            "  }\n\n  /// Sends one",
+        ),
+        ("an interface no longer imported", "handler.wit", "  import http;\n", ""),
         ("a dependency's enum changed", "deps/logging/logging.wit", "warn, error", "error, warn"),
     ] {
         let verdict = altered(file, &[(old, new)]);

@@ -218,10 +218,14 @@ python_tools() {
 build_js() {
   local tools source name
   tools=$(js_tools)
+  # What scripts are parsed with, as one text.
+  "$tools/esbuild" "$tools/../acorn/dist/acorn.mjs" --bundle --minify --format=iife --global-name=acorn \
+    --log-level=warning --outfile="$1/acorn.txt"
   for source in "$ROOT"/example-modules/*/handler.[jt]s "$ROOT"/tests/components/*/handler.js "$ROOT/guest-sdk/script/handler.js"; do
     name=$(basename "$(dirname "$source")")
     say "building $name with QuickJS"
-    PATH=$tools:$PATH node "$ROOT/guest-sdk/js/build.mjs" "$source" "$1/$name.wasm"
+    PATH=$tools:$PATH node "$ROOT/guest-sdk/sources/js/build.mjs" "$source" "$1/$name.wasm" "$ROOT/wit" \
+      "--alias:acorn-text=$1/acorn.txt"
   done
 }
 

@@ -1,9 +1,10 @@
 #!/bin/bash
-# Builds the template of every language, which do the same, and prints what a call of each costs.
+# Builds the template of every language, which do the same, and prints what a call of each costs. TypeScript is
+# JavaScript by then.
 #
-#   tests/languages.sh SANDBAR
+#   tests/languages.sh SANDBAR [CALL_COST]
 #
-# SANDBAR: the binary. The compilers are those that `make guests` keeps in SANDBAR_CACHE.
+# SANDBAR: the binary; CALL_COST: that of the example of the runtime's which measures, if it is built already. The compilers are those that `make guests` keeps in SANDBAR_CACHE.
 set -euo pipefail
 
 SANDBAR=$(realpath "$1")
@@ -32,5 +33,8 @@ for language in rust c zig javascript python; do
   "$SANDBAR" componentize "$made" --out "$WORK/$language.wasm" >/dev/null 2>&1 || cp "$made" "$WORK/$language.wasm"
   components+=("$WORK/$language.wasm")
 done
+"$SANDBAR" new "$WORK/script" --lang script >/dev/null
+cp "$WORK/script/handler.js" "$WORK/script.js"
+components+=("$WORK/script.js")
 cd "$ROOT"
-cargo run --quiet --release --locked --package sandbar-runtime --example call_cost -- "${components[@]}"
+${2:-cargo run --quiet --release --locked --package sandbar-runtime --example call_cost --} "${components[@]}"

@@ -4,6 +4,8 @@
 import { get as setting } from 'wasi:config/store@0.2.0-rc.1';
 
 import * as sandbar from '../sources/js/sandbar.js';
+import { settle } from '../sources/js/loop.js';
+import { lower, NAME, run } from './lower.js';
 
 let handler;
 
@@ -11,13 +13,12 @@ export function configure() {
   const text = setting('sandbar.script');
   if (text === undefined || text === null) throw 'this runs scripts, and there is none';
   handler = load(text);
-  handler.configure?.();
+  settle(handler.configure?.());
 }
 
 export function handle(reading) {
   try {
-    // A handler that passes nothing on need not say so.
-    return handler.handle(reading) ?? [];
+    return settle(handler.handle(reading)) ?? [];
   } catch (error) {
     throw error?.tag ? error : sandbar.reject(describe(error));
   }
@@ -25,12 +26,13 @@ export function handle(reading) {
 
 function load(text) {
   // As a module's functions may be written, though this is none.
-  const plain = text.replace(/^export\s+(?=(function|const|let|var|class)\b)/gm, '');
+  const plain = lower(text.replace(/^export\s+(?=(async|function|const|let|var|class)\b)/gm, ''));
   const defined = (name) => `${name}: typeof ${name} === 'function' ? ${name} : undefined`;
   const end = `\nreturn { ${defined('handle')}, ${defined('configure')} };`;
   let found;
   try {
-    found = new Function(...Object.keys(sandbar), `'use strict';${plain}${end}`)(...Object.values(sandbar));
+    const given = { ...sandbar, [NAME]: run };
+    found = new Function(...Object.keys(given), `'use strict';${plain}${end}`)(...Object.values(given));
   } catch (error) {
     throw typeof error === 'string' ? error : `the script: ${describe(error)}`;
   }

@@ -22,16 +22,28 @@ const CONTRACT: [&str; 4] = [
     "wit/handler.wit",
 ];
 
+/// How a core module has its texts in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Texts {
+    Utf8,
+    /// As MoonBit has them.
+    Utf16,
+}
+
 /// A core module's component. A module that carries no types of its own is taken for one that exports `handle` and
-/// `configure` as the contract says them, in the way of `wit-bindgen c`.
-pub(crate) fn componentize(core: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// `configure` as the contract says them, in the way of `wit-bindgen c`, with such texts.
+pub(crate) fn componentize(core: &[u8], texts: Texts) -> anyhow::Result<Vec<u8>> {
     if is_component(core) {
         bail!("this is a component already");
     }
     let mut module = core.to_vec();
     if !has_types(core).context("this is no WebAssembly module")? {
         let (resolve, world) = contract()?;
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)?;
+        let encoding = match texts {
+            Texts::Utf8 => StringEncoding::UTF8,
+            Texts::Utf16 => StringEncoding::UTF16,
+        };
+        embed_component_metadata(&mut module, &resolve, world, encoding, false)?;
     }
     let adapter = wat::parse_str(adapter()).context("the adapter")?;
     let mut encoder = ComponentEncoder::default();
@@ -204,20 +216,27 @@ mod tests {
     #[test]
     fn a_core_module_becomes_a_component_without_wasi() {
         let core = wat::parse_str(CORE).unwrap();
-        let component = componentize(&core).unwrap();
+        let component = componentize(&core, Texts::Utf8).unwrap();
         assert!(is_component(&component));
+        assert_ne!(component, componentize(&core, Texts::Utf16).unwrap());
         assert!(!component.windows(10).any(|part| part == b"wasi:cli/e"), "it imports WASI");
-        assert_eq!(componentize(&component).unwrap_err().to_string(), "this is a component already");
+        assert_eq!(
+            componentize(&component, Texts::Utf8).unwrap_err().to_string(),
+            "this is a component already"
+        );
     }
 
     #[test]
     fn what_is_no_handler_is_refused_with_what_is_missing() {
-        let error = componentize(&wat::parse_str("(module)").unwrap()).unwrap_err();
+        let error = componentize(&wat::parse_str("(module)").unwrap(), Texts::Utf8).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("configure") || text.contains("handle"), "{text}");
-        assert!(format!("{:#}", componentize(b"#!/bin/sh").unwrap_err()).contains("no WebAssembly module"));
+        assert!(
+            format!("{:#}", componentize(b"#!/bin/sh", Texts::Utf8).unwrap_err())
+                .contains("no WebAssembly module")
+        );
         let mut broken = wat::parse_str(CORE).unwrap();
         broken.truncate(40);
-        assert!(componentize(&broken).is_err());
+        assert!(componentize(&broken, Texts::Utf8).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The binary `sandbar`: it composes the host and speaks to a running one, nothing else.
 
+mod answers;
 mod cli;
 mod client;
 mod componentize;

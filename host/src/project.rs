@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::cli::read_signature;
-use crate::componentize::{componentize, is_component};
+use crate::componentize::{Texts, componentize, is_component};
 
 /// Its name in the folder.
 pub(crate) const MANIFEST: &str = "module.toml";
@@ -103,9 +103,8 @@ pub(crate) fn component_of(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     match is_component(&bytes) {
         true => Ok(bytes),
-        false => {
-            componentize(&bytes).with_context(|| format!("{} cannot become a component", path.display()))
-        }
+        false => componentize(&bytes, Texts::Utf8)
+            .with_context(|| format!("{} cannot become a component", path.display())),
     }
 }
 

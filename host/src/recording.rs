@@ -45,11 +45,28 @@ struct Line<'a> {
     _depth: Option<u8>,
 }
 
+/// One value, or several of one name.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Values {
+pub(crate) enum Values {
     One(String),
     More(Vec<String>),
+}
+
+impl Values {
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::More(values) => values,
+        }
+    }
+}
+
+/// The three ways to write bytes into a line, of which one is taken.
+pub(crate) struct Payload<'a> {
+    pub(crate) payload: Option<&'a RawValue>,
+    pub(crate) payload_json: Option<&'a RawValue>,
+    pub(crate) payload_base64: Option<&'a str>,
 }
 
 /// The readings of a file's text.
@@ -60,14 +77,16 @@ pub(crate) fn readings(text: &str) -> anyhow::Result<Vec<(Name, Inbound)>> {
 
 fn reading(line: &str) -> anyhow::Result<(Name, Inbound)> {
     let line: Line<'_> = serde_json::from_str(line)?;
-    let (payload, natural) = payload(&line)?;
+    let payload = Payload {
+        payload: line.payload,
+        payload_json: line.payload_json,
+        payload_base64: line.payload_base64.as_deref(),
+    };
+    let (payload, natural) = payload.read()?;
     let content_type = line.content_type.map(|text| text.parse()).transpose()?.unwrap_or(natural);
     let mut attributes = Attributes::new();
     for (key, values) in line.attributes {
-        match values {
-            Values::One(value) => attributes.add(key, value),
-            Values::More(values) => values.into_iter().for_each(|value| attributes.add(key.as_str(), value)),
-        }
+        values.into_vec().into_iter().for_each(|value| attributes.add(key.as_str(), value));
     }
     let inbound = Inbound {
         device: line.device.map(Into::into),
@@ -78,19 +97,23 @@ fn reading(line: &str) -> anyhow::Result<(Name, Inbound)> {
     Ok((Name::parse_ingress(line.ingress.as_deref().unwrap_or(INGRESS))?, inbound))
 }
 
-/// The bytes, and the content type if none is said.
-fn payload(line: &Line<'_>) -> anyhow::Result<(Vec<u8>, ContentType)> {
-    Ok(match (line.payload, line.payload_json, &line.payload_base64) {
-        (Some(text), None, None) if text.get().starts_with('"') => {
-            (serde_json::from_str::<String>(text.get())?.into_bytes(), ContentType::TEXT)
-        }
-        (Some(json), None, None) | (None, Some(json), None) => {
-            (json.get().as_bytes().to_vec(), ContentType::JSON)
-        }
-        (None, None, Some(text)) => (STANDARD.decode(text).context("payload_base64")?, ContentType::OCTETS),
-        (None, None, None) => (Vec::new(), ContentType::OCTETS),
-        _ => bail!("give one of payload, payload_json, payload_base64"),
-    })
+impl Payload<'_> {
+    /// The bytes, and the content type if none is said.
+    pub(crate) fn read(self) -> anyhow::Result<(Vec<u8>, ContentType)> {
+        Ok(match (self.payload, self.payload_json, self.payload_base64) {
+            (Some(text), None, None) if text.get().starts_with('"') => {
+                (serde_json::from_str::<String>(text.get())?.into_bytes(), ContentType::TEXT)
+            }
+            (Some(json), None, None) | (None, Some(json), None) => {
+                (json.get().as_bytes().to_vec(), ContentType::JSON)
+            }
+            (None, None, Some(text)) => {
+                (STANDARD.decode(text).context("payload_base64")?, ContentType::OCTETS)
+            }
+            (None, None, None) => (Vec::new(), ContentType::OCTETS),
+            _ => bail!("give one of payload, payload_json, payload_base64"),
+        })
+    }
 }
 
 /// The line of a reading that passed by; `None` for one without a payload.

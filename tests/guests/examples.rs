@@ -85,6 +85,44 @@ async fn limits_and_traps_are_the_hosts() -> Result<()> {
     Ok(())
 }
 
+/// A test asks nobody: what others answer stands in a file, and what the route does not permit is not even looked up.
+#[tokio::test]
+async fn requests_are_answered_from_a_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let asked = |url: &str| {
+        format!("{{\"topic\":\"a\",\"content_type\":\"text/plain\",\"payload\":\"ask GET {url}\"}}\n")
+    };
+    let urls = ["http://a.example/x", "http://a.example/x", "http://a.example/none", "http://b.example/x"];
+    let readings = write("r.jsonl", &urls.map(asked).concat())?;
+    let answers = write(
+        "http.jsonl",
+        "{\"url\":\"http://a.example/x\",\"payload\":\"once\"}\n{\"url\":\"http://a.example/x\",\"status\":404}\n\
+         {\"url\":\"http://b.example/x\",\"payload\":\"never\"}\n",
+    )?;
+    let route = write("route.toml", "[[permissions.http]]\nurl = \"http://a.example/\"\n")?;
+    let said = |(at, text): (usize, &str)| {
+        format!(
+            "{{\"reading\":{},\"message\":{{\"topic\":\"did/ask\",\"content_type\":\"text/plain\",\"payload\":\"{text}\"}}}}\n",
+            at + 1
+        )
+    };
+    let outcomes = ["200 once", "404 ", "failed", "denied"];
+    let expected = write("e.jsonl", &outcomes.into_iter().enumerate().map(said).collect::<String>())?;
+    for module in ["permitted", "permitted-js"] {
+        let module = guest(module).display().to_string();
+        let arguments = ["test", &module, "--readings", &readings, "--http", &answers, "--expect", &expected];
+        let mut command = sandbar(&arguments);
+        command.args(["--route", &route]);
+        succeeds(command, 120).await?;
+    }
+    Ok(())
+}
+
 #[test]
 fn modules_in_javascript_are_small() -> Result<()> {
     for (name, folder) in examples()? {

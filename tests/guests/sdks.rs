@@ -1,15 +1,18 @@
-//! What is written by hand beside the contract says what the contract says.
+//! What is written by hand beside the contract says what the contract says, and the SDK's own JavaScript does what its
+//! tests say.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::root;
+use crate::{cache, root};
 
-/// The fields of a record of the contract, as `wit/contract-0.1.0.txt` has them.
-fn fields(record: &str) -> Result<BTreeSet<String>> {
+/// The fields of an interface's record, as `wit/contract-0.1.0.txt` has them.
+fn fields(interface: &str, record: &str) -> Result<BTreeSet<String>> {
     let contract = std::fs::read_to_string(root().join("wit/contract-0.1.0.txt"))?;
-    let begins = format!("types: {record} = record {{ ");
+    let begins = format!("{interface}: {record} = record {{ ");
     let line =
         contract.lines().find_map(|line| line.strip_prefix(&begins)).with_context(|| record.to_owned())?;
     let line = line.trim_end_matches([' ', '}']);
@@ -32,7 +35,7 @@ fn the_types_of_typescript_are_the_contracts() -> Result<()> {
         let names: BTreeSet<String> = declared
             .filter_map(|line| Some(line.split_once(':')?.0.trim_end_matches('?').to_owned()))
             .collect();
-        let expected: BTreeSet<String> = fields(record)?.iter().map(|name| camel(name)).collect();
+        let expected: BTreeSet<String> = fields("types", record)?.iter().map(|name| camel(name)).collect();
         ensure!(names == expected, "{interface}: {names:?}, {record}: {expected:?}");
     }
     Ok(())
@@ -42,8 +45,15 @@ fn the_types_of_typescript_are_the_contracts() -> Result<()> {
 #[test]
 fn the_header_of_c_is_the_contracts() -> Result<()> {
     let header = std::fs::read_to_string(root().join("guest-sdk/sources/c/handler.h"))?;
-    for record in ["reading", "message", "command"] {
-        let begins = format!("typedef struct sandbar_handler_types_{record}_t {{");
+    let records = [
+        ("types", "reading"),
+        ("types", "message"),
+        ("types", "command"),
+        ("http", "request"),
+        ("http", "response"),
+    ];
+    for (interface, record) in records {
+        let begins = format!("typedef struct sandbar_handler_{interface}_{record}_t {{");
         let body = header.split_once(&begins).and_then(|(_, rest)| rest.split_once('}')).context(begins)?.0;
         let names: BTreeSet<String> = body
             .lines()
@@ -52,7 +62,32 @@ fn the_header_of_c_is_the_contracts() -> Result<()> {
                 Some(line.trim().strip_suffix(';')?.split_whitespace().last()?.replace('_', "-"))
             })
             .collect();
-        ensure!(names == fields(record)?, "{record}: {names:?}");
+        ensure!(names == fields(interface, record)?, "{record}: {names:?}");
     }
+    Ok(())
+}
+
+/// Promises that are seen through within a call, and scripts without `async`: bundled as for a module, run by node.
+#[test]
+fn the_sdk_of_javascript_does_what_its_tests_say() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (acorn, bundle) = (folder.path().join("acorn.txt"), folder.path().join("tests.mjs"));
+    let modules = cache().join("componentize-qjs/node_modules");
+    let esbuild = |source: PathBuf, out: &Path, options: &[&str]| {
+        let mut esbuild = Command::new(modules.join(".bin/esbuild"));
+        esbuild.arg(source).args(["--bundle", "--log-level=warning"]).args(options);
+        esbuild
+            .arg(format!("--outfile={}", out.display()))
+            .status()
+            .context("esbuild: `make guests` installs it")
+    };
+    let as_text = ["--minify", "--format=iife", "--global-name=acorn"];
+    ensure!(esbuild(modules.join("acorn/dist/acorn.mjs"), &acorn, &as_text)?.success());
+    let alias = format!("--alias:acorn-text={}", acorn.display());
+    let tests = root().join("tests/guests/javascript.mjs");
+    ensure!(esbuild(tests, &bundle, &["--platform=node", "--format=esm", &alias])?.success());
+    let ran = Command::new("node").arg(&bundle).output()?;
+    let (said, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    ensure!(said.trim() == "ok", "{said}{wrong}");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "what was measured is printed")]
 
+mod asking;
 mod permissions;
 mod provenance;
 mod replays;

@@ -11,6 +11,7 @@ mod imports {
     use crate::bindings::wasi::config::store;
     use crate::bindings::wasi::logging::logging;
 
+    pub(crate) use crate::bindings::sandbar::handler::http::{send as http_send, send_all as http_send_all};
     pub(crate) use crate::bindings::sandbar::handler::state::{
         delete as state_delete, get as state_get, names as state_names, set as state_set,
     };

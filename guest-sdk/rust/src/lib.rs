@@ -32,7 +32,7 @@
 //! The payload that is not what `Sample` says is refused by that `?`: the reading becomes a dead letter whose
 //! cause names the field. What must last from one reading to the next goes into [`state`]; what the author of
 //! the route decides is read from [`config`]; [`log`] writes into the host's log. [`window`], [`Latest`], [`Changed`],
-//! [`Deadband`] and [`Rate`] are made of state; [`units`] converts.
+//! [`Deadband`] and [`Rate`] are made of state; [`units`] converts; [`http`] asks others, where the route permits it.
 //!
 //! `cargo test` runs a handler natively: see [`testing`].
 
@@ -45,6 +45,7 @@ pub mod config;
 mod export;
 mod failure;
 mod host;
+pub mod http;
 mod latest;
 pub mod log;
 mod object;

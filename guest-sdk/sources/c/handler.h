@@ -158,6 +158,81 @@ typedef struct {
   size_t len;
 } handler_list_string_t;
 
+typedef sandbar_handler_types_attribute_t sandbar_handler_http_attribute_t;
+
+typedef struct {
+  sandbar_handler_http_attribute_t *ptr;
+  size_t len;
+} sandbar_handler_http_list_attribute_t;
+
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} handler_option_u32_t;
+
+// One request. Redirects are not followed: where they lead is in the answer's `location`, and a request of its own.
+typedef struct sandbar_handler_http_request_t {
+  // `GET`, `POST`, and so on, in capitals.
+  handler_string_t   method;
+  // With scheme and host: `https://api.example.com/v1/rooms?floor=2`.
+  handler_string_t   url;
+  // `("content-type", "application/json")`. Not `host`, `content-length` and what concerns the connection.
+  sandbar_handler_http_list_attribute_t   headers;
+  // Empty for most methods but `POST` and `PUT`.
+  handler_list_u8_t   body;
+  // For connecting, for the beginning of the answer, and between two parts of it; at most what the route allows,
+  // which is what `none` stands for.
+  handler_option_u32_t   timeout_ms;
+} sandbar_handler_http_request_t;
+
+// An answer, whatever its status.
+typedef struct sandbar_handler_http_response_t {
+  // `200`, `404` and so on.
+  uint16_t   status;
+  // Names in small letters; in the order of their coming, and as often.
+  sandbar_handler_http_list_attribute_t   headers;
+  // As it came: what is compressed is not unpacked.
+  handler_list_u8_t   body;
+} sandbar_handler_http_response_t;
+
+// Why there is no answer. Texts are for people.
+typedef struct sandbar_handler_http_http_error_t {
+  uint8_t tag;
+  union {
+    handler_string_t     denied;
+    handler_string_t     invalid;
+    handler_string_t     failed;
+    uint32_t     too_large;
+  } val;
+} sandbar_handler_http_http_error_t;
+
+// The route does not permit it, or not to that address. Nothing was sent.
+#define SANDBAR_HANDLER_HTTP_HTTP_ERROR_DENIED 0
+// It is no request: its method, its URL or a header. Nothing was sent.
+#define SANDBAR_HANDLER_HTTP_HTTP_ERROR_INVALID 1
+// The far end is not there, does not speak HTTP, or takes too long. It may have got the request.
+#define SANDBAR_HANDLER_HTTP_HTTP_ERROR_FAILED 2
+// The limit in bytes of all answers to one call.
+#define SANDBAR_HANDLER_HTTP_HTTP_ERROR_TOO_LARGE 3
+
+typedef struct {
+  bool is_err;
+  union {
+    sandbar_handler_http_response_t ok;
+    sandbar_handler_http_http_error_t err;
+  } val;
+} sandbar_handler_http_result_response_http_error_t;
+
+typedef struct {
+  sandbar_handler_http_request_t *ptr;
+  size_t len;
+} sandbar_handler_http_list_request_t;
+
+typedef struct {
+  sandbar_handler_http_result_response_http_error_t *ptr;
+  size_t len;
+} sandbar_handler_http_list_result_response_http_error_t;
+
 // From the least to the most urgent.
 typedef uint8_t wasi_logging_logging_level_t;
 
@@ -206,6 +281,123 @@ typedef struct {
   } val;
 } wasi_config_store_result_list_tuple2_string_string_error_t;
 
+// Why something was not done. A value that the route's limits refuse is `other`, with the limit.
+typedef struct wasi_keyvalue_store_error_t {
+  uint8_t tag;
+  union {
+    handler_string_t     other;
+  } val;
+} wasi_keyvalue_store_error_t;
+
+#define WASI_KEYVALUE_STORE_ERROR_NO_SUCH_STORE 0
+#define WASI_KEYVALUE_STORE_ERROR_ACCESS_DENIED 1
+#define WASI_KEYVALUE_STORE_ERROR_OTHER 2
+
+// A part of a listing.
+typedef struct wasi_keyvalue_store_key_response_t {
+  handler_list_string_t   keys;
+  // Where to go on, if there are more.
+  handler_option_u64_t   cursor;
+} wasi_keyvalue_store_key_response_t;
+
+typedef struct wasi_keyvalue_store_own_bucket_t {
+  int32_t __handle;
+} wasi_keyvalue_store_own_bucket_t;
+
+typedef struct wasi_keyvalue_store_borrow_bucket_t {
+  int32_t __handle;
+} wasi_keyvalue_store_borrow_bucket_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wasi_keyvalue_store_own_bucket_t ok;
+    wasi_keyvalue_store_error_t err;
+  } val;
+} wasi_keyvalue_store_result_own_bucket_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    handler_option_list_u8_t ok;
+    wasi_keyvalue_store_error_t err;
+  } val;
+} wasi_keyvalue_store_result_option_list_u8_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wasi_keyvalue_store_error_t err;
+  } val;
+} wasi_keyvalue_store_result_void_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    bool ok;
+    wasi_keyvalue_store_error_t err;
+  } val;
+} wasi_keyvalue_store_result_bool_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wasi_keyvalue_store_key_response_t ok;
+    wasi_keyvalue_store_error_t err;
+  } val;
+} wasi_keyvalue_store_result_key_response_error_t;
+
+typedef wasi_keyvalue_store_error_t wasi_keyvalue_atomics_error_t;
+
+typedef wasi_keyvalue_store_borrow_bucket_t wasi_keyvalue_atomics_borrow_bucket_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    uint64_t ok;
+    wasi_keyvalue_atomics_error_t err;
+  } val;
+} wasi_keyvalue_atomics_result_u64_error_t;
+
+typedef wasi_keyvalue_store_error_t wasi_keyvalue_batch_error_t;
+
+typedef wasi_keyvalue_store_borrow_bucket_t wasi_keyvalue_batch_borrow_bucket_t;
+
+typedef struct {
+  handler_string_t f0;
+  handler_list_u8_t f1;
+} handler_tuple2_string_list_u8_t;
+
+typedef struct {
+  bool is_some;
+  handler_tuple2_string_list_u8_t val;
+} handler_option_tuple2_string_list_u8_t;
+
+typedef struct {
+  handler_option_tuple2_string_list_u8_t *ptr;
+  size_t len;
+} handler_list_option_tuple2_string_list_u8_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    handler_list_option_tuple2_string_list_u8_t ok;
+    wasi_keyvalue_batch_error_t err;
+  } val;
+} wasi_keyvalue_batch_result_list_option_tuple2_string_list_u8_error_t;
+
+typedef struct {
+  handler_tuple2_string_list_u8_t *ptr;
+  size_t len;
+} handler_list_tuple2_string_list_u8_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wasi_keyvalue_batch_error_t err;
+  } val;
+} wasi_keyvalue_batch_result_void_error_t;
+
 typedef sandbar_handler_types_reading_t handler_reading_t;
 
 typedef sandbar_handler_types_output_t handler_output_t;
@@ -242,6 +434,12 @@ extern void sandbar_handler_state_delete(handler_string_t *name);
 // The names that begin with `prefix`, sorted; all of them for an empty prefix.
 extern void sandbar_handler_state_names(handler_string_t *prefix, handler_list_string_t *ret);
 
+// Imported Functions from `sandbar:handler/http@0.1.0`
+// Sends one request and waits for the answer.
+extern bool sandbar_handler_http_send(sandbar_handler_http_request_t *request, sandbar_handler_http_response_t *ret, sandbar_handler_http_http_error_t *err);
+// Sends several at the same time, as many as the route allows, and waits for all answers; in the requests' order.
+extern void sandbar_handler_http_send_all(sandbar_handler_http_list_request_t *requests, sandbar_handler_http_list_result_response_http_error_t *ret);
+
 // Imported Functions from `wasi:logging/logging@0.1.0-draft`
 // Writes one line. The host cuts long lines and, when a handler writes too many, counts the rest.
 extern void wasi_logging_logging_log(wasi_logging_logging_level_t level, handler_string_t *context, handler_string_t *message);
@@ -251,6 +449,25 @@ extern void wasi_logging_logging_log(wasi_logging_logging_level_t level, handler
 extern bool wasi_config_store_get(handler_string_t *key, handler_option_string_t *ret, wasi_config_store_error_t *err);
 // All settings.
 extern bool wasi_config_store_get_all(handler_list_tuple2_string_string_t *ret, wasi_config_store_error_t *err);
+
+// Imported Functions from `wasi:keyvalue/store@0.2.0-draft`
+// The bucket `default`, also called by an empty name, is the state of the reading's key; there is no other.
+extern bool wasi_keyvalue_store_open(handler_string_t *identifier, wasi_keyvalue_store_own_bucket_t *ret, wasi_keyvalue_store_error_t *err);
+extern bool wasi_keyvalue_store_method_bucket_get(wasi_keyvalue_store_borrow_bucket_t self, handler_string_t *key, handler_option_list_u8_t *ret, wasi_keyvalue_store_error_t *err);
+extern bool wasi_keyvalue_store_method_bucket_set(wasi_keyvalue_store_borrow_bucket_t self, handler_string_t *key, handler_list_u8_t *value, wasi_keyvalue_store_error_t *err);
+extern bool wasi_keyvalue_store_method_bucket_delete(wasi_keyvalue_store_borrow_bucket_t self, handler_string_t *key, wasi_keyvalue_store_error_t *err);
+extern bool wasi_keyvalue_store_method_bucket_exists(wasi_keyvalue_store_borrow_bucket_t self, handler_string_t *key, bool *ret, wasi_keyvalue_store_error_t *err);
+// Sorted.
+extern bool wasi_keyvalue_store_method_bucket_list_keys(wasi_keyvalue_store_borrow_bucket_t self, uint64_t *maybe_cursor, wasi_keyvalue_store_key_response_t *ret, wasi_keyvalue_store_error_t *err);
+
+// Imported Functions from `wasi:keyvalue/atomics@0.2.0-draft`
+// Adds to a number in decimal text, 0 if there is none, and returns the sum.
+extern bool wasi_keyvalue_atomics_increment(wasi_keyvalue_atomics_borrow_bucket_t bucket, handler_string_t *key, uint64_t delta, uint64_t *ret, wasi_keyvalue_atomics_error_t *err);
+
+// Imported Functions from `wasi:keyvalue/batch@0.2.0-draft`
+extern bool wasi_keyvalue_batch_get_many(wasi_keyvalue_batch_borrow_bucket_t bucket, handler_list_string_t *keys, handler_list_option_tuple2_string_list_u8_t *ret, wasi_keyvalue_batch_error_t *err);
+extern bool wasi_keyvalue_batch_set_many(wasi_keyvalue_batch_borrow_bucket_t bucket, handler_list_tuple2_string_list_u8_t *key_values, wasi_keyvalue_batch_error_t *err);
+extern bool wasi_keyvalue_batch_delete_many(wasi_keyvalue_batch_borrow_bucket_t bucket, handler_list_string_t *keys, wasi_keyvalue_batch_error_t *err);
 
 // Exported Functions from `handler`
 bool exports_handler_configure(handler_string_t *err);
@@ -286,6 +503,24 @@ void sandbar_handler_state_result_void_state_error_free(sandbar_handler_state_re
 
 void handler_list_string_free(handler_list_string_t *ptr);
 
+void sandbar_handler_http_attribute_free(sandbar_handler_http_attribute_t *ptr);
+
+void sandbar_handler_http_list_attribute_free(sandbar_handler_http_list_attribute_t *ptr);
+
+void handler_option_u32_free(handler_option_u32_t *ptr);
+
+void sandbar_handler_http_request_free(sandbar_handler_http_request_t *ptr);
+
+void sandbar_handler_http_response_free(sandbar_handler_http_response_t *ptr);
+
+void sandbar_handler_http_http_error_free(sandbar_handler_http_http_error_t *ptr);
+
+void sandbar_handler_http_result_response_http_error_free(sandbar_handler_http_result_response_http_error_t *ptr);
+
+void sandbar_handler_http_list_request_free(sandbar_handler_http_list_request_t *ptr);
+
+void sandbar_handler_http_list_result_response_http_error_free(sandbar_handler_http_list_result_response_http_error_t *ptr);
+
 void wasi_config_store_error_free(wasi_config_store_error_t *ptr);
 
 void wasi_config_store_result_option_string_error_free(wasi_config_store_result_option_string_error_t *ptr);
@@ -295,6 +530,42 @@ void handler_tuple2_string_string_free(handler_tuple2_string_string_t *ptr);
 void handler_list_tuple2_string_string_free(handler_list_tuple2_string_string_t *ptr);
 
 void wasi_config_store_result_list_tuple2_string_string_error_free(wasi_config_store_result_list_tuple2_string_string_error_t *ptr);
+
+void wasi_keyvalue_store_error_free(wasi_keyvalue_store_error_t *ptr);
+
+extern void wasi_keyvalue_store_bucket_drop_own(wasi_keyvalue_store_own_bucket_t handle);
+
+extern void wasi_keyvalue_store_bucket_drop_borrow(wasi_keyvalue_store_borrow_bucket_t handle);
+
+extern wasi_keyvalue_store_borrow_bucket_t wasi_keyvalue_store_borrow_bucket(wasi_keyvalue_store_own_bucket_t handle);
+
+void wasi_keyvalue_store_result_own_bucket_error_free(wasi_keyvalue_store_result_own_bucket_error_t *ptr);
+
+void wasi_keyvalue_store_result_option_list_u8_error_free(wasi_keyvalue_store_result_option_list_u8_error_t *ptr);
+
+void wasi_keyvalue_store_result_void_error_free(wasi_keyvalue_store_result_void_error_t *ptr);
+
+void wasi_keyvalue_store_result_bool_error_free(wasi_keyvalue_store_result_bool_error_t *ptr);
+
+void wasi_keyvalue_store_result_key_response_error_free(wasi_keyvalue_store_result_key_response_error_t *ptr);
+
+void wasi_keyvalue_atomics_error_free(wasi_keyvalue_atomics_error_t *ptr);
+
+void wasi_keyvalue_atomics_result_u64_error_free(wasi_keyvalue_atomics_result_u64_error_t *ptr);
+
+void wasi_keyvalue_batch_error_free(wasi_keyvalue_batch_error_t *ptr);
+
+void handler_tuple2_string_list_u8_free(handler_tuple2_string_list_u8_t *ptr);
+
+void handler_option_tuple2_string_list_u8_free(handler_option_tuple2_string_list_u8_t *ptr);
+
+void handler_list_option_tuple2_string_list_u8_free(handler_list_option_tuple2_string_list_u8_t *ptr);
+
+void wasi_keyvalue_batch_result_list_option_tuple2_string_list_u8_error_free(wasi_keyvalue_batch_result_list_option_tuple2_string_list_u8_error_t *ptr);
+
+void handler_list_tuple2_string_list_u8_free(handler_list_tuple2_string_list_u8_t *ptr);
+
+void wasi_keyvalue_batch_result_void_error_free(wasi_keyvalue_batch_result_void_error_t *ptr);
 
 void handler_reading_free(handler_reading_t *ptr);
 

@@ -125,6 +125,38 @@ bool sandbar_state_set(const char *name, const void *value, size_t size, uint64_
   return sandbar_handler_state_set(&key, &bytes, ttl_ms == 0 ? NULL : &ttl_ms, &error);
 }
 
+static handler_string_t sandbar_borrow(const char *text) {
+  handler_string_t borrowed = {(uint8_t *)text, strlen(text)};
+  return borrowed;
+}
+
+static bool sandbar_no_answer(sandbar_handler_http_http_error_t *error, const char *url, handler_failure_t *failure) {
+  bool later = error->tag == SANDBAR_HANDLER_HTTP_HTTP_ERROR_FAILED;
+  if (error->tag == SANDBAR_HANDLER_HTTP_HTTP_ERROR_TOO_LARGE) {
+    sandbar_reject(failure, "%s: the answers have more than %u bytes", url, (unsigned)error->val.too_large);
+  } else {
+    // The other three have a text in the same place.
+    handler_string_t *why = &error->val.denied;
+    (later ? sandbar_retry : sandbar_reject)(failure, "%s: %.*s", url, (int)why->len, (char *)why->ptr);
+  }
+  sandbar_handler_http_http_error_free(error);
+  return false;
+}
+
+bool sandbar_fetch(const char *method, const char *url, const char *content_type, const void *body, size_t length,
+                   sandbar_handler_http_response_t *answer, handler_failure_t *failure) {
+  sandbar_handler_http_attribute_t header = {sandbar_borrow("content-type"), sandbar_borrow(content_type ? content_type : "")};
+  sandbar_handler_http_request_t request = {
+    .method = sandbar_borrow(method),
+    .url = sandbar_borrow(url),
+    .headers = {&header, content_type ? 1 : 0},
+    .body = {(uint8_t *)body, length},
+  };
+  sandbar_handler_http_http_error_t error;
+  if (sandbar_handler_http_send(&request, answer, &error)) return true;
+  return sandbar_no_answer(&error, url, failure);
+}
+
 const char *sandbar_json_skip(const char *at, const char *end) {
   int depth = 0;
   do {

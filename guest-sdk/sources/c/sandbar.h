@@ -57,6 +57,12 @@ bool sandbar_state_get(const char *name, void *value, size_t size);
 // Keeps a value for `ttl_ms` milliseconds, or with 0 for as long as the route exists; false if it is too large.
 bool sandbar_state_set(const char *name, const void *value, size_t size, uint64_t ttl_ms);
 
+// Asks over HTTP what the route permits, and waits for the answer, whatever its status; free it with
+// sandbar_handler_http_response_free. `content_type` is NULL where there is none. On false the failure is said: what may go
+// well another time is tried again, the rest is a dead letter. Redirects are not followed.
+bool sandbar_fetch(const char *method, const char *url, const char *content_type, const void *body, size_t length,
+                   sandbar_handler_http_response_t *answer, handler_failure_t *failure);
+
 // The end of the JSON text that begins at `at`: behind a closing quote, bracket or brace, or a plain word.
 const char *sandbar_json_skip(const char *at, const char *end);
 

@@ -76,3 +76,54 @@ export const state: {
 
 type Write = (...words: unknown[]) => void;
 export const log: { trace: Write; debug: Write; info: Write; warn: Write; error: Write; critical: Write };
+
+/** Why there is no answer. Thrown out of `handle`, `failed` is tried again and the others are dead letters. */
+export class HttpError extends TypeError {
+  readonly code: 'denied' | 'invalid' | 'failed' | 'too-large';
+}
+
+/** Names are compared without regard to capitals. */
+export class Headers {
+  constructor(init?: HeadersInit);
+  append(name: string, value: string): void;
+  set(name: string, value: string): void;
+  delete(name: string): void;
+  get(name: string): string | null;
+  getSetCookie(): string[];
+  has(name: string): boolean;
+  forEach(work: (value: string, name: string, headers: Headers) => void): void;
+  entries(): IterableIterator<[string, string]>;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<string>;
+  [Symbol.iterator](): IterableIterator<[string, string]>;
+}
+
+export type HeadersInit = Headers | Record<string, string> | [string, string][];
+
+/** An answer, whatever its status. Its body has come already, and may be read more than once. */
+export class Response {
+  private constructor();
+  readonly url: string;
+  readonly status: number;
+  readonly ok: boolean;
+  readonly headers: Headers;
+  bytes(): Promise<Uint8Array>;
+  arrayBuffer(): Promise<ArrayBuffer>;
+  text(): Promise<string>;
+  json<T = any>(): Promise<T>;
+}
+
+export interface RequestInit {
+  method?: string;
+  headers?: HeadersInit;
+  body?: string | Uint8Array | ArrayBuffer | null;
+  /** For connecting, for the beginning of the answer, and between two parts of it; at most what the route allows. */
+  timeoutMs?: number;
+}
+
+/** Asks over HTTP what the route permits. Redirects are not followed: they are answers with a `location`. */
+export function fetch(url: string, init?: RequestInit): Promise<Response>;
+
+declare global {
+  function fetch(url: string, init?: RequestInit): Promise<Response>;
+}

@@ -5,9 +5,10 @@ import { get as setting, getAll } from 'wasi:config/store@0.2.0-rc.1';
 import { log as write } from 'wasi:logging/logging@0.1.0-draft';
 import { delete as deleteBytes, get as getBytes, names, set as setBytes } from 'sandbar:handler/state@0.1.0';
 
+import { fetch, Headers, HttpError, Response } from './http.js';
 import { decodeUtf8, encodeUtf8 } from './utf8.js';
 
-export { decodeUtf8, encodeUtf8 };
+export { decodeUtf8, encodeUtf8, fetch, Headers, HttpError, Response };
 
 /// A failure to throw: it never succeeds, and the reading becomes a dead letter with this text.
 export const reject = (cause) => ({ tag: 'reject', val: String(cause) });

@@ -7,7 +7,9 @@ import json as _json
 import math as _math
 from typing import Any, Optional, Union
 
+import wit_world as _wit_world
 from componentize_py_types import Err
+from wit_world.imports import http as _http
 from wit_world.imports import logging as _logging
 from wit_world.imports import state as _state
 from wit_world.imports import wasi_config_store as _store
@@ -23,8 +25,8 @@ from wit_world.imports.types import (
     Reading,
 )
 
-__all__ = ["Reading", "Output", "attribute", "command", "json", "log", "message", "refuse", "reject", "reply", "retry",
-           "setting", "number", "settings", "state", "text"]
+__all__ = ["Reading", "Output", "HttpError", "Response", "attribute", "command", "fetch", "fetch_all", "json", "log",
+           "message", "refuse", "reject", "reply", "request", "retry", "setting", "number", "settings", "state", "text"]
 
 Body = Union[bytes, str, dict, list, int, float, bool, None]
 
@@ -177,3 +179,91 @@ class _Log:
 
 
 log = _Log()
+
+
+class HttpError(Exception):
+    """Why there is no answer; `code` is denied, invalid, failed or too-large.
+
+    Raised out of `handle` it is a failure: what may go well another time is tried again, the rest is a dead letter.
+    """
+
+    def __init__(self, url: str, error: object):
+        self.code = {_http.HttpError_Denied: "denied", _http.HttpError_Invalid: "invalid",
+                     _http.HttpError_Failed: "failed"}.get(type(error), "too-large")
+        limit = f"the answers have more than {error.value} bytes"
+        super().__init__(f"{url}: {limit if self.code == 'too-large' else error.value}")
+
+    def failure(self) -> Err:
+        return retry(self) if self.code == "failed" else reject(self)
+
+
+def _handler(cls: type) -> None:
+    """What the contract knows no exception for becomes one that it knows: only `Err` itself is a failure."""
+    super(_wit_world.WitWorld, cls).__init_subclass__()
+    own = cls.handle
+
+    def handle(self, reading: Reading) -> list:
+        try:
+            return own(self, reading)
+        except HttpError as error:
+            raise error.failure() from None
+
+    cls.handle = handle
+
+
+_wit_world.WitWorld.__init_subclass__ = classmethod(_handler)
+
+
+class Response:
+    """An answer, whatever its status. Its body has come already."""
+
+    def __init__(self, url: str, answer: "_http.Response"):
+        self.url = url
+        self.status = answer.status
+        self.ok = 200 <= answer.status < 300
+        self.headers = answer.headers
+        self.body = answer.body
+
+    def header(self, name: str) -> Optional[str]:
+        """The first header of that name, whatever its capitals."""
+        return next((value for key, value in self.headers if key == name.lower()), None)
+
+    def text(self) -> str:
+        try:
+            return self.body.decode()
+        except UnicodeDecodeError as error:
+            raise reject(f"{self.url}: the answer is not UTF-8 text: {error}") from None
+
+    def json(self) -> Any:
+        try:
+            return _json.loads(self.body)
+        except ValueError as error:
+            raise reject(f"{self.url}: the answer is not JSON: {error}") from None
+
+
+def request(url: str, *, method: str = "GET", headers: Optional[dict] = None, body: Body = b"",
+            timeout_ms: Optional[int] = None) -> "_http.Request":
+    """A request for `fetch_all`. Bytes and text go as they are, anything else as JSON, with the content type of it."""
+    natural, payload = _encode(body)
+    pairs = [(key, str(value)) for key, value in (headers or {}).items()]
+    if payload and not any(key.lower() == "content-type" for key, _ in pairs):
+        pairs.append(("content-type", natural))
+    return _http.Request(method, url, pairs, payload, timeout_ms)
+
+
+def fetch(url: str, **options: Any) -> Response:
+    """Asks over HTTP what the route permits, and waits for the answer. Options are those of `request`.
+
+    Redirects are not followed: they are answers with a `location`.
+    """
+    try:
+        return Response(url, _http.send(request(url, **options)))
+    except Err as error:
+        raise HttpError(url, error.value) from None
+
+
+def fetch_all(requests: list) -> list:
+    """Asks several at the same time, as many as the route allows: of each its Response or HttpError, in order."""
+    answers = zip(requests, _http.send_all(requests))
+    return [HttpError(asked.url, answer.value) if isinstance(answer, Err) else Response(asked.url, answer.value)
+            for asked, answer in answers]

@@ -1,26 +1,27 @@
 // Says whether a room is too hot, and counts the readings of each device.
 //
-// The names of what componentize-dotnet makes of wit/ are in obj/; look there if yours differ.
+// The names are those that wit-bindgen 0.63 makes of wit/; look into obj/ if yours differ.
 
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
-using HandlerWorld.wit.imports.sandbar.handler.v0_1_0;
+using HandlerWorld.wit.Imports.sandbar.handler;
+using Settings = HandlerWorld.wit.Imports.wasi.config.IStoreImports;
 
 namespace HandlerWorld;
 
-public class HandlerWorldImpl : IHandlerWorld
+public class HandlerWorldExportsImpl : IHandlerWorldExports
 {
     static double limit = 30;
 
     public static void Configure()
     {
-        var setting = wit.imports.wasi.config.v0_2_0_rc_1.StoreInterop.Get("limit");
+        var setting = Settings.Get("limit");
         if (setting is not null && !double.TryParse(setting, CultureInfo.InvariantCulture, out limit))
             throw new WitException<string>("setting `limit` is no number", 0);
     }
 
-    public static List<ITypes.Output> Handle(ITypes.Reading reading)
+    public static List<ITypesImports.Output> Handle(ITypesImports.Reading reading)
     {
         double temperature;
         try
@@ -29,15 +30,16 @@ public class HandlerWorldImpl : IHandlerWorld
         }
         catch (Exception)
         {
-            throw new WitException<ITypes.Failure>(ITypes.Failure.Reject("the payload has no number `temperature`"), 0);
+            throw new WitException<ITypesImports.Failure>(ITypesImports.Failure.Reject("the payload has no number `temperature`"), 0);
         }
-        var bytes = StateInterop.Get("readings");
+        // Of this device: state belongs to the reading's key.
+        var bytes = IStateImports.Get("readings");
         var readings = bytes is null ? 1 : int.Parse(Encoding.UTF8.GetString(bytes)) + 1;
-        StateInterop.Set("readings", Encoding.UTF8.GetBytes(readings.ToString()), null);
+        IStateImports.Set("readings", Encoding.UTF8.GetBytes(readings.ToString()), null);
         var hot = temperature > limit ? "true" : "false";
         var body = string.Create(CultureInfo.InvariantCulture,
             $"{{\"temperature\":{temperature},\"hot\":{hot},\"readings\":{readings}}}");
-        var message = new ITypes.Message(reading.topic + "/checked", null, "application/json", [], Encoding.UTF8.GetBytes(body));
-        return [ITypes.Output.Message(message)];
+        var message = new ITypesImports.Message(reading.topic + "/checked", null, "application/json", [], Encoding.UTF8.GetBytes(body));
+        return [ITypesImports.Output.Message(message)];
     }
 }

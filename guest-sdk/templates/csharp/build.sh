@@ -1,5 +1,5 @@
 #!/bin/sh
 # Makes my-module.wasm with componentize-dotnet.
 set -eu
-dotnet publish -c Release
-cp bin/Release/net10.0/wasi-wasm/publish/my-module.wasm my-module.wasm
+platform=linux dotnet build -c Release
+cp "$(find bin/Release -name my-module.wasm -path '*wasi-wasm*' | head -n 1)" my-module.wasm

@@ -66,10 +66,11 @@ fn permissions(table: &RouteTable, secrets: &BTreeMap<String, Revealed>) -> Resu
         given.insert(name.clone(), secret.text().to_owned());
     }
     let (at_once, timeout) = (table.limits.http_at_once, table.limits.http_timeout_ms);
+    let answer_bytes = usize::try_from(table.limits.http_answer_bytes).unwrap_or(usize::MAX);
     Ok(Permissions {
         clock: asked.clock,
         random: asked.random,
-        http: HttpAccess::new(asked.http()?, at_once.into(), Duration::from_millis(timeout)),
+        http: HttpAccess::new(asked.http()?, at_once.into(), Duration::from_millis(timeout), answer_bytes),
         secrets: Secrets(given),
     })
 }

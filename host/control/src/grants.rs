@@ -33,6 +33,12 @@ const GUARDED: &[Guarded] = &[
         granted: |table| !table.http.is_empty(),
     },
     Guarded {
+        prefix: "sandbar:handler/http@",
+        permission: Some("http"),
+        instead: "every request is denied",
+        granted: |table| !table.http.is_empty(),
+    },
+    Guarded {
         prefix: "wasi:clocks/",
         permission: Some("clock"),
         instead: "clocks show the reading's time",

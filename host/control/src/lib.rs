@@ -70,7 +70,7 @@ pub use sandbar_ingress::{
     TrafficStatus,
 };
 pub use sandbar_pipeline::{Circuit, Compared, Counts, Difference, LogRecord, OutletStatus, Seen};
-pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine, script};
+pub use sandbar_runtime::{Fault, Handled, HandlerStats, HttpAnswer, LogLevel, LogLine, script};
 pub use sandbar_store::{
     DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
     TracedEnd, TracedLine, TracedOffer,

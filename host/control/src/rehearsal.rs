@@ -12,7 +12,9 @@ use sandbar_reading::{
     ConfigError, Failure, IdGenerator, Inbound, Lineage, Name, Output, Reading, ReadingId, StateWrite,
     Timestamp,
 };
-use sandbar_runtime::{Fault, Handler, HandlerStats, LogLine, Options, Runtime, StateUnavailable, StateView};
+use sandbar_runtime::{
+    Fault, Handler, HandlerStats, HttpAnswer, LogLine, Options, Runtime, StateUnavailable, StateView,
+};
 
 use crate::build;
 use crate::tables::{RouteTable, Text};
@@ -55,8 +57,14 @@ pub enum RehearsalError {
 
 impl Rehearsal {
     /// `wasm`: the module; `compiled`: where compiled code is kept, and found at the next rehearsal. The route's
-    /// filter and sinks are of no account here.
-    pub async fn new(wasm: &[u8], mut table: RouteTable, compiled: PathBuf) -> Result<Self, RehearsalError> {
+    /// filter and sinks are of no account here. `answers`: what the handler gets for what it is permitted to ask of
+    /// others over HTTP; nothing is sent.
+    pub async fn new(
+        wasm: &[u8],
+        mut table: RouteTable,
+        compiled: PathBuf,
+        answers: Vec<HttpAnswer>,
+    ) -> Result<Self, RehearsalError> {
         let runtime = Runtime::new(Options::new(compiled))
             .map_err(|error| RehearsalError::Runtime(error.to_string()))?;
         let component = runtime.load(wasm).map_err(|error| RehearsalError::Component(error.to_string()))?;
@@ -65,7 +73,8 @@ impl Rehearsal {
         table.check().map_err(RehearsalError::Route)?;
         // One after the other, and so the instance is kept between readings, as it is on a host.
         table.concurrency = 1;
-        let settings = build::settings(&name, &table, &BTreeMap::new()).map_err(RehearsalError::Route)?;
+        let mut settings = build::settings(&name, &table, &BTreeMap::new()).map_err(RehearsalError::Route)?;
+        settings.permissions.http = settings.permissions.http.rehearsed(answers);
         let handler = build::handler(&runtime, &component, settings).await.map_err(RehearsalError::Route)?;
         // The first of January 2026: any time would do, as long as it is always the same.
         let now = Timestamp::from_millis(1_767_225_600_000);

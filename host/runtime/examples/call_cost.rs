@@ -1,6 +1,7 @@
 //! What a call costs: prints a table of times, of ratios, and of memory. Run it in release mode.
 //!
-//! Paths of components may be given: each is called with a JSON reading, on warm instances and on fresh ones.
+//! Paths of components and of scripts (.js) may be given: each is called with a JSON reading, on warm instances and on
+//! fresh ones.
 //!
 //! Rounds of all measurements take turns, so that a busy machine hits them alike; each figure is the median round.
 
@@ -13,13 +14,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use sandbar_reading::{Attributes, ContentType, Lineage, Reading, ReadingId, Timestamp};
 use sandbar_runtime::{
-    Handler, Instance, Limits, Options, Permissions, Runtime, Settings, StateUnavailable, StateView,
+    Handler, Instance, Limits, Options, Permissions, Runtime, Settings, StateUnavailable, StateView, script,
     test_components,
 };
 
 const ROUNDS: usize = 31;
 const CALLS: u32 = 2000;
 const INSTANCES: usize = 100;
+/// Those of a reading, and of the message that comes of it.
+const ATTRIBUTES: [usize; 4] = [0, 1, 4, 16];
 
 struct Nothing;
 
@@ -50,16 +53,21 @@ async fn main() {
     // Never kept: every checkout makes an instance, as after a trap.
     let fresh = Limits { recycle_percent: 0, ..Limits::default() };
     let fresh = handler(&runtime, &test_components::echo(), fresh).await;
-    let (empty, reading) = (reading(0, 0), reading(200, 4));
+    let (empty, reading) = (reading_of(0, 0), reading_of(200, 4));
     let mut warm_nothing = nothing.checkout().await.unwrap();
     let mut warm_echo = echo.checkout().await.unwrap();
 
+    let with_attributes = ATTRIBUTES.map(|count| reading_of(200, count));
     let mut times = [const { Vec::new() }; 4];
+    let mut by_attributes = [const { Vec::new() }; ATTRIBUTES.len()];
     for _ in 0..ROUNDS {
         times[0].push(calls(&mut warm_nothing, &empty).await);
         times[1].push(calls(&mut warm_echo, &reading).await);
         times[2].push(checkouts(&echo, &reading, CALLS).await);
         times[3].push(checkouts(&fresh, &reading, CALLS / 10).await);
+        for (times, reading) in by_attributes.iter_mut().zip(&with_attributes) {
+            times.push(calls(&mut warm_echo, reading).await);
+        }
     }
     let [no_op, warm, pooled, fresh] = times.map(median);
     println!("no-op call                          {no_op:8.0} ns");
@@ -67,6 +75,9 @@ async fn main() {
     println!("the same with checkout, warm        {pooled:8.0} ns   {:5.2} x warm", pooled / warm);
     println!("the same with checkout, fresh       {fresh:8.0} ns   {:5.2} x warm", fresh / warm);
 
+    for (count, times) in ATTRIBUTES.iter().zip(by_attributes) {
+        println!("warm handle, 200 B, {count:2} attributes   {:8.0} ns", median(times));
+    }
     println!(
         "\n| module | size | cold compile | fresh instance and call | warm call | memory, first → later |"
     );
@@ -92,8 +103,11 @@ async fn main() {
 /// the reading.
 async fn given(runtime: &Runtime, path: &str) {
     let reading =
-        Reading { payload: Bytes::from_static(br#"{"temperature":70.5,"unit":"F"}"#), ..reading(0, 4) };
-    let wasm = std::fs::read(path).unwrap();
+        Reading { payload: Bytes::from_static(br#"{"temperature":70.5,"unit":"F"}"#), ..reading_of(0, 4) };
+    let mut wasm = Bytes::from(std::fs::read(path).unwrap());
+    if path.ends_with(".js") {
+        wasm = script::javascript(std::str::from_utf8(&wasm).unwrap());
+    }
     let started = Instant::now();
     let component = runtime.load(&wasm).unwrap();
     let compiled = started.elapsed();
@@ -143,7 +157,7 @@ fn settings(limits: Limits) -> Settings {
     }
 }
 
-fn reading(payload: usize, attributes: usize) -> Reading {
+fn reading_of(payload: usize, attributes: usize) -> Reading {
     Reading {
         id: ReadingId::from_u128(1 << 100),
         ingress: "webhook".parse().unwrap(),

@@ -11,6 +11,7 @@ wasmtime::component::bindgen!({
         world offered {
             import sandbar:handler/types@0.1.0;
             import sandbar:handler/state@0.1.0;
+            import sandbar:handler/http@0.1.0;
             import wasi:logging/logging@0.1.0-draft;
             import wasi:config/store@0.2.0-rc.1;
             import wasi:keyvalue/store@0.2.0-draft;
@@ -18,6 +19,9 @@ wasmtime::component::bindgen!({
             import wasi:keyvalue/batch@0.2.0-draft;
         }
     ",
-    imports: { default: trappable },
+    imports: {
+        "sandbar:handler/http": async | trappable,
+        default: trappable,
+    },
     with: { "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket },
 });

@@ -207,6 +207,7 @@ where
 const OFFERED: &[&str] = &[
     "sandbar:handler/types@0.1.0",
     "sandbar:handler/state@0.1.0",
+    "sandbar:handler/http@0.1.0",
     "wasi:logging/logging@0.1.0-draft",
     "wasi:config/store@0.2.0-rc.1",
     "wasi:keyvalue/store@0.2.0-draft",

@@ -36,7 +36,7 @@ pub use handler::{Handler, Permissions, Secrets, Settings};
 pub use instance::{Call, Handled, Instance};
 pub use limits::Limits;
 pub use logs::{LogLevel, LogLine};
-pub use outgoing::{AddressRange, AddressRangeError, HttpAccess, HttpPermission};
+pub use outgoing::{AddressRange, AddressRangeError, HttpAccess, HttpAnswer, HttpPermission};
 pub use runtime::{Options, Runtime, RuntimeError};
 pub use state::{StateUnavailable, StateView};
 pub use stats::HandlerStats;

@@ -92,6 +92,10 @@ impl Wasi {
         self.given.chance.store(moment.seed, Relaxed);
     }
 
+    pub(crate) fn way_out(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
     pub(crate) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }

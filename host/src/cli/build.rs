@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::read_bytes;
-use crate::componentize::componentize;
+use crate::componentize::{Texts, componentize};
 use crate::output::{bytes, line};
 use crate::project::Project;
 
@@ -23,6 +23,9 @@ pub(crate) struct ComponentizeOptions {
     /// Where to [default: beside it, as NAME.component.wasm]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Its texts are UTF-16, as MoonBit's are; not for modules that say it themselves
+    #[arg(long)]
+    utf16: bool,
 }
 
 /// Runs the folder's own command, and checks that a component comes of it.
@@ -36,7 +39,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 pub(crate) fn run_componentize(options: &ComponentizeOptions) -> anyhow::Result<()> {
-    let component = componentize(&read_bytes(&options.core)?)
+    let texts = if options.utf16 { Texts::Utf16 } else { Texts::Utf8 };
+    let component = componentize(&read_bytes(&options.core)?, texts)
         .with_context(|| format!("{} cannot become a component", options.core.display()))?;
     let out = options.out.clone().unwrap_or_else(|| beside(&options.core));
     std::fs::write(&out, &component).with_context(|| format!("writing {}", out.display()))?;

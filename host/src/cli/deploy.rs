@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::read_bytes;
 use super::source::{self, RegistryOptions};
 use crate::client::{Client, ClientError};
-use crate::componentize::{componentize, is_component};
+use crate::componentize::{Texts, componentize, is_component};
 use crate::output::{self, at, bytes, line};
 use crate::project::{MANIFEST, Project};
 
@@ -134,7 +134,9 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
 fn component_from(bytes: Vec<u8>, from: &str) -> anyhow::Result<Vec<u8>> {
     match is_component(&bytes) {
         true => Ok(bytes),
-        false => componentize(&bytes).with_context(|| format!("{from} cannot become a component")),
+        false => {
+            componentize(&bytes, Texts::Utf8).with_context(|| format!("{from} cannot become a component"))
+        }
     }
 }
 

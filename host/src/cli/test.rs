@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::deploy::parse_setting;
 use crate::output::{bytes, line};
 use crate::project::{Project, component_of};
-use crate::recording;
+use crate::{answers, recording};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// What should come of them, one JSON object a line [default: the folder's expected.jsonl, if it has one]
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
+    /// What others answer over HTTP, one JSON object a line [default: the folder's http.jsonl, if it has one]
+    #[arg(long, value_name = "FILE")]
+    http: Option<PathBuf>,
     /// Write what happens to the file of what is expected, instead of comparing
     #[arg(long)]
     bless: bool,
@@ -48,6 +51,7 @@ impl Options {
             what: folder.to_owned(),
             readings: None,
             expect: None,
+            http: None,
             bless: false,
             route: None,
             config: Vec::new(),
@@ -63,14 +67,19 @@ struct Plan {
     route: RouteTable,
     readings: PathBuf,
     expected: Option<PathBuf>,
+    answers: Option<PathBuf>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let plan = plan(&options)?;
     let text = read(&plan.readings)?;
     let readings = recording::readings(&text).with_context(|| plan.readings.display().to_string())?;
+    let answers = match &plan.answers {
+        Some(file) => answers::answers(&read(file)?).with_context(|| file.display().to_string())?,
+        None => Vec::new(),
+    };
     let (compiled, _kept) = compiled()?;
-    let mut rehearsal = Rehearsal::new(&plan.component, plan.route, compiled).await?;
+    let mut rehearsal = Rehearsal::new(&plan.component, plan.route, compiled, answers).await?;
     let (mut happened, mut played) = (Vec::new(), Vec::new());
     for (index, (ingress, inbound)) in readings.into_iter().enumerate() {
         let one = rehearsal.play(ingress, inbound).await;
@@ -127,6 +136,7 @@ fn plan(options: &Options) -> anyhow::Result<Plan> {
         (None, Some(project)) if options.bless => Some(project.folder.join("expected.jsonl")),
         (None, _) => beside("expected.jsonl"),
     };
+    let answers = options.http.clone().or_else(|| beside(answers::FILE));
     if options.bless && expected.is_none() {
         bail!("--bless needs a file to write: name it with --expect");
     }
@@ -136,7 +146,7 @@ fn plan(options: &Options) -> anyhow::Result<Plan> {
         (None, None) => component_of(&options.what)?,
     };
     let route = serde_json::from_value(Value::Object(route)).context("the route's settings")?;
-    Ok(Plan { component, route, readings, expected })
+    Ok(Plan { component, route, readings, expected, answers })
 }
 
 /// Where compiled code is kept, because compiling takes longer than testing; in a directory for this once where

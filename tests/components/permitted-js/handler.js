@@ -1,20 +1,18 @@
 // Does what its reading's payload says, and puts out what came of it: for tests of what a route permits.
-// The same words as of ../permitted, which is in Rust, but for HTTP: the compiler around QuickJS cannot import
-// wasi:http.
+// The same words as of ../permitted, which is in Rust, but for those of wasi:http, which the compiler around QuickJS
+// cannot import.
 
 import { get } from 'wasi:config/store@0.2.0-rc.1';
 import { increment } from 'wasi:keyvalue/atomics@0.2.0-draft';
 import { open } from 'wasi:keyvalue/store@0.2.0-draft';
 import { log } from 'wasi:logging/logging@0.1.0-draft';
 
-export function configure() {}
-
-export function handle(reading) {
+export async function handle(reading) {
   const [verb, ...words] = String.fromCharCode(...reading.payload).split(' ');
   const rest = words.join(' ');
   let text;
   try {
-    text = String(does(verb, rest));
+    text = String(await does(verb, rest));
   } catch (error) {
     text = `error: ${error?.payload?.tag ?? error?.tag ?? error?.message ?? JSON.stringify(error)}`;
   }
@@ -25,6 +23,10 @@ export function handle(reading) {
 
 function does(verb, rest) {
   switch (verb) {
+    case 'ask':
+      return ask(...rest.split(' '));
+    case 'both':
+      return Promise.all(rest.split(' ').map((url) => ask('GET', url))).then((said) => said.join(' | '));
     case 'secret':
       return get(`secret.${rest}`) ?? 'not granted';
     case 'count':
@@ -43,5 +45,14 @@ function does(verb, rest) {
       return '';
     default:
       throw { tag: `${verb} is not known here` };
+  }
+}
+
+async function ask(method, url, ...body) {
+  try {
+    const answer = await fetch(url, { method, headers: { 'X-Asks': 'js' }, body: body.join(' ') });
+    return `${answer.status} ${await answer.text()}`;
+  } catch (error) {
+    return error.code ?? `error: ${error}`;
   }
 }

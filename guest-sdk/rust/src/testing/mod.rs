@@ -31,6 +31,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 use crate::{Failure, Handler, Output, Reading};
 
@@ -46,6 +47,7 @@ pub struct Harness<H> {
     key: fn(&Reading) -> String,
     states: BTreeMap<String, stand_in::Values>,
     logs: Vec<(Level, String)>,
+    answers: Option<stand_in::Answers>,
 }
 
 impl<H: Handler> Harness<H> {
@@ -62,7 +64,14 @@ impl<H: Handler> Harness<H> {
             key: |reading| reading.subject().to_owned(),
             states: BTreeMap::new(),
             logs,
+            answers: None,
         })
+    }
+
+    /// Permits requests over HTTP, and answers them. Without it every request is denied.
+    #[must_use]
+    pub fn answering(self, answers: fn(&Request) -> Result<Response, HttpError>) -> Self {
+        Self { answers: Some(answers), ..self }
     }
 
     /// Takes another key than the device: what a route says with `key`.
@@ -80,6 +89,7 @@ impl<H: Handler> Harness<H> {
             host.settings.clone_from(&self.settings);
             host.values.clone_from(&before);
             host.now = reading.time;
+            host.answers = self.answers;
         });
         let result = self.handler.handle(reading);
         let (after, logs) =
@@ -157,6 +167,28 @@ mod tests {
         let mut whole = Harness::<Sum>::new(&[("limit", "10")]).unwrap().keyed_by(|_| String::new());
         whole.handle(reading("a", "6")).unwrap();
         assert!(whole.handle(reading("b", "6")).is_err());
+    }
+
+    #[test]
+    fn requests_are_denied_unless_somebody_answers() {
+        struct Asks;
+        impl Handler for Asks {
+            fn configure() -> Result<Self, String> {
+                Ok(Self)
+            }
+            fn handle(&self, reading: Reading) -> Result<Vec<Output>, Failure> {
+                let answer = Request::get(format!("http://a/{}", reading.topic)).send()?;
+                Ok(vec![Message::text("said", answer.text()?).into()])
+            }
+        }
+        let mut nobody = Harness::<Asks>::new(&[]).unwrap();
+        assert!(matches!(nobody.handle(reading("x", "")), Err(Failure::Reject(_))));
+        let mut asks = Harness::<Asks>::new(&[]).unwrap().answering(|request| match request.url.as_str() {
+            "http://a/x" => Ok(Response::new(200, "yes")),
+            _ => Err(HttpError::Failed("no one is there".to_owned())),
+        });
+        assert_eq!(asks.handle(reading("x", "")).unwrap(), [Message::text("said", "yes").into()]);
+        assert_eq!(asks.handle(reading("y", "")), Err(Failure::retry("no one is there")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::bindings::sandbar::handler::state::StateError;
+use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 
 /// As the host has them unless a route says otherwise.
@@ -20,7 +21,11 @@ pub(super) struct StandIn {
     pub(super) values: Values,
     pub(super) logs: Vec<(Level, String)>,
     pub(super) now: u64,
+    pub(super) answers: Option<Answers>,
 }
+
+/// Who answers requests over HTTP.
+pub(super) type Answers = fn(&Request) -> Result<Response, HttpError>;
 
 thread_local! {
     static HOST: RefCell<StandIn> = RefCell::default();
@@ -40,6 +45,18 @@ pub(crate) fn settings() -> Vec<(String, String)> {
 
 pub(crate) fn log(level: Level, _context: &str, line: &str) {
     with(|host| host.logs.push((level, line.to_owned())));
+}
+
+pub(crate) fn http_send(request: &Request) -> Result<Response, HttpError> {
+    let answers = with(|host| host.answers);
+    match answers {
+        Some(answers) => answers(request),
+        None => Err(HttpError::Denied("is not in the route's permissions".to_owned())),
+    }
+}
+
+pub(crate) fn http_send_all(requests: &[Request]) -> Vec<Result<Response, HttpError>> {
+    requests.iter().map(http_send).collect()
 }
 
 pub(crate) fn state_get(name: &str) -> Option<Vec<u8>> {

@@ -133,6 +133,8 @@ pub struct LimitsTable {
     pub http_at_once: u16,
     /// Time for a connection, for the beginning of an answer, and between two parts of it.
     pub http_timeout_ms: u64,
+    /// Bytes of all answers to one call of the contract's `http`; what is read with `wasi:http` counts as memory only.
+    pub http_answer_bytes: u64,
     /// Readings of one key that are handled before what they came to is committed.
     pub batch: u16,
 }
@@ -150,6 +152,7 @@ impl Default for LimitsTable {
             log_lines: 100,
             http_at_once: 8,
             http_timeout_ms: 10_000,
+            http_answer_bytes: 1 << 20,
             batch: 64,
         }
     }
@@ -225,6 +228,7 @@ impl RouteTable {
         between("limits.log_lines", self.limits.log_lines.into(), 10_000)?;
         between("limits.http_at_once", self.limits.http_at_once.into(), 256)?;
         between("limits.http_timeout_ms", self.limits.http_timeout_ms, 3_600_000)?;
+        between("limits.http_answer_bytes", self.limits.http_answer_bytes, GIB)?;
         between("limits.batch", self.limits.batch.into(), 1024)?;
         self.permissions.http().map_err(|error| error.within("permissions"))?;
         match (&self.module, self.config.is_empty()) {

@@ -1,10 +1,12 @@
-//! Requests that a handler makes over HTTP (`wasi:http/outgoing-handler`): only what the route permits, only to
-//! addresses that it may reach, only so many at once, and only for so long.
+//! Requests that a handler makes over HTTP (`wasi:http/outgoing-handler`, `sandbar:handler/http`): only what the route
+//! permits, only to addresses that it may reach, only so many at once, and only for so long.
 
 mod body;
 mod connect;
 mod permission;
+mod plain;
 mod range;
+mod rehearsed;
 mod trace;
 
 use std::net::SocketAddr;
@@ -21,6 +23,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 use self::body::Timed;
 pub use self::permission::HttpPermission;
 pub use self::range::{AddressRange, AddressRangeError};
+pub use self::rehearsed::HttpAnswer;
+use self::rehearsed::Rehearsed;
 pub(crate) use self::trace::TraceHeaders;
 use crate::logs::{LogLevel, Logs};
 
@@ -30,28 +34,52 @@ pub struct HttpAccess {
     permissions: Arc<[HttpPermission]>,
     /// One for every request that may be under way.
     at_once: Arc<Semaphore>,
+    at_once_max: usize,
     timeout: Duration,
+    /// What the answers to one call may have together, where they are not read as streams.
+    answer_bytes: usize,
     /// Nothing may come of it: only GET and HEAD are sent.
     trial: bool,
+    /// Nothing is sent: these are the answers.
+    rehearsed: Option<Rehearsed>,
 }
 
 impl Default for HttpAccess {
     fn default() -> Self {
-        Self::new(Vec::new(), 0, Duration::ZERO)
+        Self::new(Vec::new(), 0, Duration::ZERO, 0)
     }
 }
 
 impl HttpAccess {
-    /// `timeout`: for a connection, for the beginning of an answer, and between two parts of it.
-    pub fn new(permissions: Vec<HttpPermission>, at_once: usize, timeout: Duration) -> Self {
-        let at_once = Arc::new(Semaphore::new(at_once));
-        Self { permissions: permissions.into(), at_once, timeout, trial: false }
+    /// `timeout`: for a connection, for the beginning of an answer, and between two parts of it. `answer_bytes`: of
+    /// all answers to one call of `sandbar:handler/http`, headers included.
+    pub fn new(
+        permissions: Vec<HttpPermission>,
+        at_once: usize,
+        timeout: Duration,
+        answer_bytes: usize,
+    ) -> Self {
+        Self {
+            permissions: permissions.into(),
+            at_once: Arc::new(Semaphore::new(at_once)),
+            at_once_max: at_once,
+            timeout,
+            answer_bytes,
+            trial: false,
+            rehearsed: None,
+        }
     }
 
     /// The same for calls of which nothing is to come.
     #[must_use]
     pub fn for_trial(self) -> Self {
         Self { trial: true, ..self }
+    }
+
+    /// The same with nothing sent: who is permitted to ask gets one of these answers.
+    #[must_use]
+    pub fn rehearsed(self, answers: Vec<HttpAnswer>) -> Self {
+        Self { rehearsed: Some(Rehearsed::new(answers)), ..self }
     }
 
     pub fn is_nothing(&self) -> bool {
@@ -68,6 +96,7 @@ impl HttpAccess {
 }
 
 /// One instance's way out.
+#[derive(Clone)]
 pub(crate) struct Outgoing {
     access: HttpAccess,
     logs: Logs,
@@ -155,6 +184,9 @@ impl HttpAccess {
     ) -> Result<Sent, Failed> {
         let permission = self.permission(request.method(), request.uri());
         let permission = permission.map_err(|why| Failed::new(why, Error::HttpRequestDenied))?;
+        if let Some(rehearsed) = &self.rehearsed {
+            return rehearsed.answer(request.method(), request.uri());
+        }
         let limit = |asked: Option<Duration>| asked.map_or(self.timeout, |asked| asked.min(self.timeout));
         let (connect, first, between) = (
             limit(options.connect_timeout),

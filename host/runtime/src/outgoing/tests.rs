@@ -30,7 +30,7 @@ async fn server(answer: &'static str) -> u16 {
 fn access(url: &str, addresses: &[&str], at_once: usize) -> HttpAccess {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let permission = HttpPermission::parse(url, &[], &addresses).unwrap();
-    HttpAccess::new(vec![permission], at_once, Duration::from_millis(200))
+    HttpAccess::new(vec![permission], at_once, Duration::from_millis(200), 1 << 20)
 }
 
 async fn ask(access: &HttpAccess, method: &str, url: &str) -> Result<(u16, Vec<u8>), Error> {

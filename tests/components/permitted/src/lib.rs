@@ -1,9 +1,11 @@
 //! Does what its reading's payload says, and puts out what came of it: for tests of what a route permits.
 //!
 //! `GET http://host/path`, `POST …`, `follow http://…` (a GET, and where it is redirected to), `secret NAME`,
-//! `count` (in `wasi:keyvalue`), `keys`, `clock`, `random`, `log TEXT`.
+//! `count` (in `wasi:keyvalue`), `keys`, `clock`, `random`, `log TEXT`; and with the contract's own `http`:
+//! `ask METHOD http://host/path [BODY]`, `both URL URL`.
 
 use sandbar_guest::bindings::wasi::keyvalue::{atomics, store};
+use sandbar_guest::http::{HttpError, Request, Response, send_all};
 use sandbar_guest::prelude::*;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{Fields, IncomingResponse, Method, OutgoingRequest, Scheme};
@@ -21,6 +23,8 @@ impl Handler for Permitted {
         let (verb, rest) = asked.split_once(' ').unwrap_or((&asked, ""));
         let done = match verb {
             "follow" => follow(rest),
+            "ask" => ask(rest),
+            "both" => both(rest),
             "secret" => Ok(config_of(rest)),
             "count" => count(),
             "keys" => keys(),
@@ -34,6 +38,28 @@ impl Handler for Permitted {
         };
         let text = done.unwrap_or_else(|problem| format!("error: {problem}"));
         Ok(vec![Message::new(format!("did/{verb}"), "text/plain", text.into_bytes()).into()])
+    }
+}
+
+fn ask(rest: &str) -> Result<String, String> {
+    let mut words = rest.splitn(3, ' ');
+    let (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let request = Request { body: words.next().unwrap_or_default().into(), ..Request::new(method, url) };
+    Ok(said(request.with_header("x-asks", "rust").send()))
+}
+
+fn both(rest: &str) -> Result<String, String> {
+    let requests: Vec<_> = rest.split(' ').map(Request::get).collect();
+    Ok(send_all(&requests).into_iter().map(said).collect::<Vec<_>>().join(" | "))
+}
+
+fn said(answer: Result<Response, HttpError>) -> String {
+    match answer {
+        Ok(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+        Err(HttpError::Denied(_)) => "denied".to_owned(),
+        Err(HttpError::Invalid(_)) => "invalid".to_owned(),
+        Err(HttpError::Failed(_)) => "failed".to_owned(),
+        Err(HttpError::TooLarge(_)) => "too-large".to_owned(),
     }
 }
 
