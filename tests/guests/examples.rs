@@ -104,7 +104,9 @@ async fn requests_are_answered_from_a_file() -> Result<()> {
         "{\"url\":\"http://a.example/x\",\"payload\":\"once\"}\n{\"url\":\"http://a.example/x\",\"status\":404}\n\
          {\"url\":\"http://b.example/x\",\"payload\":\"never\"}\n",
     )?;
-    let route = write("route.toml", "[[permissions.http]]\nurl = \"http://a.example/\"\n")?;
+    let permissions =
+        "[permissions]\nsecrets = [\"token\"]\n[[permissions.http]]\nurl = \"http://a.example/\"\n";
+    let route = write("route.toml", permissions)?;
     let said = |(at, text): (usize, &str)| {
         format!(
             "{{\"reading\":{},\"message\":{{\"topic\":\"did/ask\",\"content_type\":\"text/plain\",\"payload\":\"{text}\"}}}}\n",

@@ -48,7 +48,7 @@ async fn server() -> Result<Server> {
         .route("/api/slow", get(slowly))
         .route("/api/big", get(|| async { "x".repeat(70_000) }))
         .route("/api/away", get(|| async { Redirect::temporary("/secret") }))
-        .route("/api/never", get(|| std::future::pending::<&str>()))
+        .route("/api/never", get(std::future::pending::<&str>))
         .route("/secret", get(|| async { "nobody should see this" }));
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(Server { port, at_once })

@@ -18,6 +18,7 @@ use sandbar_runtime::{
 
 use crate::build;
 use crate::tables::{RouteTable, Text};
+use crate::wanted::Revealed;
 
 /// A handler and the state of its keys. Nothing leaves it: there are no sinks, no devices and no other routes.
 pub struct Rehearsal {
@@ -73,7 +74,10 @@ impl Rehearsal {
         table.check().map_err(RehearsalError::Route)?;
         // One after the other, and so the instance is kept between readings, as it is on a host.
         table.concurrency = 1;
-        let mut settings = build::settings(&name, &table, &BTreeMap::new()).map_err(RehearsalError::Route)?;
+        // Nobody's secrets are tested with: each is its own name.
+        let named = table.permissions.secrets.0.iter();
+        let secrets = named.map(|secret| (secret.clone(), Revealed::new(secret.clone()))).collect();
+        let mut settings = build::settings(&name, &table, &secrets).map_err(RehearsalError::Route)?;
         settings.permissions.http = settings.permissions.http.rehearsed(answers);
         let handler = build::handler(&runtime, &component, settings).await.map_err(RehearsalError::Route)?;
         // The first of January 2026: any time would do, as long as it is always the same.

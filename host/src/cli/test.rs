@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// Recorded readings, one JSON object a line [default: the folder's readings.jsonl]
     #[arg(long, value_name = "FILE")]
     readings: Option<PathBuf>,
-    /// What should come of them, one JSON object a line [default: the folder's expected.jsonl, if it has one]
+    /// What should come of them, one JSON object a line [default: for the folder's own readings its expected.jsonl, if it has one]
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// What others answer over HTTP, one JSON object a line [default: the folder's http.jsonl, if it has one]
@@ -133,6 +133,8 @@ fn plan(options: &Options) -> anyhow::Result<Plan> {
         .context("there are no readings: name a file of them with --readings; `sandbar record` makes one")?;
     let expected = match (&options.expect, &project) {
         (Some(file), _) => Some(file.clone()),
+        // What the folder expects, it expects of its own readings.
+        (None, _) if options.readings.is_some() => None,
         (None, Some(project)) if options.bless => Some(project.folder.join("expected.jsonl")),
         (None, _) => beside("expected.jsonl"),
     };
