@@ -335,6 +335,7 @@ impl From<Stats> for views::StoreStatus {
             waiting: stats.waiting,
             outbox: stats.outbox,
             dead_letters: stats.dead_letters,
+            payload_files: stats.payloads,
             file_bytes: stats.file_bytes,
             commits: stats.commits,
             readings: stats.readings,

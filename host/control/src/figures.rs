@@ -51,6 +51,7 @@ fn store(status: &Status) -> Vec<Family> {
         gauge("sandbar_waiting_readings", "Readings that wait, once for each lane.", store.waiting as f64),
         gauge("sandbar_outbox_deliveries", "Deliveries that wait.", store.outbox as f64),
         gauge("sandbar_dead_letters", "Readings and deliveries given up on.", store.dead_letters as f64),
+        gauge("sandbar_payload_files", "Payloads that have files of their own.", store.payloads as f64),
         gauge("sandbar_store_file_bytes", "Size of the store's file.", store.file_bytes as f64),
         gauge("sandbar_store_faulted", "1 while the storage fails.", f64::from(store.fault.is_some())),
         counter("sandbar_readings", "Readings journaled since the start.", store.readings),

@@ -290,6 +290,7 @@ async fn open_store(
             age: Some(Duration::from_secs(u64::from(host.journal_hours) * 3600)),
             bytes: Some(u64::from(host.journal_mib) << 20),
         },
+        inline_max: host.inline_max_bytes,
         trace_bytes: u64::from(host.trace_mib) << 20,
         ..sandbar_store::Options::default()
     };

@@ -42,4 +42,4 @@ pub use registry::{
 pub use replay::{REPLAY_ATTRIBUTE, Replay, ReplayDone, as_inbound};
 pub use route::{Attempts, Filter, Replying, Route};
 pub use router::Router;
-pub use tail::Seen;
+pub use tail::{LEFT_OUT_ATTRIBUTE, Seen};

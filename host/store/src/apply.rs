@@ -14,21 +14,35 @@ use sandbar_reading::{
 };
 
 use crate::change::{
-    Accept, DeadLetter, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued,
-    Replayed, Subject, Waiting,
+    Accept, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued, Replayed,
+    Waiting,
 };
 use crate::devices::CommandState;
+use crate::digest::Digest;
 use crate::documents::Kind;
 use crate::error::StoreError;
 use crate::key;
-use crate::queue::{Done, Work};
+use crate::queue::{Done, Lost, LostWhat, Work};
 use crate::row::{
     self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
 };
 use crate::tables::{Ledger, Tables};
 use crate::trace::TraceRow;
 
-pub(crate) type Ids = Range<u128>;
+/// The ids of what a change makes, and which of it has a payload in a file.
+pub(crate) struct Ids {
+    ids: Range<u128>,
+    next: usize,
+    files: Vec<Option<Digest>>,
+}
+
+/// What is made next.
+#[derive(Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) id: u128,
+    pub(crate) file: Option<Digest>,
+}
+
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
 
 /// One transaction in the making.
@@ -45,7 +59,11 @@ pub(crate) struct Batch<'t> {
     pub(crate) first_journaled: Option<u128>,
     pub(crate) key: Vec<u8>,
     pub(crate) row: Vec<u8>,
+    /// A row without its head.
+    rest: Vec<u8>,
     pub(crate) trace: TraceRow,
+    /// Files that nothing refers to after this.
+    pub(crate) unreferred: Vec<Digest>,
 }
 
 impl<'t> Batch<'t> {
@@ -62,13 +80,15 @@ impl<'t> Batch<'t> {
             first_journaled: None,
             key,
             row,
+            rest: Vec::new(),
             trace: TraceRow::default(),
+            unreferred: Vec::new(),
         }
     }
 
     /// Makes one change. The outer error is the storage's, and ends the whole transaction.
     pub(crate) fn apply(&mut self, work: Work, mut ids: Ids) -> Result<Done> {
-        self.ledger.last_id = self.ledger.last_id.max(ids.end.saturating_sub(1));
+        self.ledger.last_id = self.ledger.last_id.max(ids.ids.end.saturating_sub(1));
         match work {
             Work::Accept(accept) => self.accept(accept, &mut ids)?,
             Work::Keep(scope, writes) => self.keep(&scope, &writes)?,
@@ -79,13 +99,13 @@ impl<'t> Batch<'t> {
             Work::Devices(work) => return self.devices(*work, &mut ids),
             Work::DiscardRoute(route) => return self.discard_route(&route, &mut ids).map(Ok),
             Work::DiscardTarget(target) => return self.discard_target(&target, &mut ids).map(Ok),
-            Work::Redrive(id) => return self.redrive(id),
+            Work::Redrive(id, payload) => return self.redrive(id, payload),
             Work::DiscardDeadLetter(id) => {
-                if self.tables.dead()?.remove(id)?.is_none() {
+                if !self.remove_dead_letter(id)? {
                     return Ok(Err(StoreError::NotFound));
                 }
-                self.ledger.dead -= 1;
             }
+            Work::Lose(lost) => self.lose(lost, &mut ids)?,
         }
         Ok(Ok(false))
     }
@@ -95,11 +115,15 @@ impl<'t> Batch<'t> {
         if !keep.is_empty() {
             self.keep(&Scope::Ingress(ingress.clone()), &keep)?;
         }
-        let reading = Arc::new(self.stamp(ingress, inbound, lineage, next(ids)));
-        self.journal(
-            &reading,
-            lanes.iter().map(|lane| (Cow::Borrowed(lane.route.as_str()), lane.id().0)).collect(),
-        )?;
+        let Made { id, file } = ids.next();
+        let reading = Arc::new(self.stamp(ingress, inbound, lineage, id));
+        let mut row = std::mem::take(&mut self.rest);
+        row.clear();
+        row::append(&mut row, &ReadingRow::of(&reading, file));
+        self.refer(file)?;
+        let own = lanes.iter().map(|lane| (Cow::Borrowed(lane.route.as_str()), lane.id().0)).collect();
+        self.journal(id, &row, reading.payload.len() as u64, own)?;
+        self.rest = row;
         for lane in lanes {
             self.wait(lane, reading.clone())?;
         }
@@ -114,16 +138,21 @@ impl<'t> Batch<'t> {
         Reading { id, ingress, topic, device, time, content_type, attributes, payload, lineage }
     }
 
-    pub(crate) fn journal(&mut self, reading: &Reading, lanes: Vec<(Cow<'_, str>, u64)>) -> Result<()> {
-        let payload_bytes = reading.payload.len() as u64;
+    /// `row`: the reading's, whose file, if it has one, is referred to already.
+    pub(crate) fn journal(
+        &mut self,
+        id: u128,
+        row: &[u8],
+        payload_bytes: u64,
+        lanes: Vec<(Cow<'_, str>, u64)>,
+    ) -> Result<()> {
         self.row.clear();
         row::append(&mut self.row, &JournalHead { payload_bytes, lanes });
-        row::append(&mut self.row, &ReadingRow::of(reading));
-        self.tables.journal()?.insert(reading.id.as_u128(), &self.row[..])?;
+        self.row.extend_from_slice(row);
+        self.tables.journal()?.insert(id, &self.row[..])?;
         self.ledger.journal += 1;
         self.ledger.journal_bytes += payload_bytes;
         self.journaled += 1;
-        let id = reading.id.as_u128();
         self.first_journaled = Some(self.first_journaled.map_or(id, |first| first.min(id)));
         Ok(())
     }
@@ -154,15 +183,15 @@ impl<'t> Batch<'t> {
             let scope = Scope::Route { route: lane.route.clone(), key: (*lane.key).into() };
             self.keep(&scope, &state)?;
         }
-        self.trace.outcome(&lane.route, &traces, &deliveries, failed.as_ref(), ids.start);
+        self.trace.outcome(&lane.route, &traces, &deliveries, failed.as_ref(), ids.ids.start);
         for delivery in deliveries {
-            self.put_out(delivery, &lane.route, next(ids))?;
+            self.put_out(delivery, &lane.route, ids.next())?;
         }
         for accept in chained {
             self.accept(accept, ids)?;
         }
         if let Some(failed) = failed {
-            self.attempt_failed(lane, failed, ids)?;
+            self.attempt_failed(&lane, failed, ids)?;
         }
         Ok(Ok(false))
     }
@@ -172,17 +201,15 @@ impl<'t> Batch<'t> {
         for (scope, writes) in state {
             self.keep(&scope, &writes)?;
         }
-        self.trace.outcome(&route, &traces, &deliveries, None, ids.start);
+        self.trace.outcome(&route, &traces, &deliveries, None, ids.ids.start);
         for delivery in deliveries {
-            self.put_out(delivery, &route, next(ids))?;
+            self.put_out(delivery, &route, ids.next())?;
         }
         for accept in chained {
             self.accept(accept, ids)?;
         }
         for letter in dead_letters {
-            if self.tables.dead()?.remove(letter.as_u128())?.is_some() {
-                self.ledger.dead -= 1;
-            }
+            self.remove_dead_letter(letter.as_u128())?;
         }
         self.documents(&documents)
     }
@@ -213,72 +240,108 @@ impl<'t> Batch<'t> {
         Ok(true)
     }
 
-    fn attempt_failed(&mut self, lane: Lane, failed: FailedAttempt, ids: &mut Ids) -> Result<()> {
+    fn attempt_failed(&mut self, lane: &Lane, failed: FailedAttempt, ids: &mut Ids) -> Result<()> {
         let FailedAttempt { reading, attempts, cause, next: then } = failed;
         if let Next::RetryAt(due) = then {
-            return self.write_waiting(&lane, reading, attempts, due);
+            return self.write_waiting(lane, reading, attempts, due);
         }
         key::waiting(&mut self.key, lane.route.as_str(), lane.id(), reading.as_u128());
         self.tables.waiting()?.remove(&self.key[..])?;
         self.ledger.waiting -= 1;
-        self.bury_reading(lane, reading.as_u128(), attempts, cause, next(ids))
+        self.bury_reading(lane, reading.as_u128(), attempts, &cause, ids.next().id)
     }
 
     pub(crate) fn bury_reading(
         &mut self,
-        lane: Lane,
+        lane: &Lane,
         reading: u128,
         attempts: u32,
-        cause: String,
+        cause: &str,
         id: u128,
     ) -> Result<()> {
-        let reading = {
+        let (row, file) = {
             let journal = self.tables.journal()?;
             let row = journal.get(reading)?.ok_or(row::Damaged { table: "journal" })?;
             let (_, rest) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
-            Arc::new(row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(reading, "journal")?)
+            (rest.to_vec(), row::kept_of_reading(rest, "journal")?.0)
         };
-        self.bury(id, attempts, cause, Subject::Reading { lane, reading })
+        self.refer(file)?;
+        let subject = SubjectRow::Reading { route: lane.route.as_str(), key: &lane.key };
+        let head = DeadHead { time: self.now.nanos(), attempts, cause, subject, id: reading };
+        self.bury(id, &head, &row)
     }
 
-    fn bury(&mut self, id: u128, attempts: u32, cause: String, subject: Subject) -> Result<()> {
-        let (head, of) = match &subject {
-            Subject::Reading { lane, reading } => {
-                (SubjectRow::Reading { route: lane.route.as_str(), key: &lane.key }, reading.id.as_u128())
-            }
-            Subject::Delivery { target, delivery } => (SubjectRow::of(target), delivery.id.as_u128()),
-        };
+    /// `row`: of the subject, whose file, if it has one, is referred to already.
+    fn bury(&mut self, id: u128, head: &DeadHead<'_>, row: &[u8]) -> Result<()> {
         self.row.clear();
-        let head = DeadHead { time: self.now.nanos(), attempts, cause: &cause, subject: head, id: of };
-        row::append(&mut self.row, &head);
-        match &subject {
-            Subject::Reading { reading, .. } => row::append(&mut self.row, &ReadingRow::of(reading)),
-            Subject::Delivery { delivery, .. } => row::append(&mut self.row, &DeliveryRow::of(delivery)),
-        }
+        row::append(&mut self.row, head);
+        self.row.extend_from_slice(row);
         self.tables.dead()?.insert(id, &self.row[..])?;
         self.ledger.dead += 1;
-        if let Subject::Delivery { target: Target::Device(device), delivery } = &subject {
-            self.command_ended(device, delivery.id, CommandState::Failed, Some(&cause))?;
-        }
-        let id = DeadLetterId::from_u128(id);
-        self.news.dead_letters.push(Arc::new(DeadLetter { id, time: self.now, attempts, cause, subject }));
+        self.news.dead_letters.push(DeadLetterId::from_u128(id));
         Ok(())
     }
 
-    fn put_out(&mut self, delivery: NewDelivery, route: &Name, id: u128) -> Result<()> {
-        let NewDelivery { target, reading, message } = delivery;
-        let id = DeliveryId::from_u128(id);
-        let delivery = Delivery { id, reading, route: route.clone(), time: self.now, message };
-        self.queue(target, Arc::new(delivery))
+    /// False if there is none.
+    fn remove_dead_letter(&mut self, id: u128) -> Result<bool> {
+        let file = {
+            let Some(row) = self.tables.dead()?.remove(id)? else { return Ok(false) };
+            let (head, rest) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
+            head.file(rest)?
+        };
+        self.ledger.dead -= 1;
+        self.refer_no_more(file)?;
+        Ok(true)
     }
 
-    /// From now on the delivery waits in the outbox.
-    pub(crate) fn queue(&mut self, target: Target, delivery: Arc<Delivery>) -> Result<()> {
+    /// What no longer waits is passed over.
+    fn lose(&mut self, lost: Lost, ids: &mut Ids) -> Result<()> {
+        let Lost { what, id, cause } = lost;
+        match what {
+            LostWhat::Reading(lane) => {
+                key::waiting(&mut self.key, lane.route.as_str(), lane.id(), id);
+                let attempts = match self.tables.waiting()?.remove(&self.key[..])? {
+                    None => return Ok(()),
+                    Some(row) => WaitingRow::read(row.value())?.attempts,
+                };
+                self.ledger.waiting -= 1;
+                self.bury_reading(&lane, id, attempts, &cause, ids.next().id)
+            }
+            LostWhat::Delivery(target) => {
+                key::queued(&mut self.key, &target, id);
+                let old = self.tables.outbox()?.remove(&self.key[..])?.map(|row| row.value().to_vec());
+                let Some(old) = old else { return Ok(()) };
+                self.ledger.outbox -= 1;
+                let attempts = row::read_head::<QueuedHead<'_>>(&old, "outbox")?.0.attempts;
+                self.bury_delivery(&target, id, &old, attempts, &cause, ids.next().id)
+            }
+        }
+    }
+
+    fn put_out(&mut self, delivery: NewDelivery, route: &Name, made: Made) -> Result<()> {
+        let NewDelivery { target, reading, message } = delivery;
+        let id = DeliveryId::from_u128(made.id);
+        self.put(target, Delivery { id, reading, route: route.clone(), time: self.now, message }, made.file)
+    }
+
+    /// A new delivery, whose payload may have a file.
+    pub(crate) fn put(&mut self, target: Target, delivery: Delivery, file: Option<Digest>) -> Result<()> {
+        let mut row = std::mem::take(&mut self.rest);
+        row.clear();
+        row::append(&mut row, &DeliveryRow::of(&delivery, file));
+        self.refer(file)?;
+        self.queue(target, Arc::new(delivery), &row)?;
+        self.rest = row;
+        Ok(())
+    }
+
+    /// From now on the delivery waits in the outbox. `row`: its row, whose file is referred to already.
+    pub(crate) fn queue(&mut self, target: Target, delivery: Arc<Delivery>, row: &[u8]) -> Result<()> {
         let due = Timestamp::from_nanos(0);
         key::queued(&mut self.key, &target, delivery.id.as_u128());
         self.row.clear();
         row::append(&mut self.row, &QueuedHead { attempts: 0, due: due.nanos(), last_cause: None });
-        row::append(&mut self.row, &DeliveryRow::of(&delivery));
+        self.row.extend_from_slice(row);
         self.tables.outbox()?.insert(&self.key[..], &self.row[..])?;
         self.ledger.outbox += 1;
         if let Target::Device(device) = &target {
@@ -294,11 +357,14 @@ impl<'t> Batch<'t> {
         self.trace.delivered(&target, &accepted, &failed);
         for id in accepted {
             key::queued(&mut self.key, &target, id.as_u128());
-            if self.tables.outbox()?.remove(&self.key[..])?.is_some() {
-                self.ledger.outbox -= 1;
-                if let Target::Device(device) = &target {
-                    self.command_ended(device, id, CommandState::Acknowledged, None)?;
-                }
+            let file = match self.tables.outbox()?.remove(&self.key[..])? {
+                None => continue,
+                Some(row) => row::file_of_queued(row.value())?,
+            };
+            self.ledger.outbox -= 1;
+            self.refer_no_more(file)?;
+            if let Target::Device(device) = &target {
+                self.command_ended(device, id, CommandState::Acknowledged, None)?;
             }
         }
         for failed in failed {
@@ -312,14 +378,8 @@ impl<'t> Batch<'t> {
                         continue;
                     };
                     self.ledger.outbox -= 1;
-                    self.bury_delivery(
-                        &target,
-                        failed.id.as_u128(),
-                        &old,
-                        failed.attempts,
-                        failed.cause,
-                        next(ids),
-                    )?;
+                    let (of, made) = (failed.id.as_u128(), ids.next());
+                    self.bury_delivery(&target, of, &old, failed.attempts, &failed.cause, made.id)?;
                 }
             }
         }
@@ -340,23 +400,24 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
+    /// `old`: its row in the outbox, which is gone; the dead letter refers to its file instead.
     pub(crate) fn bury_delivery(
         &mut self,
         target: &Target,
         delivery: u128,
         old: &[u8],
         attempts: u32,
-        cause: String,
+        cause: &str,
         id: u128,
     ) -> Result<()> {
         let (_, rest) = row::read_head::<QueuedHead<'_>>(old, "outbox")?;
-        let delivery = row::read::<DeliveryRow<'_>>(rest, "outbox")?.into_delivery(delivery, "outbox")?;
-        self.bury(
-            id,
-            attempts,
-            cause,
-            Subject::Delivery { target: target.clone(), delivery: Arc::new(delivery) },
-        )
+        let (time, subject) = (self.now.nanos(), SubjectRow::of(target));
+        self.bury(id, &DeadHead { time, attempts, cause, subject, id: delivery }, rest)?;
+        if let Target::Device(device) = target {
+            let (delivery, cause) = (DeliveryId::from_u128(delivery), Some(cause));
+            self.command_ended(device, delivery, CommandState::Failed, cause)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn keep(&mut self, scope: &Scope, writes: &[StateWrite]) -> Result<()> {
@@ -423,7 +484,18 @@ impl<'t> Batch<'t> {
     }
 }
 
-/// Every change was given as many ids as it can need.
-pub(crate) fn next(ids: &mut Ids) -> u128 {
-    ids.next().expect("the queue reserved an id for everything that a change makes")
+impl Ids {
+    /// `files`: of what is made with the first ids; what is made with the others has none.
+    pub(crate) const fn new(ids: Range<u128>, files: Vec<Option<Digest>>) -> Self {
+        Self { ids, next: 0, files }
+    }
+
+    /// Every change was given as many ids as it can need.
+    pub(crate) fn next(&mut self) -> Made {
+        let id = self.ids.start + self.next as u128;
+        assert!(id < self.ids.end, "the queue reserved an id for everything that a change makes");
+        let file = self.files.get(self.next).copied().flatten();
+        self.next += 1;
+        Made { id, file }
+    }
 }

@@ -225,7 +225,7 @@ pub struct News {
     /// One for each lane that a reading waits in.
     pub waiting: Vec<Waiting>,
     pub queued: Vec<Queued>,
-    pub dead_letters: Vec<Arc<DeadLetter>>,
+    pub dead_letters: Vec<DeadLetterId>,
 }
 
 impl News {

@@ -1,6 +1,5 @@
 //! The one writer: takes everything that waits into one transaction, and tells those who wait of it.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,8 +8,9 @@ use std::time::{Duration, Instant};
 use redb::{Durability, WriteTransaction};
 use tokio::sync::{oneshot, watch};
 
-use crate::apply::Batch;
+use crate::apply::{Batch, Ids};
 use crate::change::News;
+use crate::digest::Digest;
 use crate::error::Fault;
 use crate::opened;
 use crate::queue::{Change, Done, Work};
@@ -48,6 +48,8 @@ struct Committed {
     news: News,
     /// It also saved what a restart needs.
     saving: bool,
+    /// Files that nothing refers to any more.
+    unreferred: Vec<Digest>,
 }
 
 impl Committing {
@@ -69,7 +71,7 @@ impl Committing {
                 self.commit(changes).await;
                 // On a shared runtime others must get to see it.
                 tokio::task::yield_now().await;
-            } else if self.shared.queue.is_closed() {
+            } else if self.shared.queue.is_done() {
                 return;
             } else {
                 self.idle().await;
@@ -104,8 +106,16 @@ impl Committing {
 
     async fn commit(&mut self, changes: Vec<Change>) {
         let began = Instant::now();
-        let (work, waiters): (Vec<_>, Vec<_>) =
-            changes.into_iter().map(|change| ((change.work, change.ids), change.done)).unzip();
+        let mut work = Vec::with_capacity(changes.len());
+        let mut waiters = Vec::with_capacity(changes.len());
+        // Held to the end: a commit that is told to have failed may refer to their files all the same.
+        let mut pins = Vec::new();
+        for change in changes {
+            let files = change.pins.as_ref().map(|pins| pins.files().to_vec()).unwrap_or_default();
+            work.push((change.work, Ids::new(change.ids, files)));
+            waiters.push(change.done);
+            pins.extend(change.pins);
+        }
         // A panic of the storage's library ends this transaction, not the host.
         let result = catch_unwind(AssertUnwindSafe(|| self.write(work)))
             .unwrap_or_else(|_| Err(redb::Error::Corrupted("the storage library panicked".to_owned())));
@@ -118,7 +128,7 @@ impl Committing {
 
     /// One transaction: the changes, and a chunk of what is to be swept. Without changes it may be that there
     /// is nothing to write.
-    fn write(&self, work: Vec<(Work, Range<u128>)>) -> Result<Written, redb::Error> {
+    fn write(&self, work: Vec<(Work, Ids)>) -> Result<Written, redb::Error> {
         let database = self.shared.database.read();
         let Some(opened) = &*database else { return Err(redb::Error::DatabaseClosed) };
         let mut transaction = opened.database.begin_write()?;
@@ -141,7 +151,7 @@ impl Committing {
     fn make(
         &self,
         transaction: &WriteTransaction,
-        work: Vec<(Work, Range<u128>)>,
+        work: Vec<(Work, Ids)>,
         saving: bool,
     ) -> Result<Written, redb::Error> {
         let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
@@ -153,16 +163,16 @@ impl Committing {
         if alone && !swept && !(saving && self.quick_repair.is_unsaved()) {
             return Ok(Written::Nothing(sweep));
         }
-        let Batch { tables, ledger, news, .. } = batch;
+        let Batch { tables, ledger, news, unreferred, .. } = batch;
         let on_disk = |ledger: &Ledger| (ledger.last_id, ledger.journal_bytes, ledger.trace_bytes);
         if on_disk(&ledger) != on_disk(&self.ledger) {
             tables.write_ledger(&ledger)?;
         }
-        Ok(Written::Committed(Box::new(Committed { ledger, sweep, results, news, saving })))
+        Ok(Written::Committed(Box::new(Committed { ledger, sweep, results, news, saving, unreferred })))
     }
 
     fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {
-        let Committed { ledger, sweep, results, news, saving } = committed;
+        let Committed { ledger, sweep, results, news, saving, unreferred } = committed;
         self.quick_repair.committed(saving);
         (self.ledger, self.sweep) = (ledger, sweep);
         self.shared.counts.committed(&ledger, sweep.oldest(), news.readings.len(), began.elapsed());
@@ -173,6 +183,7 @@ impl Committing {
         if !news.is_empty() {
             self.shared.observe(|observer| observer.committed(news));
         }
+        self.shared.tidy_payloads(unreferred);
     }
 
     /// Refuses everything until the storage could be opened again.
@@ -190,6 +201,7 @@ impl Committing {
                 Ok(()) => {
                     tracing::info!("storage is well again");
                     self.shared.queue.mend();
+                    self.shared.tidy_all_payloads();
                     self.shared.observe(|observer| observer.recovered());
                     return;
                 }
@@ -228,7 +240,7 @@ impl Drop for Committing {
     /// However it ends, nobody waits for it any longer.
     fn drop(&mut self) {
         self.shared.queue.close();
-        drop(self.shared.queue.take(usize::MAX, usize::MAX));
+        drop(self.shared.queue.drain());
         self.shared.close();
     }
 }

@@ -1,17 +1,19 @@
 //! Giving up on what waits, all of it for a route or target, and taking that back.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use redb::ReadableTable;
-use sandbar_reading::{Name, Reading, Target};
+use sandbar_reading::{Name, Target};
 
-use crate::apply::{Batch, Ids, next};
+use crate::apply::{Batch, Ids};
 use crate::change::{Lane, Subject};
 use crate::error::StoreError;
 use crate::key;
 use crate::queue::{DISCARD_CHUNK, Done};
 use crate::read::{split_queued, split_waiting, subject};
-use crate::row::{self, JournalHead, QueuedHead, StateRow, WaitingRow};
+use crate::row::{self, DeadHead, JournalHead, QueuedHead, StateRow, WaitingRow};
 
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
 
@@ -32,7 +34,8 @@ impl Batch<'_> {
         for (key, lane, reading, attempts) in rows {
             self.tables.waiting()?.remove(&key[..])?;
             self.ledger.waiting -= 1;
-            self.bury_reading(lane, reading, attempts, format!("route `{route}` was deleted"), next(ids))?;
+            let cause = format!("route `{route}` was deleted");
+            self.bury_reading(&lane, reading, attempts, &cause, ids.next().id)?;
         }
         if !more {
             more = self.drop_state(route)?;
@@ -77,36 +80,48 @@ impl Batch<'_> {
             self.tables.outbox()?.remove(&key[..])?;
             self.ledger.outbox -= 1;
             let attempts = row::read_head::<QueuedHead<'_>>(&old, "outbox")?.0.attempts;
-            self.bury_delivery(target, delivery, &old, attempts, format!("{name} was deleted"), next(ids))?;
+            let cause = format!("{name} was deleted");
+            self.bury_delivery(target, delivery, &old, attempts, &cause, ids.next().id)?;
         }
         Ok(more)
     }
 
-    pub(crate) fn redrive(&mut self, id: u128) -> Result<Done> {
+    /// `payload`: of what was given up on, if it has a file.
+    pub(crate) fn redrive(&mut self, id: u128, payload: Option<Bytes>) -> Result<Done> {
         let Some(row) = self.tables.dead()?.remove(id)?.map(|row| row.value().to_vec()) else {
             return Ok(Err(StoreError::NotFound));
         };
         self.ledger.dead -= 1;
-        match subject(&row)? {
+        let (head, rest) = row::read_head::<DeadHead<'_>>(&row, "dead letters")?;
+        let subject = subject(&head, rest)?;
+        let subject = match payload {
+            Some(payload) => subject.with(payload),
+            None => subject.without_payload(),
+        };
+        match subject {
             Subject::Reading { lane, reading } => {
                 self.trace.redriven(reading.id.as_u128());
-                self.journal_again(&lane, &reading)?;
+                let file = head.file(rest)?;
+                if self.journal_again(&lane, reading.id.as_u128(), reading.payload.len() as u64, rest)? {
+                    // The journal has a row that refers to it.
+                    self.refer_no_more(file)?;
+                }
                 self.wait(lane, reading)?;
             }
             Subject::Delivery { target, delivery } => {
                 self.trace.redriven(delivery.id.as_u128());
-                self.queue(target, delivery)?;
+                self.queue(target, Arc::clone(&delivery), rest)?;
             }
         }
         Ok(Ok(false))
     }
 
-    /// Puts the reading back if retention removed it, and says that it waits in `lane` again.
-    fn journal_again(&mut self, lane: &Lane, reading: &Reading) -> Result<()> {
+    /// Puts the reading back if retention removed it, and says that it waits in `lane` again. True if it was there.
+    fn journal_again(&mut self, lane: &Lane, id: u128, payload_bytes: u64, row: &[u8]) -> Result<bool> {
         let route = (Cow::Borrowed(lane.route.as_str()), lane.id().0);
-        let lanes = {
-            let Some(row) = self.tables.journal()?.remove(reading.id.as_u128())? else {
-                return self.journal(reading, vec![route]);
+        let mut lanes = {
+            let Some(row) = self.tables.journal()?.remove(id)? else {
+                return self.journal(id, row, payload_bytes, vec![route]).map(|()| false);
             };
             let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
             let own = |(name, id): (Cow<'_, str>, u64)| (Cow::Owned(name.into_owned()), id);
@@ -114,10 +129,9 @@ impl Batch<'_> {
             head.lanes.into_iter().map(own).collect::<Vec<_>>()
         };
         self.ledger.journal -= 1;
-        let mut lanes = lanes;
         if !lanes.contains(&route) {
             lanes.push(route);
         }
-        self.journal(reading, lanes)
+        self.journal(id, row, payload_bytes, lanes).map(|()| true)
     }
 }

@@ -37,6 +37,11 @@ pub enum OpenError {
     Newer { path: PathBuf, found: u64, known: u64 },
     #[error("{path} is damaged, or no store: {cause}")]
     Damaged { path: PathBuf, cause: String },
+    #[error(
+        "{path} is empty, which no store is: what it held is lost, by a hand or by a filesystem that was damaged. \
+             If it may be lost, remove the file, and a new store is made"
+    )]
+    Emptied { path: PathBuf },
     #[error("{path} is in use by another process")]
     Locked { path: PathBuf },
     #[error("cannot open {path}")]

@@ -7,7 +7,7 @@ use redb::{Database, DatabaseError, ReadableDatabase};
 
 use crate::error::OpenError;
 use crate::held::{self, Release};
-use crate::medium::Medium;
+use crate::medium::{Medium, Storage};
 use crate::options::Options;
 use crate::retention::Sweep;
 use crate::tables::{self, FORMAT, Format, Ledger};
@@ -26,7 +26,7 @@ impl Opened {
     }
 }
 
-/// Opens the store's file, or makes a new one where there is none or an empty one.
+/// Opens the store's file, or makes a new one where there is none.
 pub(crate) fn open(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
     // A damaged file can make the library panic.
     catch_unwind(AssertUnwindSafe(|| open_or_panic(medium, options))).unwrap_or_else(|panic| {
@@ -37,34 +37,52 @@ pub(crate) fn open(medium: &dyn Medium, options: &Options) -> Result<Opened, Ope
 }
 
 fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
-    let failed = |source| OpenError::Io { path: medium.path().to_owned(), source };
-    let (backend, release) = medium.open().and_then(held::hold).map_err(failed)?;
+    let failed = |source| not_opened(medium, source);
+    let Storage { backend, is_new } = medium.open().map_err(failed)?;
+    // redb would take it for a new one.
+    if !is_new && backend.len().map_err(failed)? == 0 {
+        return Err(OpenError::Emptied { path: medium.path().to_owned() });
+    }
+    let (backend, release) = held::hold(backend).map_err(failed)?;
     let database = Database::builder()
         .set_cache_size(options.cache_bytes)
         .create_with_backend(backend)
         .map_err(|error| refusal(medium, error))?;
     let of = |error| storage_refusal(medium, error);
-    let is_new = match tables::format(&database).map_err(of)? {
-        Format::Known => false,
-        Format::Empty => true,
+    let format = tables::format(&database).map_err(of)?;
+    match format {
+        Format::Empty | Format::Known | Format::Older => {}
         Format::Newer(found) => {
             return Err(OpenError::Newer { path: medium.path().to_owned(), found, known: FORMAT });
         }
         Format::Foreign => return Err(damaged(medium, "another program made it".to_owned())),
-    };
+    }
     let read = || -> Result<_, redb::Error> {
         let transaction = database.begin_read()?;
         Ok((tables::ledger(&transaction)?, Sweep::begin(options.retention, &transaction)?))
     };
-    if !is_new {
+    if !matches!(format, Format::Empty) {
         read().map_err(of)?;
     }
     release.release().map_err(failed)?;
+    match format {
+        Format::Empty => tables::create(&database).map_err(of)?,
+        Format::Older => tables::migrate(&database).map_err(of)?,
+        _ => {}
+    }
     if is_new {
-        tables::create(&database).map_err(of)?;
+        medium.made().map_err(failed)?;
     }
     let (ledger, sweep) = read().map_err(of)?;
     Ok(Opened { database, ledger, sweep, release })
+}
+
+fn not_opened(medium: &dyn Medium, source: io::Error) -> OpenError {
+    let path = medium.path().to_owned();
+    match source.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { path },
+        _ => OpenError::Io { path, source },
+    }
 }
 
 fn damaged(medium: &dyn Medium, cause: String) -> OpenError {

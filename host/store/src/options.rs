@@ -18,6 +18,8 @@ pub struct Options {
     /// what a restart would else have to walk the whole file for (docs/decisions/0004-quick-repair.md).
     pub quick_repair_above: u64,
     pub quick_repair_lull: Duration,
+    /// Payloads with more bytes have files of their own beside the store's.
+    pub inline_max: usize,
     /// Bytes of what is kept of how readings were handled; the oldest goes first. None is kept with 0.
     pub trace_bytes: u64,
     /// Fixes the random part of ids, for simulations.
@@ -53,6 +55,7 @@ impl Default for Options {
             commit_bytes: 8 << 20,
             quick_repair_above: 64 << 20,
             quick_repair_lull: Duration::from_secs(1),
+            inline_max: 64 << 10,
             trace_bytes: 32 << 20,
             seed: None,
         }

@@ -7,6 +7,7 @@ use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Target
 use crate::change::{DeadLetter, Queued};
 use crate::error::StoreError;
 use crate::key;
+use crate::partial::{Carries, Partial};
 use crate::read::{dead_letter, delivery, split_queued};
 use crate::row::{self, DeadHead, DeliveryRow, JournalHead, ReadingRow, SubjectRow};
 use crate::store::Store;
@@ -15,6 +16,9 @@ use crate::tables::{DEAD, JOURNAL, OUTBOX};
 /// How many rows one question looks at: one that matches little comes back with a cursor instead of
 /// keeping its thread.
 const LOOK_AT_MAX: usize = 50_000;
+
+/// A page with so many bytes of payloads is full, whatever was asked for.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// A part of an answer.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub struct Stats {
     pub waiting: u64,
     pub outbox: u64,
     pub dead_letters: u64,
+    /// Payloads that have files of their own.
+    pub payloads: u64,
     /// Since the store was opened.
     pub commits: u64,
     /// Journaled since the store was opened.
@@ -86,7 +92,7 @@ impl Store {
     pub fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading, ReadingId>, StoreError> {
         let since = query.since.map_or(0, |time| ReadingId::first_at(time).as_u128());
         let cursor = query.cursor.map(ReadingId::as_u128);
-        self.shared().ask(|read| {
+        let page = self.shared().ask(|read| {
             let journal = read.open_table(JOURNAL)?;
             let mut page = Pages::new(query.limit);
             if query.newest_first {
@@ -99,21 +105,23 @@ impl Store {
                 page.fill(journal.range(begin..)?, |id, row| query.pick(id, row))?;
             }
             Ok(page.done(ReadingId::from_u128))
-        })
+        })?;
+        Ok(Page { items: self.shown(page.items)?, cursor: page.cursor })
     }
 
     pub fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
-        self.shared().ask(|read| {
+        let letter = self.shared().ask(|read| {
             let row = read.open_table(DEAD)?.get(id.as_u128())?;
             row.map(|row| dead_letter(id.as_u128(), row.value())).transpose()
-        })
+        })?;
+        Ok(self.shown(letter)?.into_iter().next())
     }
 
     pub fn dead_letters(
         &self,
         query: &DeadLetterQuery,
     ) -> Result<Page<DeadLetter, DeadLetterId>, StoreError> {
-        self.shared().ask(|read| {
+        let page = self.shared().ask(|read| {
             let mut page = Pages::new(query.limit);
             let table = read.open_table(DEAD)?;
             let cursor = query.cursor.map(DeadLetterId::as_u128);
@@ -125,7 +133,8 @@ impl Store {
                 page.fill(table.range(..end)?.rev(), |id, row| query.pick(id, row))?;
             }
             Ok(page.done(DeadLetterId::from_u128))
-        })
+        })?;
+        Ok(Page { items: self.shown(page.items)?, cursor: page.cursor })
     }
 
     /// The outbox, by target and then oldest first, behind `cursor`.
@@ -134,23 +143,27 @@ impl Store {
         cursor: Option<&(Target, DeliveryId)>,
         limit: usize,
     ) -> Result<Page<Queued, (Target, DeliveryId)>, StoreError> {
-        self.shared().ask(|read| {
+        let page = self.shared().ask(|read| {
             let mut begin = Vec::new();
             if let Some((target, id)) = cursor {
                 key::queued(&mut begin, target, id.as_u128().saturating_add(1));
             }
-            let mut items: Vec<Queued> = Vec::new();
+            let mut items: Vec<Partial<Queued>> = Vec::new();
+            let mut bytes = 0;
             for row in read.open_table(OUTBOX)?.range(&begin[..]..)? {
-                if items.len() >= limit {
-                    let cursor = items.last().map(|last| (last.target.clone(), last.delivery.id));
+                if items.len() >= limit || bytes >= PAGE_BYTES {
+                    let cursor = items.last().map(|last| (last.it().target.clone(), last.it().delivery.id));
                     return Ok(Page { items, cursor });
                 }
                 let (key, row) = row?;
                 let (target, id) = split_queued(key.value())?;
-                items.push(delivery(target, id, row.value())?);
+                let queued = delivery(target, id, row.value())?;
+                bytes += queued.size();
+                items.push(queued);
             }
             Ok(Page { items, cursor: None })
-        })
+        })?;
+        Ok(Page { items: self.shown(page.items)?, cursor: page.cursor })
     }
 
     /// Costs nothing: no table is asked.
@@ -164,6 +177,7 @@ impl Store {
             waiting: counted.ledger.waiting,
             outbox: counted.ledger.outbox,
             dead_letters: counted.ledger.dead,
+            payloads: counted.ledger.payloads,
             commits: counted.commits,
             readings: counted.readings,
             last_commit: counted.last_commit,
@@ -175,14 +189,15 @@ impl Store {
 
 /// A page being filled.
 struct Pages<T> {
-    items: Vec<T>,
+    items: Vec<Partial<T>>,
+    bytes: usize,
     limit: usize,
     cursor: Option<u128>,
 }
 
-impl<T> Pages<T> {
+impl<T: Carries> Pages<T> {
     fn new(limit: usize) -> Self {
-        Self { items: Vec::new(), limit, cursor: None }
+        Self { items: Vec::new(), bytes: 0, limit, cursor: None }
     }
 
     fn fill<'a>(
@@ -193,29 +208,32 @@ impl<T> Pages<T> {
                 redb::StorageError,
             >,
         >,
-        pick: impl Fn(u128, &[u8]) -> Result<Option<T>, redb::Error>,
+        pick: impl Fn(u128, &[u8]) -> Result<Option<Partial<T>>, redb::Error>,
     ) -> Result<(), redb::Error> {
         let mut last = None;
         for (looked_at, row) in rows.enumerate() {
-            if self.items.len() >= self.limit || looked_at >= LOOK_AT_MAX {
+            if self.items.len() >= self.limit || self.bytes >= PAGE_BYTES || looked_at >= LOOK_AT_MAX {
                 self.cursor = last;
                 break;
             }
             let (id, row) = row?;
             let id = id.value();
-            self.items.extend(pick(id, row.value())?);
+            if let Some(item) = pick(id, row.value())? {
+                self.bytes += item.size();
+                self.items.push(item);
+            }
             last = Some(id);
         }
         Ok(())
     }
 
-    fn done<C>(self, cursor: impl FnOnce(u128) -> C) -> Page<T, C> {
+    fn done<C>(self, cursor: impl FnOnce(u128) -> C) -> Page<Partial<T>, C> {
         Page { items: self.items, cursor: self.cursor.map(cursor) }
     }
 }
 
 impl ReadingQuery {
-    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Reading>, redb::Error> {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<Reading>>, redb::Error> {
         let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
         let row = row::read::<ReadingRow<'_>>(rest, "journal")?;
         let is_asked_for = self.ingress.as_ref().is_none_or(|ingress| ingress.as_str() == row.ingress)
@@ -224,12 +242,12 @@ impl ReadingQuery {
             return Ok(None);
         }
         let reading = row.into_reading(id, "journal")?;
-        Ok(self.topic.as_ref().is_none_or(|topic| topic.matches(&reading.topic)).then_some(reading))
+        Ok(self.topic.as_ref().is_none_or(|topic| topic.matches(&reading.it().topic)).then_some(reading))
     }
 }
 
 impl DeadLetterQuery {
-    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<DeadLetter>, redb::Error> {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<DeadLetter>>, redb::Error> {
         let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
         let route = match &head.subject {
             SubjectRow::Reading { route, .. } => *route,

@@ -3,22 +3,27 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sandbar_reading::{IdGenerator, Name, Scope, StateWrite, Target, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
-use crate::change::{Accept, Delivered, NewDelivery, Outcome, Replayed};
+use crate::aside::{Aside, orders};
+use crate::change::{Accept, Delivered, Lane, NewDelivery, Outcome, Replayed};
 use crate::devices::DevicesWork;
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError};
+use crate::payloads::Pins;
 
 /// A change, and who waits for it.
 pub(crate) struct Change {
     pub(crate) work: Work,
     /// For the readings, deliveries and dead letters that come of it.
     pub(crate) ids: Range<u128>,
+    /// The files of its large payloads. They must outlive the commit.
+    pub(crate) pins: Option<Pins>,
     pub(crate) done: oneshot::Sender<Done>,
 }
 
@@ -35,8 +40,32 @@ pub(crate) enum Work {
     Devices(Box<DevicesWork>),
     DiscardRoute(Name),
     DiscardTarget(Target),
-    Redrive(u128),
+    /// With its payload, if that has a file.
+    Redrive(u128, Option<Bytes>),
     DiscardDeadLetter(u128),
+    /// The payload of something that waits is gone: it becomes a dead letter.
+    Lose(Lost),
+}
+
+/// What cannot be handled or delivered any more, and why.
+pub(crate) struct Lost {
+    pub(crate) what: LostWhat,
+    pub(crate) id: u128,
+    pub(crate) cause: String,
+}
+
+pub(crate) enum LostWhat {
+    Reading(Lane),
+    Delivery(Target),
+}
+
+/// Bytes of a change.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// In memory.
+    held: usize,
+    /// To be written into the storage: without payloads that have files.
+    written: usize,
 }
 
 /// How much of a discarded route or target one commit takes.
@@ -52,8 +81,33 @@ impl Work {
             Self::Replayed(replayed) => replayed.chained.len() + replayed.deliveries.len(),
             Self::DiscardRoute(_) | Self::DiscardTarget(_) => DISCARD_CHUNK,
             Self::Devices(work) => work.ids(),
-            Self::Keep(..) | Self::Documents(_) | Self::Redrive(_) | Self::DiscardDeadLetter(_) => 0,
+            Self::Lose(_) => 1,
+            Self::Keep(..) | Self::Documents(_) | Self::Redrive(..) | Self::DiscardDeadLetter(_) => 0,
         }
+    }
+
+    /// The payloads above `inline_max`, by the ids of what they are of; nothing if there are none.
+    pub(crate) fn large(&self, inline_max: usize) -> Vec<Option<Bytes>> {
+        let (deliveries, chained) = match self {
+            Self::Accept(accept) => (&[][..], std::slice::from_ref(accept)),
+            Self::Settle(outcome) => (&outcome.deliveries[..], &outcome.chained[..]),
+            Self::Replayed(replayed) => (&replayed.deliveries[..], &replayed.chained[..]),
+            Self::Devices(work) => match &**work {
+                DevicesWork::Batch(batch) => (&[][..], &batch.readings[..]),
+                DevicesWork::Command(command) if command.message.payload.len() > inline_max => {
+                    return vec![Some(command.message.payload.clone())];
+                }
+                _ => return Vec::new(),
+            },
+            _ => return Vec::new(),
+        };
+        let payloads = deliveries.iter().map(|delivery| &delivery.message.payload);
+        let payloads = payloads.chain(chained.iter().map(|accept| &accept.inbound.payload));
+        let is_large = |payload: &&Bytes| payload.len() > inline_max;
+        if !payloads.clone().any(|payload| is_large(&payload)) {
+            return Vec::new();
+        }
+        payloads.map(|payload| Some(payload).filter(is_large).cloned()).collect()
     }
 
     /// Bytes it holds, about.
@@ -99,10 +153,10 @@ impl Work {
                         .sum::<usize>()
             }
             Self::Devices(work) => work.size(),
-            Self::DiscardRoute(_)
-            | Self::DiscardTarget(_)
-            | Self::Redrive(_)
-            | Self::DiscardDeadLetter(_) => FIXED,
+            Self::Redrive(_, payload) => FIXED + payload.as_ref().map_or(0, Bytes::len),
+            Self::DiscardRoute(_) | Self::DiscardTarget(_) | Self::DiscardDeadLetter(_) | Self::Lose(_) => {
+                FIXED
+            }
         }
     }
 
@@ -128,10 +182,34 @@ impl Work {
     }
 }
 
+/// A change to be queued.
+pub(crate) struct New {
+    pub(crate) work: Work,
+    pub(crate) large: Large,
+}
+
+/// How it stands with a change's large payloads.
+pub(crate) enum Large {
+    None,
+    /// They have files.
+    Written(Pins),
+    /// They are yet to be written, so many bytes.
+    ToWrite(usize),
+}
+
+/// A change that was queued.
+pub(crate) struct Pushed {
+    /// The first of its ids.
+    pub(crate) first: u128,
+    pub(crate) done: oneshot::Receiver<Done>,
+    /// What [`Queue::written`] is to be told of, if payloads are yet to be written.
+    pub(crate) ticket: Option<u64>,
+}
+
 /// Why a change was not queued.
 pub(crate) enum NotQueued {
     /// There is no room; it comes back.
-    Full(Box<Work>),
+    Full(Box<New>),
     Never(StoreError),
 }
 
@@ -145,9 +223,11 @@ pub(crate) struct Queue {
 }
 
 struct State {
-    changes: VecDeque<(Change, usize)>,
+    changes: VecDeque<(Change, Size)>,
     /// How many of them are prompt.
     prompt: usize,
+    /// Those that cannot go yet.
+    aside: Aside,
     drivers: Room,
     own: Room,
     ids: IdGenerator,
@@ -172,6 +252,7 @@ impl Queue {
             state: Mutex::new(State {
                 changes: VecDeque::new(),
                 prompt: 0,
+                aside: Aside::default(),
                 drivers: Room::default(),
                 own: Room::default(),
                 ids: IdGenerator::after(last_id),
@@ -186,13 +267,9 @@ impl Queue {
         }
     }
 
-    /// The first of the change's ids, and what becomes of it.
-    pub(crate) fn push(
-        &self,
-        work: Work,
-        now: Timestamp,
-    ) -> Result<(u128, oneshot::Receiver<Done>), NotQueued> {
-        let (count, size) = (work.ids(), work.size());
+    /// Puts a change where it is taken from in order.
+    pub(crate) fn push(&self, new: New, now: Timestamp) -> Result<Pushed, NotQueued> {
+        let (count, held) = (new.work.ids(), new.work.size());
         let mut state = self.state.lock();
         if let Some(fault) = &state.fault {
             return Err(NotQueued::Never(fault.clone().into()));
@@ -200,47 +277,90 @@ impl Queue {
         if state.closed {
             return Err(NotQueued::Never(StoreError::Stopping));
         }
-        let used = state.used(&work);
+        let used = state.used(&new.work);
         // One change goes in whatever its size: else it would wait for ever.
-        if used.count >= self.limit.count || (used.count > 0 && used.bytes + size > self.limit.bytes) {
-            return Err(NotQueued::Full(Box::new(work)));
+        if used.count >= self.limit.count || (used.count > 0 && used.bytes + held > self.limit.bytes) {
+            return Err(NotQueued::Full(Box::new(new)));
         }
         used.count += 1;
-        used.bytes += size;
+        used.bytes += held;
         let ids = state.reserve(count, now);
         let first = ids.start;
+        let New { work, large } = new;
+        let (pins, to_write, in_files) = match large {
+            Large::None => (None, false, 0),
+            Large::ToWrite(bytes) => (None, true, bytes),
+            Large::Written(pins) => {
+                let bytes = pins.bytes();
+                (Some(pins), false, bytes)
+            }
+        };
+        let size = Size { held, written: held.saturating_sub(in_files) };
         let (done, result) = oneshot::channel();
-        let prompt = work.is_prompt();
-        state.prompt += usize::from(prompt);
-        state.changes.push_back((Change { work, ids, done }, size));
-        // The committer looks at all there is: it need not be woken for what comes after.
-        let news = state.changes.len() == 1 || prompt && state.prompt == 1;
+        let change = Change { work, ids, pins, done };
+        let (news, ticket) = state.put(change, size, to_write);
         drop(state);
         if news {
             self.wake.notify_one();
         }
-        Ok((first, result))
+        Ok(Pushed { first, done: result, ticket })
+    }
+
+    /// The payloads of a change have files now, or cannot have.
+    pub(crate) fn written(&self, ticket: u64, result: Result<Pins, StoreError>) {
+        match result {
+            Ok(pins) => {
+                let mut state = self.state.lock();
+                for (change, size) in state.aside.written(ticket, pins) {
+                    state.ready(change, size);
+                }
+            }
+            Err(error) => {
+                let refused = {
+                    let mut state = self.state.lock();
+                    let refused = state.aside.refused(ticket);
+                    state.forget(&refused);
+                    refused
+                };
+                self.room.notify_waiters();
+                for (change, _) in refused {
+                    // Who waited may have gone.
+                    let _ = change.done.send(Err(error.clone()));
+                }
+            }
+        }
+        self.wake.notify_one();
     }
 
     /// What the next commit is to take.
     pub(crate) fn take(&self, count: usize, bytes: usize) -> Vec<Change> {
         let mut state = self.state.lock();
         let mut taken = Vec::with_capacity(count.min(state.changes.len()));
-        let mut size = 0;
-        while taken.len() < count && size < bytes {
-            let Some((change, own)) = state.changes.pop_front() else { break };
-            size += own;
+        let mut written = 0;
+        while taken.len() < count && written < bytes {
+            let Some((change, size)) = state.changes.pop_front() else { break };
+            written += size.written;
             state.prompt -= usize::from(change.work.is_prompt());
-            let used = state.used(&change.work);
-            used.count -= 1;
-            used.bytes -= own;
-            taken.push(change);
+            taken.push((change, size));
         }
+        state.forget(&taken);
         drop(state);
         if !taken.is_empty() {
             self.room.notify_waiters();
         }
-        taken
+        taken.into_iter().map(|(change, _)| change).collect()
+    }
+
+    /// All that waits, also what cannot go yet.
+    pub(crate) fn drain(&self) -> Vec<Change> {
+        let mut drained = self.take(usize::MAX, usize::MAX);
+        let mut state = self.state.lock();
+        let aside = state.aside.drain();
+        state.forget(&aside);
+        drop(state);
+        self.room.notify_waiters();
+        drained.extend(aside.into_iter().map(|(change, _)| change));
+        drained
     }
 
     /// Whether all that waits may wait a moment longer.
@@ -256,7 +376,7 @@ impl Queue {
             state.fault = Some(fault);
             state.suspect = None;
         }
-        self.take(usize::MAX, usize::MAX)
+        self.drain()
     }
 
     pub(crate) fn mend(&self) {
@@ -287,9 +407,47 @@ impl Queue {
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
+
+    /// It is closed, and nothing will come out of it any more.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.state.lock();
+        state.closed && state.changes.is_empty() && state.aside.is_empty()
+    }
 }
 
 impl State {
+    /// Whether the committer is to be woken, and the ticket of what is to be written first.
+    fn put(&mut self, change: Change, size: Size, to_write: bool) -> (bool, Option<u64>) {
+        if to_write || !self.aside.is_empty() {
+            let orders = orders(&change.work);
+            if to_write {
+                return (false, Some(self.aside.add_waiting(change, size, orders)));
+            }
+            if self.aside.holds_back(&orders) {
+                self.aside.add(change, size, orders);
+                return (false, None);
+            }
+        }
+        (self.ready(change, size), None)
+    }
+
+    /// Whether it is news: the committer looks at all there is, and need not be woken for what comes after.
+    fn ready(&mut self, change: Change, size: Size) -> bool {
+        let prompt = change.work.is_prompt();
+        self.prompt += usize::from(prompt);
+        self.changes.push_back((change, size));
+        self.changes.len() == 1 || prompt && self.prompt == 1
+    }
+
+    /// They take no room any more.
+    fn forget(&mut self, changes: &[(Change, Size)]) {
+        for (change, size) in changes {
+            let used = self.used(&change.work);
+            used.count -= 1;
+            used.bytes -= size.held;
+        }
+    }
+
     fn used(&mut self, work: &Work) -> &mut Room {
         if work.is_from_drivers() { &mut self.drivers } else { &mut self.own }
     }

@@ -9,6 +9,8 @@ use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Scope,
 use crate::change::{DeadLetter, Lane, LaneId, Queued, Subject, Waiting};
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError, needs_reopening};
+use crate::partial::Partial;
+use crate::queue::LostWhat;
 use crate::row::{
     self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
 };
@@ -140,7 +142,7 @@ impl Store {
     }
 
     /// What waits in a lane, oldest first, without what `skip` says yes to; at most `count` readings and,
-    /// beyond the first, `bytes` of them.
+    /// beyond the first, `bytes` of them. What has lost its payload becomes a dead letter.
     pub fn waiting(
         &self,
         route: &Name,
@@ -149,7 +151,7 @@ impl Store {
         count: usize,
         bytes: usize,
     ) -> Result<Loaded<Waiting>> {
-        self.shared().ask(|read| {
+        let loaded = self.shared().ask(|read| {
             let (waiting, journal) = (read.open_table(WAITING)?, read.open_table(JOURNAL)?);
             let (mut begin, mut end) = (Vec::new(), Vec::new());
             key::lane(&mut begin, route, lane);
@@ -165,13 +167,22 @@ impl Store {
                     return Ok(Loaded { items, complete: false });
                 }
                 let journaled = journal.get(id)?.ok_or(row::Damaged { table: "journal" })?;
-                let reading = Arc::new(reading(id, journaled.value())?);
-                size += reading.size();
+                let reading = reading(id, journaled.value())?;
+                size += reading.it().size() + reading.bytes_to_come();
                 let row = WaitingRow::read(row.value())?;
                 let lane = Lane { route: route.clone(), key: row.key.into() };
-                items.push(Waiting { lane, reading, attempts: row.attempts, due: row.due });
+                let (attempts, due) = (row.attempts, row.due);
+                items.push(reading.map(|reading| Waiting {
+                    lane,
+                    reading: Arc::new(reading),
+                    attempts,
+                    due,
+                }));
             }
             Ok(Loaded { items, complete: true })
+        })?;
+        self.complete(loaded, |waiting| {
+            (LostWhat::Reading(waiting.lane.clone()), waiting.reading.id.as_u128())
         })
     }
 
@@ -208,37 +219,46 @@ impl Store {
         })
     }
 
-    /// What is queued for the target, oldest first, without what `skip` says yes to.
+    /// What is queued for the target, oldest first, without what `skip` says yes to; at most `count` deliveries and,
+    /// beyond the first, `bytes` of them. What has lost its payload becomes a dead letter.
     pub fn queued(
         &self,
         target: &Target,
         skip: &dyn Fn(DeliveryId) -> bool,
-        limit: usize,
-    ) -> Result<Vec<Queued>> {
-        self.shared().ask(|read| {
+        count: usize,
+        bytes: usize,
+    ) -> Result<Loaded<Queued>> {
+        let loaded = self.shared().ask(|read| {
             let mut begin = Vec::new();
             key::target(&mut begin, target);
-            let mut queued = Vec::new();
+            let (mut items, mut size) = (Vec::new(), 0);
             for row in read.open_table(OUTBOX)?.range(&begin[..]..&key::behind(&begin)[..])? {
-                if queued.len() >= limit {
-                    break;
-                }
                 let (key, row) = row?;
                 let (target, id) = split_queued(key.value())?;
-                if !skip(DeliveryId::from_u128(id)) {
-                    queued.push(delivery(target, id, row.value())?);
+                if skip(DeliveryId::from_u128(id)) {
+                    continue;
                 }
+                if items.len() >= count || size >= bytes && !items.is_empty() {
+                    return Ok(Loaded { items, complete: false });
+                }
+                let queued = delivery(target, id, row.value())?;
+                size += queued.it().delivery.size() + queued.bytes_to_come();
+                items.push(queued);
             }
-            Ok(queued)
+            Ok(Loaded { items, complete: true })
+        })?;
+        self.complete(loaded, |queued| {
+            (LostWhat::Delivery(queued.target.clone()), queued.delivery.id.as_u128())
         })
     }
 
-    /// A journaled reading, if retention has not removed it.
+    /// A journaled reading, if retention has not removed it. One that has lost its payload says so in an attribute.
     pub fn reading(&self, id: ReadingId) -> Result<Option<Reading>> {
-        self.shared().ask(|read| {
+        let reading = self.shared().ask(|read| {
             let row = read.open_table(JOURNAL)?.get(id.as_u128())?;
             row.map(|row| reading(id.as_u128(), row.value())).transpose()
-        })
+        })?;
+        Ok(self.shown(reading)?.into_iter().next())
     }
 }
 
@@ -250,52 +270,39 @@ pub(crate) fn split_queued(key: &[u8]) -> Result<(Target, u128), row::Damaged> {
     key::split_queued(key).ok_or(row::Damaged { table: "outbox" })
 }
 
-pub(crate) fn reading(id: u128, row: &[u8]) -> Result<Reading, redb::Error> {
+pub(crate) fn reading(id: u128, row: &[u8]) -> Result<Partial<Reading>, redb::Error> {
     let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
     Ok(row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(id, "journal")?)
 }
 
-pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Queued, redb::Error> {
+pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Partial<Queued>, redb::Error> {
     let (head, rest) = row::read_head::<QueuedHead<'_>>(row, "outbox")?;
+    let (attempts, due) = (head.attempts, Timestamp::from_nanos(head.due));
+    let last_cause = head.last_cause.map(str::to_owned);
     let delivery = row::read::<DeliveryRow<'_>>(rest, "outbox")?.into_delivery(id, "outbox")?;
-    Ok(Queued {
-        target,
-        delivery: Arc::new(delivery),
-        attempts: head.attempts,
-        due: Timestamp::from_nanos(head.due),
-        last_cause: head.last_cause.map(str::to_owned),
-    })
+    Ok(delivery.map(|delivery| Queued { target, delivery: Arc::new(delivery), attempts, due, last_cause }))
 }
 
-pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<DeadLetter, redb::Error> {
+pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<Partial<DeadLetter>, redb::Error> {
     let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
-    Ok(DeadLetter {
-        id: DeadLetterId::from_u128(id),
-        time: Timestamp::from_nanos(head.time),
-        attempts: head.attempts,
-        cause: head.cause.to_owned(),
-        subject: subject_of(&head, rest)?,
-    })
+    let (time, attempts) = (Timestamp::from_nanos(head.time), head.attempts);
+    let (id, cause) = (DeadLetterId::from_u128(id), head.cause.to_owned());
+    Ok(subject(&head, rest)?.map(|subject| DeadLetter { id, time, attempts, cause, subject }))
 }
 
-/// What a dead letter is of.
-pub(crate) fn subject(row: &[u8]) -> Result<Subject, redb::Error> {
-    let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
-    Ok(subject_of(&head, rest)?)
-}
-
-fn subject_of(head: &DeadHead<'_>, rest: &[u8]) -> Result<Subject, row::Damaged> {
+/// What a dead letter is of; `rest` follows its head.
+pub(crate) fn subject(head: &DeadHead<'_>, rest: &[u8]) -> Result<Partial<Subject>, row::Damaged> {
     let table = "dead letters";
     let name = |name: &str| name.parse::<Name>().map_err(|_| row::Damaged { table });
     let target = match &head.subject {
         SubjectRow::Reading { route, key } => {
             let reading = row::read::<ReadingRow<'_>>(rest, table)?.into_reading(head.id, table)?;
             let lane = Lane { route: name(route)?, key: (*key).into() };
-            return Ok(Subject::Reading { lane, reading: Arc::new(reading) });
+            return Ok(reading.map(|reading| Subject::Reading { lane, reading: Arc::new(reading) }));
         }
         SubjectRow::Sink(sink) => Target::Sink(name(sink)?),
         SubjectRow::Device(device) => Target::Device((*device).into()),
     };
     let delivery = row::read::<DeliveryRow<'_>>(rest, table)?.into_delivery(head.id, table)?;
-    Ok(Subject::Delivery { target, delivery: Arc::new(delivery) })
+    Ok(delivery.map(|delivery| Subject::Delivery { target, delivery: Arc::new(delivery) }))
 }

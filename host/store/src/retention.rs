@@ -115,13 +115,14 @@ impl Sweep {
                 self.candidate = Some(id.value());
                 break;
             }
-            let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
+            let (head, rest) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
+            let (file, _) = row::kept_of_reading(rest, "journal")?;
             let lanes: Vec<_> =
                 head.lanes.into_iter().map(|(name, lane)| (name.into_owned().into(), lane)).collect();
-            looked_at.push((id.value(), head.payload_bytes, lanes));
+            looked_at.push((id.value(), head.payload_bytes, file, lanes));
         }
         let mut went = false;
-        for (id, payload_bytes, lanes) in looked_at {
+        for (id, payload_bytes, file, lanes) in looked_at {
             if !self.may_go(id, &batch.ledger, batch.now) {
                 self.candidate = Some(id);
                 break;
@@ -133,6 +134,7 @@ impl Sweep {
             batch.tables.journal()?.remove(id)?;
             batch.ledger.journal -= 1;
             batch.ledger.journal_bytes -= payload_bytes;
+            batch.refer_no_more(file)?;
             went = true;
         }
         Ok(went)

@@ -15,6 +15,9 @@ use sandbar_reading::{
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digest::Digest;
+use crate::partial::{Kept, Partial};
+
 /// A row that cannot be what was written.
 #[derive(Debug, thiserror::Error)]
 #[error("a row of {table} is damaged")]
@@ -61,10 +64,14 @@ pub(crate) struct MessageRow<'a> {
     payload: PayloadRow<'a>,
 }
 
-/// Payloads may come to be kept elsewhere.
 #[derive(Serialize, Deserialize)]
 enum PayloadRow<'a> {
     Inline(#[serde(borrow, serialize_with = "as_bytes")] &'a [u8]),
+    /// It has a file of its own.
+    Kept {
+        digest: [u8; 32],
+        bytes: u64,
+    },
 }
 
 struct AttributesRow<'a>(Cow<'a, Attributes>);
@@ -127,7 +134,8 @@ pub(crate) fn read_head<'a, T: Deserialize<'a>>(
 }
 
 impl<'a> ReadingRow<'a> {
-    pub(crate) fn of(reading: &'a Reading) -> Self {
+    /// `kept`: the file that its payload has.
+    pub(crate) fn of(reading: &'a Reading, kept: Option<Digest>) -> Self {
         Self {
             ingress: reading.ingress.as_str(),
             time: reading.time.nanos(),
@@ -138,30 +146,26 @@ impl<'a> ReadingRow<'a> {
                 device: reading.device.as_deref(),
                 content_type: reading.content_type.as_str(),
                 attributes: AttributesRow(Cow::Borrowed(&reading.attributes)),
-                payload: PayloadRow::Inline(&reading.payload),
+                payload: PayloadRow::of(&reading.payload, kept),
             },
         }
     }
 
-    pub(crate) fn into_reading(self, id: u128, table: &'static str) -> Result<Reading, Damaged> {
-        let Message { topic, device, content_type, attributes, payload } =
-            self.message.into_message(table)?;
-        Ok(Reading {
-            id: ReadingId::from_u128(id),
-            ingress: Name::parse_ingress(self.ingress).map_err(|_| Damaged { table })?,
-            topic,
-            device,
-            time: Timestamp::from_nanos(self.time),
-            content_type,
-            attributes,
-            payload,
-            lineage: Lineage { parent: self.parent.map(ReadingId::from_u128), depth: self.depth },
-        })
+    pub(crate) fn into_reading(self, id: u128, table: &'static str) -> Result<Partial<Reading>, Damaged> {
+        let ingress = Name::parse_ingress(self.ingress).map_err(|_| Damaged { table })?;
+        let lineage = Lineage { parent: self.parent.map(ReadingId::from_u128), depth: self.depth };
+        let time = Timestamp::from_nanos(self.time);
+        Ok(self.message.into_message(table)?.map(|message| {
+            let Message { topic, device, content_type, attributes, payload } = message;
+            let id = ReadingId::from_u128(id);
+            Reading { id, ingress, topic, device, time, content_type, attributes, payload, lineage }
+        }))
     }
 }
 
 impl<'a> DeliveryRow<'a> {
-    pub(crate) fn of(delivery: &'a Delivery) -> Self {
+    /// `kept`: the file that its payload has.
+    pub(crate) fn of(delivery: &'a Delivery, kept: Option<Digest>) -> Self {
         let message = &delivery.message;
         Self {
             reading: delivery.reading.as_u128(),
@@ -172,32 +176,90 @@ impl<'a> DeliveryRow<'a> {
                 device: message.device.as_deref(),
                 content_type: message.content_type.as_str(),
                 attributes: AttributesRow(Cow::Borrowed(&message.attributes)),
-                payload: PayloadRow::Inline(&message.payload),
+                payload: PayloadRow::of(&message.payload, kept),
             },
         }
     }
 
-    pub(crate) fn into_delivery(self, id: u128, table: &'static str) -> Result<Delivery, Damaged> {
-        Ok(Delivery {
-            id: DeliveryId::from_u128(id),
-            reading: ReadingId::from_u128(self.reading),
-            route: self.route.parse().map_err(|_| Damaged { table })?,
-            time: Timestamp::from_nanos(self.time),
-            message: self.message.into_message(table)?,
-        })
+    pub(crate) fn into_delivery(self, id: u128, table: &'static str) -> Result<Partial<Delivery>, Damaged> {
+        let id = DeliveryId::from_u128(id);
+        let reading = ReadingId::from_u128(self.reading);
+        let route = self.route.parse().map_err(|_| Damaged { table })?;
+        let time = Timestamp::from_nanos(self.time);
+        let message = self.message.into_message(table)?;
+        Ok(message.map(|message| Delivery { id, reading, route, time, message }))
     }
 }
 
 impl MessageRow<'_> {
-    fn into_message(self, table: &'static str) -> Result<Message, Damaged> {
-        let PayloadRow::Inline(payload) = self.payload;
-        Ok(Message {
+    fn into_message(self, table: &'static str) -> Result<Partial<Message>, Damaged> {
+        let (payload, kept) = match self.payload {
+            PayloadRow::Inline(payload) => (Bytes::copy_from_slice(payload), None),
+            PayloadRow::Kept { digest, bytes } => {
+                (Bytes::new(), Some(Kept { digest: Digest::from_bytes(digest), bytes }))
+            }
+        };
+        let message = Message {
             topic: self.topic.parse::<Topic>().map_err(|_| Damaged { table })?,
             device: self.device.map(Into::into),
             content_type: self.content_type.parse::<ContentType>().map_err(|_| Damaged { table })?,
             attributes: self.attributes.0.into_owned(),
-            payload: Bytes::copy_from_slice(payload),
-        })
+            payload,
+        };
+        Ok(Partial::new(message, kept))
+    }
+}
+
+impl<'a> PayloadRow<'a> {
+    fn of(payload: &'a [u8], kept: Option<Digest>) -> Self {
+        match kept {
+            None => Self::Inline(payload),
+            Some(digest) => Self::Kept { digest: *digest.as_bytes(), bytes: payload.len() as u64 },
+        }
+    }
+}
+
+/// What a message has before its payload.
+type BeforePayload = (IgnoredText, Option<IgnoredText>, IgnoredText, IgnoredPairs);
+
+/// Text is read to know where it ends.
+struct IgnoredText;
+struct IgnoredPairs;
+
+/// The file that the payload of a [`ReadingRow`] has, and how many bytes the payload has in any case.
+pub(crate) fn kept_of_reading(row: &[u8], table: &'static str) -> Result<(Option<Digest>, u64), Damaged> {
+    let (_, message) = read_head::<(IgnoredText, u64, Option<u128>, u8)>(row, table)?;
+    kept_of_message(message, table)
+}
+
+/// The same of a [`DeliveryRow`].
+pub(crate) fn kept_of_delivery(row: &[u8], table: &'static str) -> Result<(Option<Digest>, u64), Damaged> {
+    let (_, message) = read_head::<(u128, IgnoredText, u64)>(row, table)?;
+    kept_of_message(message, table)
+}
+
+/// The file that the payload of a delivery in the outbox has, of its whole row.
+pub(crate) fn file_of_queued(row: &[u8]) -> Result<Option<Digest>, Damaged> {
+    let (_, rest) = read_head::<QueuedHead<'_>>(row, "outbox")?;
+    Ok(kept_of_delivery(rest, "outbox")?.0)
+}
+
+fn kept_of_message(row: &[u8], table: &'static str) -> Result<(Option<Digest>, u64), Damaged> {
+    let (_, payload) = read_head::<BeforePayload>(row, table)?;
+    Ok(match read::<PayloadRow<'_>>(payload, table)? {
+        PayloadRow::Inline(payload) => (None, payload.len() as u64),
+        PayloadRow::Kept { digest, bytes } => (Some(Digest::from_bytes(digest)), bytes),
+    })
+}
+
+impl DeadHead<'_> {
+    /// The file that the payload of the reading or delivery has, whose row is `rest`.
+    pub(crate) fn file(&self, rest: &[u8]) -> Result<Option<Digest>, Damaged> {
+        let of = match &self.subject {
+            SubjectRow::Reading { .. } => kept_of_reading,
+            SubjectRow::Sink(_) | SubjectRow::Device(_) => kept_of_delivery,
+        };
+        Ok(of(rest, "dead letters")?.0)
     }
 }
 
@@ -299,6 +361,31 @@ impl<'de: 'a, 'a> Deserialize<'de> for AttributesRow<'a> {
     }
 }
 
+impl<'de> Deserialize<'de> for IgnoredText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(from).map(|_| Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for IgnoredPairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = IgnoredPairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("pairs of text")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<IgnoredPairs, A::Error> {
+                while pairs.next_element::<(IgnoredText, IgnoredText)>()?.is_some() {}
+                Ok(IgnoredPairs)
+            }
+        }
+        from.deserialize_seq(Pairs)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,18 +409,55 @@ mod tests {
         let reading = reading();
         let mut row = Vec::new();
         append(&mut row, &JournalHead { payload_bytes: 8, lanes: vec![("alarm".into(), u64::MAX)] });
-        append(&mut row, &ReadingRow::of(&reading));
+        append(&mut row, &ReadingRow::of(&reading, None));
         let (head, rest) = read_head::<JournalHead<'_>>(&row, "journal").unwrap();
         assert_eq!((head.payload_bytes, &head.lanes[..]), (8, &[("alarm".into(), u64::MAX)][..]));
         let read = read::<ReadingRow<'_>>(rest, "journal").unwrap().into_reading(9, "journal").unwrap();
-        assert_eq!(read, reading);
+        assert_eq!(read.whole(), Ok(reading));
+        assert_eq!(kept_of_reading(rest, "journal").unwrap(), (None, 8));
+    }
+
+    #[test]
+    fn a_row_whose_payload_has_a_file_names_it_and_does_not_hold_it() {
+        let (reading, digest) = (reading(), Digest::of(b"{\"f\":1\0}"));
+        let mut row = Vec::new();
+        append(&mut row, &ReadingRow::of(&reading, Some(digest)));
+        let read = read::<ReadingRow<'_>>(&row, "journal").unwrap().into_reading(9, "journal").unwrap();
+        assert_eq!(read.whole(), Err(Kept { digest, bytes: 8 }));
+        assert_eq!(kept_of_reading(&row, "journal").unwrap(), (Some(digest), 8));
+
+        let Reading { topic, device, content_type, attributes, payload, .. } = reading;
+        let delivery = Delivery {
+            id: DeliveryId::from_u128(7),
+            reading: ReadingId::from_u128(9),
+            route: "alarm".parse().unwrap(),
+            time: Timestamp::from_nanos(1),
+            message: Message { topic, device, content_type, attributes, payload },
+        };
+        for (kept, bytes) in [(None, 8), (Some(digest), 8)] {
+            row.clear();
+            append(&mut row, &DeliveryRow::of(&delivery, kept));
+            assert_eq!(kept_of_delivery(&row, "outbox").unwrap(), (kept, bytes));
+        }
+    }
+
+    /// What version 1 of the format wrote must be read for ever.
+    #[test]
+    fn the_rows_of_the_first_format_are_read_as_they_were_written() {
+        let mut row = Vec::new();
+        append(&mut row, &ReadingRow::of(&reading(), None));
+        let hex: String = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let first = "0b726f7574652f616c61726dffffffffffffffff7f01ffffffffffffffffffffffffffffffffffff03030b736974652f372f7\
+                     4656d7001076bc3bc63686500106170706c69636174696f6e2f6a736f6e02086d7174742e716f730131086d7174742e716f\
+                     730000087b2266223a31007d";
+        assert_eq!(hex, first);
     }
 
     #[test]
     fn a_row_cut_short_is_damaged_and_not_half_read() {
         let reading = reading();
         let mut row = Vec::new();
-        append(&mut row, &ReadingRow::of(&reading));
+        append(&mut row, &ReadingRow::of(&reading, None));
         for length in 0..row.len() {
             assert!(read::<ReadingRow<'_>>(&row[..length], "journal").is_err(), "{length}");
         }

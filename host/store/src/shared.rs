@@ -10,6 +10,7 @@ use crate::change::Observer;
 use crate::medium::Medium;
 use crate::opened::Opened;
 use crate::options::Options;
+use crate::payloads::Payloads;
 use crate::queue::Queue;
 use crate::tables::Ledger;
 
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// Readers hold the lock for one question; it is taken away from them to be opened again after a fault.
     pub(crate) database: RwLock<Option<Opened>>,
+    pub(crate) payloads: Payloads,
     pub(crate) counts: Counts,
     observer: RwLock<Option<Arc<dyn Observer>>>,
 }
@@ -30,6 +32,7 @@ impl Shared {
         clock: Arc<dyn Clock>,
         medium: Arc<dyn Medium>,
         opened: Opened,
+        payloads: Payloads,
     ) -> Self {
         let counts = Counts::default();
         counts.set(&opened.ledger, opened.sweep.oldest());
@@ -39,6 +42,7 @@ impl Shared {
             clock,
             medium,
             database: RwLock::new(Some(opened)),
+            payloads,
             counts,
             observer: RwLock::new(None),
         }

@@ -1,15 +1,19 @@
 //! A disk in memory that fails on command, for tests and simulations. Everything follows from its seed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
 
-use crate::medium::Medium;
+use crate::digest::Digest;
+use crate::folder::Folder;
+use crate::medium::{Medium, Storage};
 
 /// The smallest part of a write that a power loss keeps or loses whole.
 const SECTOR: usize = 512;
@@ -42,8 +46,19 @@ struct State {
     power: Option<u64>,
     /// Which opening the disk belongs to; older ones can do nothing.
     opening: u64,
+    /// How often the power came back; what was opened before can do nothing.
+    life: u64,
     in_use: bool,
     syncs: u64,
+    /// The storage has its name.
+    made: bool,
+    /// Files of payloads that a power loss leaves.
+    durable_files: BTreeMap<Digest, Vec<u8>>,
+    /// What is seen of them: `durable_files` and the unsynced changes of names.
+    files: BTreeMap<Digest, Vec<u8>>,
+    renamed: Vec<(Digest, Option<Vec<u8>>)>,
+    fail_payloads: Option<Failure>,
+    payload_time: Duration,
 }
 
 #[derive(Debug)]
@@ -53,12 +68,17 @@ enum Write {
 }
 
 impl Simulated {
+    /// A disk without a store.
     pub fn new(seed: u64) -> Self {
-        Self::holding(Vec::new(), seed)
+        Self::with(Vec::new(), false, seed)
     }
 
     /// A disk that holds a file of these bytes.
     pub fn holding(bytes: Vec<u8>, seed: u64) -> Self {
+        Self::with(bytes, true, seed)
+    }
+
+    fn with(bytes: Vec<u8>, made: bool, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             durable: bytes.clone(),
             cached: bytes,
@@ -69,8 +89,15 @@ impl Simulated {
             fail_reads: false,
             power: None,
             opening: 0,
+            life: 0,
             in_use: false,
             syncs: 0,
+            made,
+            durable_files: BTreeMap::new(),
+            files: BTreeMap::new(),
+            renamed: Vec::new(),
+            fail_payloads: None,
+            payload_time: Duration::ZERO,
         })))
     }
 
@@ -94,6 +121,28 @@ impl Simulated {
         self.0.lock().fail_reads = fail;
     }
 
+    /// From now on files of payloads cannot be written, or again can.
+    pub fn fail_payloads(&self, failure: Option<Failure>) {
+        self.0.lock().fail_payloads = failure;
+    }
+
+    /// How long the file of a payload takes.
+    pub fn set_payload_time(&self, time: Duration) {
+        self.0.lock().payload_time = time;
+    }
+
+    /// The files of payloads that there are.
+    pub fn payloads(&self) -> Vec<Digest> {
+        self.0.lock().files.keys().copied().collect()
+    }
+
+    /// Changes or, with `None`, removes the file of a payload.
+    pub fn damage_payload(&self, digest: &Digest, bytes: Option<Vec<u8>>) {
+        let mut state = self.0.lock();
+        state.rename(*digest, bytes);
+        state.sync_names();
+    }
+
     /// The power goes at the `operations`-th write or sync from now: it and all later ones fail.
     pub fn lose_power_after(&self, operations: u64) {
         self.0.lock().power = Some(operations);
@@ -104,8 +153,10 @@ impl Simulated {
         let mut state = self.0.lock();
         state.power = None;
         state.opening += 1;
+        state.life += 1;
         state.in_use = false;
         state.keep_some();
+        state.keep_some_names();
     }
 
     /// How often the disk was flushed.
@@ -161,6 +212,35 @@ impl State {
         Ok(())
     }
 
+    /// Each change of a name is on the disk, or not.
+    fn keep_some_names(&mut self) {
+        for (digest, bytes) in std::mem::take(&mut self.renamed) {
+            if self.random.random_bool(0.5) {
+                set(&mut self.durable_files, digest, bytes);
+            }
+        }
+        self.files = self.durable_files.clone();
+    }
+
+    fn rename(&mut self, digest: Digest, bytes: Option<Vec<u8>>) {
+        set(&mut self.files, digest, bytes.clone());
+        self.renamed.push((digest, bytes));
+    }
+
+    fn sync_names(&mut self) {
+        for (digest, bytes) in std::mem::take(&mut self.renamed) {
+            set(&mut self.durable_files, digest, bytes);
+        }
+    }
+
+    /// What a folder does takes power, too.
+    fn use_power_of_life(&mut self, life: u64) -> io::Result<()> {
+        match life == self.life {
+            true => self.use_power(self.opening),
+            false => Err(lost()),
+        }
+    }
+
     fn use_power(&mut self, opening: u64) -> io::Result<()> {
         self.alive(opening)?;
         if let Some(left) = &mut self.power {
@@ -171,9 +251,20 @@ impl State {
 
     fn alive(&self, opening: u64) -> io::Result<()> {
         if self.opening != opening || self.power == Some(0) {
-            return Err(io::Error::other("the simulated power is lost"));
+            return Err(lost());
         }
         Ok(())
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the simulated power is lost")
+}
+
+fn set(files: &mut BTreeMap<Digest, Vec<u8>>, digest: Digest, bytes: Option<Vec<u8>>) {
+    match bytes {
+        Some(bytes) => drop(files.insert(digest, bytes)),
+        None => drop(files.remove(&digest)),
     }
 }
 
@@ -198,18 +289,42 @@ impl Medium for Simulated {
         Path::new("simulated")
     }
 
-    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+    fn open(&self) -> io::Result<Storage> {
         let mut state = self.0.lock();
         if state.in_use {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is open already"));
         }
         let opening = state.opening + 1;
         state.alive(state.opening)?;
+        if !state.made {
+            // Whatever is left of a new one is of no use.
+            (state.durable, state.cached) = (Vec::new(), Vec::new());
+            state.unsynced.clear();
+        }
         state.sync()?;
         // What the device has, not what is cached.
         state.cached = state.durable.clone();
         (state.opening, state.in_use) = (opening, true);
-        Ok(Box::new(Opening { disk: self.clone(), opening }))
+        let backend = Box::new(Opening { disk: self.clone(), opening });
+        Ok(Storage { backend, is_new: !state.made })
+    }
+
+    fn made(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let opening = state.opening;
+        state.use_power(opening)?;
+        state.made = true;
+        Ok(())
+    }
+
+    fn payloads(&self) -> io::Result<Box<dyn Folder>> {
+        let state = self.0.lock();
+        state.alive(state.opening)?;
+        Ok(Box::new(Files { disk: self.clone(), life: state.life }))
+    }
+
+    fn takes(&self, bytes: usize) -> Duration {
+        if bytes == 0 { Duration::ZERO } else { self.0.lock().payload_time }
     }
 
     fn recover(&self) -> io::Result<()> {
@@ -290,5 +405,62 @@ impl StorageBackend for Opening {
             state.in_use = false;
         }
         Ok(())
+    }
+}
+
+/// The folder of payloads.
+struct Files {
+    disk: Simulated,
+    life: u64,
+}
+
+impl Folder for Files {
+    fn put(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        if !state.files.contains_key(digest) {
+            // To write it, to flush it, and to give it its name: before that it is as good as not there.
+            for _ in 0..3 {
+                state.use_power_of_life(self.life)?;
+            }
+            if let Some(failure) = state.fail_payloads.or(state.fail_writes).or(state.fail_syncs) {
+                return Err(failure.error());
+            }
+            state.rename(*digest, Some(bytes.to_vec()));
+        }
+        state.use_power_of_life(self.life)?;
+        if let Some(failure) = state.fail_syncs {
+            return Err(failure.error());
+        }
+        state.sync_names();
+        Ok(())
+    }
+
+    fn get(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
+        let state = self.disk.0.lock();
+        if state.life != self.life {
+            return Err(lost());
+        }
+        if state.fail_reads {
+            return Err(Failure::Broken.error());
+        }
+        Ok(state.files.get(digest).cloned())
+    }
+
+    fn remove(&self, digest: &Digest) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.use_power_of_life(self.life)?;
+        if let Some(failure) = state.fail_payloads {
+            return Err(failure.error());
+        }
+        state.rename(*digest, None);
+        Ok(())
+    }
+
+    fn digests(&self) -> io::Result<Vec<Digest>> {
+        let state = self.disk.0.lock();
+        if state.life != self.life {
+            return Err(lost());
+        }
+        Ok(state.files.keys().copied().collect())
     }
 }

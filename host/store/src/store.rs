@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sandbar_reading::{Clock, DeadLetterId, Name, ReadingId, Receipt, Refused, Scope, StateWrite, Target};
 use tokio::sync::{oneshot, watch};
 
-use crate::blob::Blobs;
 use crate::change::{Accept, Delivered, Observer, Outcome, Replayed};
 use crate::committer::Committing;
 use crate::documents::Kind;
-use crate::error::{OpenError, StoreError};
+use crate::error::{Fault, OpenError, StoreError};
+use crate::folder::Files;
 use crate::medium::Medium;
 use crate::opened;
 use crate::options::{Committer, Options};
-use crate::queue::{Done, NotQueued, Work};
+use crate::payloads::{Payloads, Pins};
+use crate::queue::{Done, Large, New, NotQueued, Pushed, Work};
 use crate::shared::Shared;
+use crate::writers::Writers;
 
 /// What a peer is told to wait when more is waiting for the disk than may wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -34,7 +37,7 @@ pub struct Store {
 
 struct Handle {
     shared: Arc<Shared>,
-    blobs: Blobs,
+    modules: Files,
     ended: watch::Receiver<()>,
 }
 
@@ -83,17 +86,25 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let opened = opened::open(&*medium, &options)?;
         let failed = |path: PathBuf| move |source: io::Error| OpenError::Io { path, source };
-        let blobs = Blobs::open(modules.clone()).map_err(failed(modules))?;
+        let modules = Files::open(modules.clone()).map_err(failed(modules))?;
         let path = medium.path().to_owned();
+        // Not before the file is known to be nobody else's.
+        let folder = medium.payloads().map_err(failed(path.clone()))?;
+        let takes = {
+            let medium = medium.clone();
+            Arc::new(move |bytes| medium.takes(bytes))
+        };
+        let payloads = Payloads::new(folder, Writers::new(committer, takes));
         let begin = (opened.ledger, opened.sweep);
-        let shared = Arc::new(Shared::new(options, clock, medium, opened));
+        let shared = Arc::new(Shared::new(options, clock, medium, opened, payloads));
+        shared.collect_payloads();
         let (alive, ended) = watch::channel(());
         let committing = Committing::new(shared.clone(), begin, alive);
         match committer {
             Committer::Task => drop(tokio::spawn(committing.run())),
             Committer::Thread => start_thread(committing).map_err(failed(path))?,
         }
-        Ok(Self { handle: Arc::new(Handle { shared, blobs, ended }) })
+        Ok(Self { handle: Arc::new(Handle { shared, modules, ended }) })
     }
 
     /// From now on `observer` is told of every commit, instead of the one before it.
@@ -102,7 +113,8 @@ impl Store {
     }
 
     /// Takes a reading over. Many may be under way at once: they share a commit, and the order of the calls
-    /// is the order of their ids and of the journal.
+    /// is the order of their ids and of the journal. One with a large payload is committed after that is in its
+    /// file; of those that come meanwhile only what goes into the same lanes, or writes the same state, waits for it.
     pub fn accept(&self, accept: Accept) -> Result<Journaling, Refused> {
         let (id, done) = self.push_from_driver(Work::Accept(accept))?;
         let id = ReadingId::from_u128(id);
@@ -166,7 +178,13 @@ impl Store {
 
     /// What was given up on waits again, under its old id and without attempts.
     pub async fn redrive(&self, id: DeadLetterId) -> Result<(), StoreError> {
-        self.own(Work::Redrive(id.as_u128())).await
+        let shared = self.shared();
+        // It will be told of with its payload, which the committer must not read.
+        let payload = match shared.kept_of_dead_letter(id)? {
+            None => None,
+            Some(kept) => Some(shared.read_payload(kept).await?),
+        };
+        self.own(Work::Redrive(id.as_u128(), payload)).await
     }
 
     pub async fn discard_dead_letter(&self, id: DeadLetterId) -> Result<(), StoreError> {
@@ -185,27 +203,54 @@ impl Store {
         &self.handle.shared
     }
 
-    pub(crate) fn blobs(&self) -> &Blobs {
-        &self.handle.blobs
+    pub(crate) fn modules(&self) -> &Files {
+        &self.handle.modules
     }
 
     /// A change that is refused when there is no room.
     pub(crate) fn push_from_driver(&self, work: Work) -> Result<(u128, oneshot::Receiver<Done>), Refused> {
         let shared = self.shared();
-        shared.queue.push(work, shared.clock.now()).map_err(|not_queued| match not_queued {
+        let payloads = work.large(shared.options.inline_max);
+        let large = match payloads.iter().flatten().map(Bytes::len).sum() {
+            0 => Large::None,
+            bytes => Large::ToWrite(bytes),
+        };
+        let pushed = shared.queue.push(New { work, large }, shared.clock.now());
+        let Pushed { first, done, ticket } = pushed.map_err(|not_queued| match not_queued {
             NotQueued::Full(_) => Refused::Busy { retry_after: RETRY_AFTER },
             NotQueued::Never(error) => error.into(),
-        })
+        })?;
+        if let Some(number) = ticket {
+            let ticket = Ticket { shared: shared.clone(), number: Some(number) };
+            shared.put_payloads(payloads, |put| ticket.tell(put));
+        }
+        Ok((first, done))
     }
 
-    /// A change that waits for room, if there is none at the time of the call.
+    /// A change that waits for room, if there is none at the time of the call; and for its large payloads, before it
+    /// is queued: nothing else of the host waits for them.
     pub(crate) fn own(
         &self,
         work: Work,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
         let shared = self.shared().clone();
-        let queued = shared.queue.push(work, shared.clock.now());
+        let payloads = work.large(shared.options.inline_max);
+        let begun = if payloads.is_empty() {
+            Begun::Queued(shared.queue.push(New { work, large: Large::None }, shared.clock.now()))
+        } else {
+            let (put, written) = oneshot::channel();
+            // Who waited may have gone; then the files go, too.
+            shared.put_payloads(payloads, |pins| drop(put.send(pins)));
+            Begun::Writing(work, written)
+        };
         async move {
+            let queued = match begun {
+                Begun::Queued(queued) => queued,
+                Begun::Writing(work, written) => {
+                    let pins = written.await.map_err(|_| StoreError::Stopping)??;
+                    shared.queue.push(New { work, large: Large::Written(pins) }, shared.clock.now())
+                }
+            };
             let done = queue(&shared, queued).await?;
             result(done.await).map(|_| ())
         }
@@ -214,7 +259,7 @@ impl Store {
     async fn in_chunks(&self, work: impl Fn() -> Work) -> Result<(), StoreError> {
         let shared = self.shared();
         loop {
-            let queued = shared.queue.push(work(), shared.clock.now());
+            let queued = shared.queue.push(New { work: work(), large: Large::None }, shared.clock.now());
             let done = queue(shared, queued).await?;
             if !result(done.await)? {
                 return Ok(());
@@ -223,19 +268,47 @@ impl Store {
     }
 }
 
-type Queued = Result<(u128, oneshot::Receiver<Done>), NotQueued>;
+type Queued = Result<Pushed, NotQueued>;
+
+enum Begun {
+    Queued(Queued),
+    /// Its payloads are being written.
+    Writing(Work, oneshot::Receiver<Result<Pins, Fault>>),
+}
+
+/// Tells the queue what became of a change's payloads, whatever becomes of who writes them.
+struct Ticket {
+    shared: Arc<Shared>,
+    number: Option<u64>,
+}
+
+impl Ticket {
+    fn tell(mut self, put: Result<Pins, Fault>) {
+        if let Some(number) = self.number.take() {
+            self.shared.queue.written(number, put.map_err(StoreError::from));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.shared.queue.written(number, Err(StoreError::Stopping));
+        }
+    }
+}
 
 /// Waits until there is room, if there was none.
 async fn queue(shared: &Shared, mut queued: Queued) -> Result<oneshot::Receiver<Done>, StoreError> {
     loop {
         match queued {
-            Ok((_, done)) => return Ok(done),
+            Ok(pushed) => return Ok(pushed.done),
             Err(NotQueued::Never(error)) => return Err(error),
-            Err(NotQueued::Full(work)) => {
+            Err(NotQueued::Full(new)) => {
                 // Asked for before the next try: room that is made in between is not missed.
                 let mut room = std::pin::pin!(shared.queue.room.notified());
                 room.as_mut().enable();
-                queued = shared.queue.push(*work, shared.clock.now());
+                queued = shared.queue.push(*new, shared.clock.now());
                 if matches!(queued, Err(NotQueued::Full(_))) {
                     room.await;
                 }

@@ -5,8 +5,8 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
-/// The format that this version writes, and the newest that it reads.
-pub(crate) const FORMAT: u64 = 1;
+/// The format that this version writes, and the newest that it reads. 1 had no payloads in files of their own.
+pub(crate) const FORMAT: u64 = 2;
 
 type Bytes = &'static [u8];
 
@@ -23,9 +23,11 @@ pub(crate) const DEAD: TableDefinition<'_, u128, Bytes> = TableDefinition::new("
 pub(crate) const STATE: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("state");
 /// [`key::expiry`](crate::key::expiry) → nothing
 pub(crate) const EXPIRY: TableDefinition<'_, Bytes, ()> = TableDefinition::new("state expiry");
-/// [`key::document`](crate::key::document) → the document
 /// Counts up from the time → entries, one after the other ([`Entry`](crate::trace::Entry))
 pub(crate) const TRACE: TableDefinition<'_, u128, Bytes> = TableDefinition::new("trace");
+/// A file of a large payload → how many rows refer to it
+pub(crate) const PAYLOADS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("payloads");
+/// [`key::document`](crate::key::document) → the document
 pub(crate) const DOCUMENTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("documents");
 
 const FORMAT_ROW: &str = "format";
@@ -45,6 +47,7 @@ pub(crate) struct Tables<'t> {
     expiry: Option<Table<'t, Bytes, ()>>,
     documents: Option<BytesTable<'t>>,
     trace: Option<IdTable<'t>>,
+    payloads: Option<Table<'t, &'static [u8; 32], u64>>,
 }
 
 macro_rules! table {
@@ -70,6 +73,7 @@ impl<'t> Tables<'t> {
             expiry: None,
             documents: None,
             trace: None,
+            payloads: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl<'t> Tables<'t> {
     table!(expiry, EXPIRY, Table<'t, Bytes, ()>);
     table!(documents, DOCUMENTS, BytesTable<'t>);
     table!(trace, TRACE, IdTable<'t>);
+    table!(payloads, PAYLOADS, Table<'t, &'static [u8; 32], u64>);
 
     pub(crate) fn write_ledger(&self, ledger: &Ledger) -> Result<(), redb::Error> {
         let mut row = [0; 32];
@@ -107,6 +112,8 @@ pub(crate) struct Ledger {
     pub(crate) waiting: u64,
     pub(crate) outbox: u64,
     pub(crate) dead: u64,
+    /// Payloads that have files.
+    pub(crate) payloads: u64,
 }
 
 /// What a file says that it is.
@@ -114,6 +121,7 @@ pub(crate) enum Format {
     /// Nothing was ever written to it.
     Empty,
     Known,
+    Older,
     Newer(u64),
     /// Another program's.
     Foreign,
@@ -134,6 +142,7 @@ pub(crate) fn format(database: &Database) -> Result<Format, redb::Error> {
     let format = row.and_then(|row| row.value().try_into().ok()).map(u64::from_be_bytes);
     Ok(match format {
         Some(FORMAT) => Format::Known,
+        Some(1..FORMAT) => Format::Older,
         Some(found) if found > FORMAT => Format::Newer(found),
         _ => Format::Foreign,
     })
@@ -152,7 +161,21 @@ pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
         tables.expiry()?;
         tables.documents()?;
         tables.trace()?;
+        tables.payloads()?;
         tables.write_ledger(&Ledger::default())?;
+        transaction.open_table(META)?.insert(FORMAT_ROW, &FORMAT.to_be_bytes()[..])?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes what older formats do not have. Their rows are as they were.
+pub(crate) fn migrate(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = Tables::of(&transaction);
+        tables.trace()?;
+        tables.payloads()?;
         transaction.open_table(META)?.insert(FORMAT_ROW, &FORMAT.to_be_bytes()[..])?;
     }
     transaction.commit()?;
@@ -184,5 +207,9 @@ pub(crate) fn ledger(transaction: &ReadTransaction) -> Result<Ledger, redb::Erro
         waiting: transaction.open_table(WAITING)?.len()?,
         outbox: transaction.open_table(OUTBOX)?.len()?,
         dead: transaction.open_table(DEAD)?.len()?,
+        payloads: match transaction.open_table(PAYLOADS) {
+            Err(TableError::TableDoesNotExist(_)) => 0,
+            opened => opened?.len()?,
+        },
     })
 }

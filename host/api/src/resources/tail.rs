@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
-use sandbar_control::{Control, DeadLetter, Queued, Seen, Subject};
+use sandbar_control::{Control, DeadLetter, Seen, Subject};
 use sandbar_reading::{Delivery, Name, Reading, Topic};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,14 +38,6 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    fn wants(&self, seen: &Seen) -> bool {
-        match seen {
-            Seen::Reading(reading) => self.wants_reading(reading),
-            Seen::Queued(Queued { delivery, .. }) => self.wants_delivery(delivery),
-            Seen::DeadLetter(letter) => self.wants_letter(letter),
-        }
-    }
-
     fn wants_letter(&self, letter: &DeadLetter) -> bool {
         match &letter.subject {
             Subject::Reading { reading, .. } => self.wants_reading(reading),
@@ -70,6 +62,7 @@ impl Wanted {
 }
 
 struct Watcher {
+    control: Control,
     seen: Receiver<Seen>,
     wanted: Wanted,
     stop: CancellationToken,
@@ -93,7 +86,8 @@ fn watch(
     stop: CancellationToken,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-    let watcher = Watcher { seen: control.watch(), wanted, stop, _one_of_few: permit };
+    let watcher =
+        Watcher { control: control.clone(), seen: control.watch(), wanted, stop, _one_of_few: permit };
     stream::unfold(watcher, async |mut watcher| Some((Ok(watcher.next().await?), watcher)))
 }
 
@@ -105,20 +99,32 @@ impl Watcher {
                 () = self.stop.cancelled() => return None,
             };
             match seen {
-                Ok(seen) if self.wanted.wants(&seen) => return Some(shown(&seen)),
-                Ok(_) => {}
+                Ok(seen) => {
+                    if let Some(event) = self.shown(seen).await {
+                        return Some(event);
+                    }
+                }
                 Err(RecvError::Lagged(count)) => return Some(event("missed", &Missed { count })),
                 Err(RecvError::Closed) => return None,
             }
         }
     }
-}
 
-fn shown(seen: &Seen) -> Event {
-    match seen {
-        Seen::Reading(reading) => event("reading", &ReadingView::from(&**reading)),
-        Seen::Queued(queued) => event("output", &QueuedView::from(queued)),
-        Seen::DeadLetter(letter) => event("dead-letter", &DeadLetterView::from(&**letter)),
+    /// `None` for what is not wanted, or no longer there.
+    async fn shown(&self, seen: Seen) -> Option<Event> {
+        let wanted = &self.wanted;
+        match seen {
+            Seen::Reading(reading) => {
+                wanted.wants_reading(&reading).then(|| event("reading", &ReadingView::from(&*reading)))
+            }
+            Seen::Queued(queued) => {
+                wanted.wants_delivery(&queued.delivery).then(|| event("output", &QueuedView::from(&queued)))
+            }
+            Seen::DeadLetter(id) => {
+                let letter = self.control.dead_letter(id).await.ok()?;
+                wanted.wants_letter(&letter).then(|| event("dead-letter", &DeadLetterView::from(&letter)))
+            }
+        }
     }
 }
 

@@ -57,6 +57,9 @@ pub struct StoreStatus {
     /// Deliveries that wait for a sink or device.
     pub outbox: u64,
     pub dead_letters: u64,
+    /// Payloads that have files of their own.
+    #[serde(default)]
+    pub payload_files: u64,
     /// Of the store's file.
     pub file_bytes: u64,
     /// Transactions since the start.

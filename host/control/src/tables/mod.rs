@@ -23,8 +23,11 @@ pub use self::text::{List, Scalar, Text};
 pub struct HostTable {
     /// Where everything that lasts is kept; relative to this file.
     pub data_dir: PathBuf,
-    /// The most bytes of payload that a reading may have.
+    /// The most bytes of payload that a reading may have. A handler sees it whole: its memory must have room for it.
     pub reading_max_bytes: usize,
+    /// Payloads of more bytes have files of their own, beside the journal: in the data directory's folder
+    /// `store.payloads`.
+    pub inline_max_bytes: usize,
     /// How long the journal keeps readings that are handled.
     pub journal_hours: u32,
     /// How large the journal may become, in MiB; readings that are not handled yet are kept beyond it.
@@ -42,6 +45,7 @@ impl Default for HostTable {
         Self {
             data_dir: "sandbar-data".into(),
             reading_max_bytes: 16 << 20,
+            inline_max_bytes: 64 << 10,
             journal_hours: 168,
             journal_mib: 256,
             trace_mib: 32,
@@ -62,6 +66,9 @@ impl HostTable {
         above("journal_mib", self.journal_mib.into())?;
         above("depth_max", self.depth_max.into())?;
         above("store_cache_mib", self.store_cache_mib.into())?;
+        if !(1024..=8 << 20).contains(&self.inline_max_bytes) {
+            return Err(ConfigError::at("inline_max_bytes", "must be from 1024 to 8388608"));
+        }
         if self.reading_max_bytes > 1 << 30 {
             return Err(ConfigError::at("reading_max_bytes", "must be at most 1073741824"));
         }

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError};
 use sandbar_reading::{Clock, Delivery, DeliveryId, Message, Target, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
-use sandbar_store::{Delivered, FailedDelivery, Next, Queued, Store};
+use sandbar_store::{Delivered, FailedDelivery, Loaded, Next, Queued, Store};
 use sandbar_telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::outcome::{AFTER_MAX, Offered, Offering, after_offer};
-use super::queue::OutletQueue;
+use super::queue::{BYTES_MAX, OutletQueue};
 use crate::devices::{Devices, command_of};
 use crate::jitter::Jitter;
 use crate::places::NotTaken;
@@ -246,12 +246,11 @@ impl Work {
     /// False if the store cannot be asked.
     fn load(&self) -> bool {
         let Some(count) = self.outlet.queue.lock().wanted() else { return true };
-        let answer = self.means.store.queued(&self.outlet.target, &|_| false, count);
+        let answer = self.means.store.queued(&self.outlet.target, &|_| false, count, BYTES_MAX);
         let mut queue = self.outlet.queue.lock();
         match answer {
-            Ok(queued) => {
-                let all = queued.len() < count;
-                queue.loaded(queued, all);
+            Ok(Loaded { items, complete }) => {
+                queue.loaded(items, complete);
                 true
             }
             Err(_) => {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use sandbar_reading::{DeliveryId, Timestamp};
 use sandbar_store::Queued;
 
-/// How many bytes of what is queued for a target are held.
-const BYTES_MAX: usize = 8 << 20;
+/// How many bytes of what is queued for a target are held; one delivery may always be.
+pub(crate) const BYTES_MAX: usize = 8 << 20;
 
 pub(crate) struct OutletQueue {
     front: VecDeque<Queued>,

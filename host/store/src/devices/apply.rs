@@ -1,7 +1,6 @@
 //! What each change of what is known of devices writes, within the transaction that it shares with others.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use redb::ReadableTable;
 use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target};
@@ -13,11 +12,12 @@ use super::row::{
 use super::{
     COMMANDS_KEPT, CommandRow, CommandState, DevicesBatch, DevicesWork, NO_ROUTE, NewCommand, RESOURCES_MAX,
 };
-use crate::apply::{Batch, Ids, next};
+use crate::apply::{Batch, Ids, Made};
 use crate::error::StoreError;
 use crate::key;
 use crate::queue::Done;
 use crate::row;
+use crate::row::file_of_queued;
 use crate::tables::META;
 
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
@@ -27,7 +27,7 @@ impl Batch<'_> {
         match work {
             DevicesWork::Batch(batch) => self.devices_batch(batch, ids)?,
             DevicesWork::Remove(device) => self.forget_device(&device)?,
-            DevicesWork::Command(command) => self.new_command(command, next(ids))?,
+            DevicesWork::Command(command) => self.new_command(command, ids.next())?,
             DevicesWork::End { device, id, state, cause } => {
                 return self.end_command(&device, id, state, cause);
             }
@@ -98,7 +98,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn new_command(&mut self, new: NewCommand, id: u128) -> Result<()> {
+    fn new_command(&mut self, new: NewCommand, made: Made) -> Result<()> {
+        let Made { id, file } = made;
         let NewCommand { device, message, expires, asks, desired } = new;
         let row = CommandRow {
             id: DeliveryId::from_u128(id),
@@ -122,7 +123,7 @@ impl Batch<'_> {
             time: self.now,
             message,
         };
-        self.queue(Target::Device(device), Arc::new(delivery))
+        self.put(Target::Device(device), delivery, file)
     }
 
     /// A delivery to a device is a command, whoever put it out: it waits, for the first time or once more.
@@ -180,8 +181,11 @@ impl Batch<'_> {
     ) -> Result<Done> {
         let Some(command) = self.command(device, id.as_u128())? else { return Ok(Err(StoreError::NotFound)) };
         key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
-        let waited = self.tables.outbox()?.remove(&self.key[..])?.is_some();
-        self.ledger.outbox -= u64::from(waited);
+        let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
+        if let Some(file) = waited.transpose()? {
+            self.ledger.outbox -= 1;
+            self.refer_no_more(file)?;
+        }
         let unanswered = command.asks && command.answer.is_none() && state == CommandState::Expired;
         let is_open = match command.state {
             CommandState::Queued => true,

@@ -57,6 +57,22 @@ async fn refuses_what_is_no_store() {
     assert!(matches!(refused(&other), OpenError::Damaged { .. }));
 }
 
+/// It would be taken for a new one, and what it was would never be missed.
+#[tokio::test]
+async fn refuses_a_file_that_was_emptied() {
+    assert!(matches!(refused(b""), OpenError::Emptied { .. }));
+}
+
+#[tokio::test]
+async fn a_new_store_has_its_name_once_it_is_whole_and_what_a_crash_left_of_it_is_no_hindrance() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    std::fs::write(path.with_extension("unfinished"), [7; 5000]).unwrap();
+    open(Disk::new(&path), folder.path()).unwrap().close().await;
+    assert!(path.exists() && !path.with_extension("unfinished").exists());
+    open(Disk::new(&path), folder.path()).unwrap().close().await;
+}
+
 #[tokio::test]
 async fn refuses_a_newer_format_by_its_number() {
     let newer = redb_file(|database| {
@@ -66,7 +82,7 @@ async fn refuses_a_newer_format_by_its_number() {
         transaction.commit().unwrap();
     });
     let error = refused(&newer);
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@
 
 mod damage;
 mod faults;
+mod large;
+mod large_faults;
 mod listing;
 mod load;
 mod operations;

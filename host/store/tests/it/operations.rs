@@ -167,7 +167,7 @@ async fn a_failed_attempt_waits_on_and_then_becomes_a_dead_letter() {
     assert_eq!((dead.len(), dead[0].attempts, dead[0].cause.as_str()), (1, 2, "trap"));
     let Subject::Reading { lane: of, reading } = &dead[0].subject else { panic!("{dead:?}") };
     assert_eq!((of, &reading.payload[..]), (&lane, &b"poison"[..]));
-    assert_eq!(rig.told.news.lock().dead_letters[0].id, dead[0].id);
+    assert_eq!(rig.told.news.lock().dead_letters[0], dead[0].id);
 }
 
 #[tokio::test(start_paused = true)]

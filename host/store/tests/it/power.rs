@@ -23,6 +23,15 @@ fn seeds() -> Range<u64> {
     range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?)).unwrap_or(0..1000)
 }
 
+/// What handlers put out.
+const OUT: &str = {
+    const BYTES: [u8; 700] = [b'o'; 700];
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
+
 /// What its user knows of the store.
 struct Run {
     rig: Rig,
@@ -37,8 +46,15 @@ impl Run {
         let mut random = StdRng::seed_from_u64(seed);
         // Both ways of committing.
         let quick_repair_above = if random.random_bool(0.5) { 0 } else { u64::MAX };
-        let options =
-            Options { seed: Some(seed), quick_repair_above, quick_repair_lull: Duration::ZERO, ..options() };
+        // Some payloads have files, or none.
+        let inline_max = if random.random_bool(0.5) { 500 } else { usize::MAX };
+        let options = Options {
+            seed: Some(seed),
+            quick_repair_above,
+            quick_repair_lull: Duration::ZERO,
+            inline_max,
+            ..options()
+        };
         Self {
             rig: Rig::on(Simulated::new(seed), options),
             random,
@@ -98,7 +114,7 @@ impl Run {
             let counter =
                 counter.map_or(0, |text| std::str::from_utf8(&text).unwrap().parse::<usize>().unwrap());
             let outcome = Outcome {
-                deliveries: ids.iter().map(|id| delivery(&sink(&lane.key), *id, "out")).collect(),
+                deliveries: ids.iter().map(|id| delivery(&sink(&lane.key), *id, OUT)).collect(),
                 state: vec![write("count", &(counter + ids.len()).to_string())],
                 ..handled(lane, &ids)
             };
@@ -124,6 +140,8 @@ impl Run {
             let count = rig.state_text(&scope_of(lane), "count").map_or(0, |text| text.parse().unwrap());
             let put_out = rig.queued(&sink(&lane.key));
             assert_eq!(count, put_out.len(), "seed {seed}: state and outbox of {lane:?}");
+            let whole = put_out.iter().all(|queued| queued.delivery.message.payload == OUT);
+            assert!(whole, "seed {seed}: a delivery is not what was put out");
             let mut times = BTreeMap::<_, usize>::new();
             put_out.iter().for_each(|queued| *times.entry(queued.delivery.reading).or_default() += 1);
             assert!(times.values().all(|times| *times == 1), "seed {seed}: handled twice in effect");
@@ -138,7 +156,11 @@ impl Run {
         }
         assert_eq!(handled + waiting, page.items.len(), "seed {seed}: every reading waits or was handled");
         let bytes: usize = page.items.iter().map(|reading| reading.payload.len()).sum();
+        let whole = page.items.iter().all(|reading| reading.payload.iter().all(|byte| *byte == b'x'));
+        assert!(whole, "seed {seed}: a reading is not what was accepted");
         let stats = rig.store.stats();
+        let files = rig.disk.payloads().len();
+        assert_eq!(files as u64, stats.payloads, "seed {seed}: files, and what is referred to");
         let counted = (stats.journal_count, stats.journal_bytes, stats.waiting, stats.outbox);
         let found = (page.items.len() as u64, bytes as u64, waiting as u64, handled as u64);
         assert_eq!(counted, found, "seed {seed}: the counts");

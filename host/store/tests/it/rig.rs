@@ -110,7 +110,7 @@ impl Rig {
     }
 
     pub(crate) fn queued(&self, target: &Target) -> Vec<Queued> {
-        self.store.queued(target, &|_| false, usize::MAX).unwrap()
+        self.store.queued(target, &|_| false, usize::MAX, usize::MAX).unwrap().items
     }
 
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {

@@ -1,0 +1,134 @@
+//! Reads the payloads that have files, after the database was asked and without it: nobody who opens it again waits
+//! for a picture.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sandbar_reading::DeadLetterId;
+use tokio::sync::oneshot;
+
+use crate::error::{Fault, StoreError};
+use crate::partial::{Carries, Kept, Missing, Partial};
+use crate::payloads::is_referred_to;
+use crate::queue::{Large, Lost, LostWhat, New, Work};
+use crate::read::Loaded;
+use crate::row::{self, DeadHead};
+use crate::shared::Shared;
+use crate::store::Store;
+use crate::tables::DEAD;
+
+/// What says, in what is shown to people, that the payload is gone.
+const LOST_ATTRIBUTE: &str = "sandbar.payload-lost";
+
+impl Store {
+    /// What is to be handled or delivered. What has lost its payload becomes a dead letter, later, and nothing behind
+    /// it is loaded before.
+    pub(crate) fn complete<T: Carries>(
+        &self,
+        loaded: Loaded<Partial<T>>,
+        what: impl Fn(&T) -> (LostWhat, u128),
+    ) -> Result<Loaded<T>, StoreError> {
+        let mut items = Vec::with_capacity(loaded.items.len());
+        for partial in loaded.items {
+            let Some(kept) = partial.kept() else {
+                items.push(partial.without_payload());
+                continue;
+            };
+            match self.shared().payload(&kept)? {
+                Found::Whole(payload) => items.push(partial.with(payload)),
+                Found::Gone => {}
+                Found::Missing(missing) => {
+                    let fault = missing.fault();
+                    if let Missing::Lost(cause) = missing {
+                        let (what, id) = what(partial.it());
+                        self.lose(Lost { what, id, cause });
+                    }
+                    if items.is_empty() {
+                        return Err(fault.into());
+                    }
+                    return Ok(Loaded { items, complete: false });
+                }
+            }
+        }
+        Ok(Loaded { items, complete: loaded.complete })
+    }
+
+    /// What is shown to people and programs: it says if its payload is gone.
+    pub(crate) fn shown<T: Carries>(
+        &self,
+        partials: impl IntoIterator<Item = Partial<T>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut items = Vec::new();
+        for partial in partials {
+            let Some(kept) = partial.kept() else {
+                items.push(partial.without_payload());
+                continue;
+            };
+            match self.shared().payload(&kept)? {
+                Found::Whole(payload) => items.push(partial.with(payload)),
+                Found::Gone => {}
+                Found::Missing(Missing::Lost(cause)) => {
+                    let mut item = partial.without_payload();
+                    item.attributes_mut().add(LOST_ATTRIBUTE, cause);
+                    items.push(item);
+                }
+                Found::Missing(missing) => return Err(missing.fault().into()),
+            }
+        }
+        Ok(items)
+    }
+
+    /// Nobody waits for it: whoever asked asks again.
+    fn lose(&self, lost: Lost) {
+        tracing::error!(cause = lost.cause, "it becomes a dead letter");
+        let shared = self.shared();
+        drop(shared.queue.push(New { work: Work::Lose(lost), large: Large::None }, shared.clock.now()));
+    }
+}
+
+/// What came of looking for a payload.
+enum Found {
+    Whole(Bytes),
+    /// What it was of has gone in the meantime.
+    Gone,
+    Missing(Missing),
+}
+
+impl Shared {
+    fn payload(&self, kept: &Kept) -> Result<Found, StoreError> {
+        match kept.read(&self.payloads) {
+            Ok(payload) => Ok(Found::Whole(payload)),
+            Err(missing @ Missing::Unreadable(_)) => Ok(Found::Missing(missing)),
+            Err(missing) => {
+                let is_there = self.ask(|read| is_referred_to(read, &kept.digest))?;
+                Ok(if is_there { Found::Missing(missing) } else { Found::Gone })
+            }
+        }
+    }
+
+    pub(crate) fn kept_of_dead_letter(&self, id: DeadLetterId) -> Result<Option<Kept>, StoreError> {
+        self.ask(|read| {
+            let Some(row) = read.open_table(DEAD)?.get(id.as_u128())? else { return Ok(None) };
+            let (head, rest) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
+            Ok(crate::read::subject(&head, rest)?.kept())
+        })
+    }
+
+    /// On a thread that may wait for the disk.
+    pub(crate) async fn read_payload(self: &Arc<Self>, kept: Kept) -> Result<Bytes, StoreError> {
+        let (told, read) = oneshot::channel();
+        let shared = self.clone();
+        self.on_writer(move || drop(told.send(kept.read(&shared.payloads))));
+        let read = read.await.map_err(|_| StoreError::Stopping)?;
+        read.map_err(|missing| missing.fault().into())
+    }
+}
+
+impl Missing {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Lost(cause) => Fault::Io { cause: cause.clone() },
+            Self::Unreadable(error) => Fault::of_io(error),
+        }
+    }
+}
