@@ -6,6 +6,7 @@
 mod drivers;
 mod floor;
 mod growth;
+mod large;
 mod line;
 mod load;
 
@@ -25,13 +26,17 @@ async fn main() -> Result<()> {
         return load::serve_nothing().await;
     }
     println!("{}\n", machine());
-    // `cargo bench … -- --drivers [NAME]`: that part alone.
+    if std::env::args().any(|arg| arg == "--large") {
+        return large::large().await;
+    }
+    // `cargo bench … -- --drivers [NAME]`: that part alone, as `--large` is.
     let mut arguments = std::env::args().skip_while(|argument| argument != "--drivers");
     if arguments.next().is_some() {
         let name = arguments.next().filter(|argument| !argument.starts_with('-'));
         return drivers::drivers(name.as_deref()).await;
     }
     webhook().await?;
+    large::large().await?;
     drivers::drivers(None).await?;
     growth::routes().await?;
     growth::restart().await?;

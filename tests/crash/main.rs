@@ -3,6 +3,7 @@
 //!
 //! `SANDBAR_KILLS` says how often (20 in CI, 200 with `make crash`), `SANDBAR_SEED` which run.
 
+mod large;
 mod mqtt;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -116,6 +116,16 @@ async fn a_file_that_was_cut_is_refused_or_has_everything() -> Result<()> {
     Ok(())
 }
 
+/// It looks like one that nothing was ever written to: a new store in its place would hide that all is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_cut_to_nothing_is_refused_and_left_alone() -> Result<()> {
+    match start_on(b"").await? {
+        Outcome::Runs(..) => anyhow::bail!("an emptied store was taken for a new one"),
+        Outcome::Refuses(said) => ensure!(said.contains("is empty, which no store is"), "{said}"),
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scribbled_file_is_refused_or_has_everything_but_the_last_commit() -> Result<()> {
     let mut random = Random::new(seed());
@@ -146,7 +156,7 @@ async fn a_file_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
     ensure!(host.terminate().await? == Some(0));
     let mut store = store_in(folder.path())?;
     // The rows `format` and `ledger` lie beside each other: names first, then values.
-    let row = [b"formatledger".as_slice(), &1_u64.to_be_bytes()].concat();
+    let row = [b"formatledger".as_slice(), &2_u64.to_be_bytes()].concat();
     let places: Vec<usize> =
         (0..store.len() - row.len()).filter(|at| store[*at..].starts_with(&row)).collect();
     ensure!(!places.is_empty(), "the format's row is not found");

@@ -16,7 +16,7 @@ use crate::{check_all, configure, is_ready, reasons};
 
 /// The host in a mount namespace of its own, in which its data directory is a disk of 24 MiB. Needs root, or
 /// a kernel that gives every user namespaces.
-fn on_a_small_disk(folder: &Path) -> Result<Command> {
+pub(crate) fn on_a_small_disk(folder: &Path) -> Result<Command> {
     let data = folder.join("sandbar-data");
     std::fs::create_dir(&data)?;
     let mut command = Command::new(tool::path("unshare"));
@@ -27,7 +27,7 @@ fn on_a_small_disk(folder: &Path) -> Result<Command> {
 }
 
 /// Takes what is left of the disk.
-fn fill(ballast: &Path) -> Result<()> {
+pub(crate) fn fill(ballast: &Path) -> Result<()> {
     let mut file = std::fs::File::create(ballast)?;
     for size in [1 << 20, 4096, 1] {
         loop {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk_full;
+mod large;
 mod start;
 mod sync_fails;
 

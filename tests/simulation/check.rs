@@ -8,7 +8,7 @@ use sandbar_store::{DeadLetterQuery, ReadingQuery, Store, Subject};
 
 use crate::far_end::{Taken, Told};
 use crate::handler::{COUNTER, key, number};
-use crate::script::{Fate, label, text};
+use crate::script::{Fate, LOOP, label, text};
 use crate::world::{Passing, World, name};
 
 /// What there is to be compared.
@@ -34,6 +34,7 @@ pub(crate) fn check(world: &World, store: &Store) -> Result<()> {
         found.counts(store, route, sinks[0], 1).with_context(|| format!("route {route}"))?;
     }
     found.chained().context("chained readings")?;
+    found.loops().context("the depth limit")?;
     found.commands().context("commands")?;
     found.passing(store).context("route passing")?;
     found.kept(store).context("the driver's state")
@@ -50,6 +51,8 @@ impl<'a> Found<'a> {
             dead: BTreeMap::new(),
             put_out: BTreeMap::new(),
         };
+        // What the journal has forgotten was seen by a handler before.
+        found.journal.extend(world.memory.lock().seen.clone());
         for taken in &world.memory.lock().taken {
             found.put_out.insert((taken.target.clone(), taken.delivery), taken.clone());
         }
@@ -112,7 +115,8 @@ impl<'a> Found<'a> {
     fn order_of_deliveries(&self) -> Result<()> {
         let mut last: BTreeMap<&str, DeliveryId> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for taken in &self.world.memory.lock().taken {
+        let memory = self.world.memory.lock();
+        for taken in memory.taken.iter().filter(|taken| !memory.redriven.contains(&taken.delivery)) {
             if seen.insert((taken.target.clone(), taken.delivery)) {
                 // A target lives as long as the run, its name is borrowed from what is found.
                 let (target, _) = self
@@ -222,7 +226,7 @@ impl<'a> Found<'a> {
     /// Each reading that the first route handled became one reading for the second.
     fn chained(&self) -> Result<()> {
         let mut children: BTreeMap<ReadingId, usize> = BTreeMap::new();
-        for child in self.journal.values() {
+        for child in self.journal.values().filter(|child| self.takes("again", child)) {
             let Some(parent) = child.lineage.parent else { continue };
             let parent = self.journal.get(&parent).with_context(|| format!("{} has no parent", child.id))?;
             ensure!(label(parent) == label(child) && child.lineage.depth == 1, "{parent:?} became {child:?}");
@@ -238,6 +242,37 @@ impl<'a> Found<'a> {
                 label(reading)
             );
         }
+        Ok(())
+    }
+
+    /// What the second route handled goes round between two others until that is too deep, and is a dead letter then.
+    fn loops(&self) -> Result<()> {
+        let mut children: BTreeMap<ReadingId, Vec<&Reading>> = BTreeMap::new();
+        for child in self.journal.values() {
+            if let Some(parent) = child.lineage.parent {
+                children.entry(parent).or_default().push(child);
+            }
+        }
+        let (plan, script) = (&self.world.plan, &self.world.script);
+        for reading in self.journal.values().filter(|reading| self.takes("again", reading)) {
+            let mut last = reading;
+            while let Some([child, others @ ..]) = children.get(&last.id).map(Vec::as_slice) {
+                ensure!(others.is_empty(), "{} has {} children", last.id, others.len() + 1);
+                ensure!(child.lineage.depth == last.lineage.depth + 1, "{child:?} is of {last:?}");
+                last = child;
+            }
+            let goes_round = plan.loops && !script.fate("again", reading).is_dead_letter();
+            let expected = if goes_round { plan.depth_max } else { reading.lineage.depth };
+            ensure!(last.lineage.depth == expected, "{last:?} is the last of {reading:?}, not at {expected}");
+            let dead: Vec<_> =
+                LOOP.iter().filter_map(|route| self.dead.get(&((*route).to_owned(), last.id))).collect();
+            let is_told = dead.iter().all(|(_, cause)| cause.starts_with("a loop: "));
+            ensure!(dead.len() == usize::from(goes_round) && is_told, "{last:?}: {dead:?}");
+        }
+        let dead = self.dead.keys().filter(|(route, _)| LOOP.contains(&route.as_str())).count();
+        let ends =
+            self.journal.values().filter(|reading| plan.loops && reading.lineage.depth == plan.depth_max);
+        ensure!(dead == ends.count(), "{dead} ends of loops are dead letters");
         Ok(())
     }
 

@@ -89,7 +89,7 @@ impl Sink {
             Mood::Half | Mood::Lies | Mood::Hangs => batch.len() / 2,
         };
         for (at, delivery) in batch[..most].iter().enumerate() {
-            if world.script.never_taken(self.name, text(&delivery.message.payload)) {
+            if world.never_takes(self.name, text(&delivery.message.payload), delivery.id) {
                 return Err(DeliveryError::Reject { rejected: at, cause: Cause::new("scripted") });
             }
             self.take(&target, delivery);
@@ -141,7 +141,7 @@ pub(crate) async fn device(world: World, intake: Arc<dyn Intake>, device: String
             if (80..90).contains(&mood) {
                 tokio::time::sleep(world.millis_below(500)).await;
             }
-            if world.script.never_taken(&device, &label) {
+            if world.never_takes(&device, &label, offer.id) {
                 offer.fail(CommandError::Reject("scripted".to_owned()));
                 continue;
             }

@@ -8,7 +8,7 @@ use sandbar_pipeline::{Handler, Sandbox};
 use sandbar_reading::{
     Attributes, Command, ContentType, Failure, Message, Output, Reading, StateWrite, Timestamp, TraceContext,
 };
-use sandbar_runtime::{Call, Fault, Handled, StateView};
+use sandbar_runtime::{Call, Fault, Handled, StateUnavailable, StateView};
 
 use crate::script::{Fate, label};
 use crate::world::World;
@@ -30,6 +30,10 @@ struct Instance {
 
 /// What the handler counts in.
 pub(crate) const COUNTER: &str = "n";
+
+/// A state that expires, and until when it is there.
+const PASSING: &str = "passing";
+const UNTIL: &str = "until";
 
 impl Handler for Scripted {
     fn checkout(&self) -> BoxFuture<'_, Result<Box<dyn Sandbox>, Fault>> {
@@ -77,6 +81,9 @@ impl Scripted {
         let _alone = world.alone(format!("route {route}, key `{}`", self.key(reading)));
         let call = {
             let mut memory = world.memory.lock();
+            if world.plan.forgets() {
+                memory.seen.insert(reading.id, reading.clone());
+            }
             let calls = memory.calls.entry((route, reading.id)).or_default();
             *calls += 1;
             *calls
@@ -96,8 +103,32 @@ impl Scripted {
         let unavailable = |_| Fault::StateUnavailable("scripted".to_owned());
         let before = state.get(COUNTER, now).map_err(unavailable)?;
         let n = before.map_or(0, |value| number(&value)) + 1;
-        let write = StateWrite { name: COUNTER.into(), value: Some(n.to_string().into()), expires: None };
-        Ok(Handled { outputs: self.outputs(reading, label, n), writes: vec![write] })
+        self.check_expiry(state, now).map_err(unavailable)?;
+        let until = now.after(world.script.expires_after(route, label));
+        let write = |name: &str, value: u64, expires| StateWrite {
+            name: name.into(),
+            value: Some(value.to_string().into()),
+            expires,
+        };
+        let writes =
+            vec![write(COUNTER, n, None), write(UNTIL, until.nanos(), None), write(PASSING, n, Some(until))];
+        Ok(Handled { outputs: self.outputs(reading, label, n), writes })
+    }
+
+    /// What expires is there until then, and not longer.
+    fn check_expiry(&self, state: &dyn StateView, now: Timestamp) -> Result<(), StateUnavailable> {
+        let world = &self.world;
+        let Some(until) = state.get(UNTIL, now)? else { return Ok(()) };
+        let until = Timestamp::from_nanos(number(&until));
+        let is_there = state.get(PASSING, now)?.is_some();
+        // A clock that jumps back brings nothing back.
+        if world.plan.is_steady() && (is_there && until <= now || !is_there && until > world.clock().now()) {
+            world.wrong(format!(
+                "{}: a state that expires at {until} is there at {now}: {is_there}",
+                self.route
+            ));
+        }
+        Ok(())
     }
 
     fn outputs(&self, reading: &Reading, label: &str, n: u64) -> Vec<Output> {

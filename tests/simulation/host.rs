@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail, ensure};
 use sandbar_pipeline::{Circuit, Filter, Key, Options, Pipeline, Replying, Route};
 use sandbar_reading::TopicFilter;
-use sandbar_store::{Committer, News, Observer, OpenError, Retention, Store};
+use sandbar_store::{Committer, DeadLetterQuery, News, Observer, OpenError, Store, Subject};
 use tokio::task::JoinSet;
 
 use crate::check;
@@ -147,6 +147,7 @@ impl Host {
             let options = Options {
                 window: plan.window,
                 deliveries_held: plan.deliveries_held,
+                depth_max: plan.depth_max,
                 seed: Some(world.draw()),
                 ..Options::default()
             };
@@ -179,6 +180,7 @@ impl Host {
         match (incident, passing) {
             (Incident::ClockJump(millis), _) => self.world.jump(millis),
             (Incident::ReplaceRoutes, _) => self.set_routes(),
+            (Incident::Redrive, _) => self.redrive().await,
             (Incident::ReplaceSink(index), _) => self.set_sink(SINKS[index]).await,
             (Incident::RemovePassing, Passing::There(epoch)) => {
                 memory.lock().passing = Passing::BeingRemoved(epoch);
@@ -193,6 +195,23 @@ impl Host {
                 self.set_routes();
             }
             _ => {}
+        }
+    }
+
+    /// Everything that was given up on, but for what a route left behind that was removed.
+    async fn redrive(&self) {
+        let query = DeadLetterQuery { limit: usize::MAX, ..DeadLetterQuery::default() };
+        let letters = self.store.dead_letters(&query).map(|page| page.items).unwrap_or_default();
+        for letter in letters {
+            match &letter.subject {
+                Subject::Reading { lane, .. } if lane.route.as_str() == "passing" => continue,
+                Subject::Reading { .. } => {}
+                Subject::Delivery { delivery, .. } => {
+                    self.world.memory.lock().redriven.insert(delivery.id);
+                }
+            }
+            let result = self.store.redrive(letter.id).await;
+            self.world.trace(|| format!("redriven: {} {result:?}", letter.id));
         }
     }
 
@@ -218,6 +237,10 @@ impl Host {
             self.route("count", "counted", &["sensors/#"], Key::Device, &["near", "far"], 1),
             self.route("again", "again", &["counted/#"], again_key, &["far"], 1),
         ];
+        if self.world.plan.loops {
+            routes.push(self.route("ping", "ping", &["again/#", "pong/#"], Key::Device, &[], 1));
+            routes.push(self.route("pong", "pong", &["ping/#"], Key::Device, &[], 1));
+        }
         if let Passing::There(epoch) = passing {
             routes.push(self.route(
                 "passing",
@@ -264,7 +287,7 @@ impl Host {
     async fn watch(self) {
         let plan = &self.world.plan;
         let targets = SINKS.len() + plan.devices as usize;
-        let most = 3 * plan.window.readings + targets * plan.deliveries_held;
+        let most = 5 * plan.window.readings + targets * plan.deliveries_held;
         loop {
             let held = self.pipeline.held();
             if held > most {
@@ -303,12 +326,42 @@ impl Host {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         check::check(world, &self.store)?;
+        self.forgotten().await?;
         for outlet in self.pipeline.outlets() {
             ensure!(outlet.circuit == Circuit::Closed, "{:?} is not well again", outlet.target);
         }
         ensure!(self.pipeline.held() == 0, "{} are still held in memory", self.pipeline.held());
         let unanswered = self.unanswered.load(Relaxed);
         ensure!(unanswered == 0, "{unanswered} peers wait for an answer that nobody will give");
+        Ok(())
+    }
+
+    /// What may leave the journal has left it in the end, and of large payloads those are there that are needed.
+    async fn forgotten(&self) -> Result<()> {
+        let retention = &self.world.plan.retention;
+        for _ in 0..400 {
+            let stats = self.store.stats();
+            let too_many = retention.bytes.is_some_and(|most| stats.journal_bytes > most);
+            if !too_many && (retention.age.is_none() || stats.journal_count == 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let stats = self.store.stats();
+        ensure!(
+            retention.bytes.is_none_or(|most| stats.journal_bytes <= most)
+                && (retention.age.is_none() || stats.journal_count == 0),
+            "{} readings, {} bytes stay in the journal",
+            stats.journal_count,
+            stats.journal_bytes
+        );
+        let files = self.world.disk.payloads().len();
+        ensure!(
+            files as u64 == stats.payloads,
+            "{files} files of payloads, {} are referred to",
+            stats.payloads
+        );
         Ok(())
     }
 
@@ -327,7 +380,8 @@ async fn open(world: &World) -> Result<Store> {
     loop {
         let options = sandbar_store::Options {
             cache_bytes: 1 << 20,
-            retention: Retention { age: None, bytes: None },
+            retention: world.plan.retention,
+            inline_max: world.plan.inline_max,
             queue_max: world.plan.queue_max,
             commit_max: world.plan.commit_max,
             seed: Some(world.draw()),

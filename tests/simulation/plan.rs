@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sandbar_pipeline::{Attempts, Offering, Window};
+use sandbar_store::Retention;
 use sandbar_store::simulated::Failure;
 use sandbar_tests::seed::Random;
 
@@ -23,6 +24,14 @@ pub(crate) struct Plan {
     pub(crate) again_alone: bool,
     pub(crate) reply: bool,
     pub(crate) offering: Offering,
+    /// What is larger has a file; in some runs everything has.
+    pub(crate) inline_max: usize,
+    /// How long such a file takes.
+    pub(crate) payload_time: Duration,
+    pub(crate) retention: Retention,
+    /// Messages of the second route go to two that feed each other, down to this depth.
+    pub(crate) loops: bool,
+    pub(crate) depth_max: u8,
     pub(crate) faults: Vec<Fault>,
     /// By time.
     pub(crate) incidents: Vec<(Duration, Incident)>,
@@ -57,6 +66,8 @@ pub(crate) enum Incident {
     ReplaceSink(usize),
     RemovePassing,
     AddPassing,
+    /// What was given up on waits again.
+    Redrive,
 }
 
 /// Something happens during this time; then everything is mended.
@@ -74,6 +85,13 @@ impl Plan {
         };
         let (queue_max, commit_max) = (few(&[2, 8, 16_384]), few(&[1, 3, 4096]));
         let (deliveries_held, batch_max) = (few(&[1, 3, 512]), few(&[1, 3, 100]));
+        let inline_max = few(&[0, 9, usize::MAX, usize::MAX]);
+        let retention = Retention {
+            age: [None, None, Some(Duration::from_millis(300)), Some(Duration::from_secs(3))]
+                [few(&[0, 1, 2, 3])],
+            bytes: [None, None, Some(0), Some(100)][few(&[0, 1, 2, 3])],
+        };
+        let depth_max = few(&[2, 3, 6]) as u8;
         let mut plan = Self {
             devices,
             connections,
@@ -97,6 +115,11 @@ impl Plan {
                 timeout: Duration::from_secs(2),
                 ..Offering::default()
             },
+            inline_max,
+            payload_time: Duration::from_millis(random.below(60)),
+            retention,
+            loops: random.chance(30),
+            depth_max,
             faults: Vec::new(),
             incidents: Vec::new(),
         };
@@ -105,6 +128,16 @@ impl Plan {
         incidents.sort_by_key(|(at, _)| *at);
         plan.incidents = incidents;
         plan
+    }
+
+    /// Whether the journal may have forgotten something in the end.
+    pub(crate) fn forgets(&self) -> bool {
+        self.retention.age.is_some() || self.retention.bytes.is_some()
+    }
+
+    /// Whether the clock only ever goes on.
+    pub(crate) fn is_steady(&self) -> bool {
+        !self.incidents.iter().any(|(_, incident)| matches!(incident, Incident::ClockJump(_)))
     }
 
     /// When everything that happens has happened.
@@ -128,7 +161,7 @@ fn fault(random: &mut Random) -> Fault {
 
 fn incident(random: &mut Random) -> (Duration, Incident) {
     let at = Duration::from_millis(random.below(BUSY));
-    let incident = match random.below(12) {
+    let incident = match random.below(15) {
         0..3 => Incident::PowerLoss {
             operations: random.below(60),
             later: Duration::from_millis(random.below(300)),
@@ -138,7 +171,8 @@ fn incident(random: &mut Random) -> (Duration, Incident) {
         6 => Incident::ReplaceRoutes,
         7 | 8 => Incident::ReplaceSink(random.below(3) as usize),
         9 | 10 => Incident::RemovePassing,
-        _ => Incident::AddPassing,
+        11 => Incident::AddPassing,
+        _ => Incident::Redrive,
     };
     (at, incident)
 }

@@ -11,6 +11,9 @@ pub(crate) struct Script {
     pub(crate) attempts_max: u32,
 }
 
+/// Two routes that feed each other.
+pub(crate) const LOOP: [&str; 2] = ["ping", "pong"];
+
 /// What becomes of a reading in a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -40,6 +43,9 @@ impl Fate {
 
 impl Script {
     pub(crate) fn fate(&self, route: &str, reading: &Reading) -> Fate {
+        if LOOP.contains(&route) {
+            return Fate::Handled;
+        }
         let mut random = self.random(&[route, reading.ingress.as_str(), label(reading)]);
         let traps = random.chance(50);
         match random.below(100) {
@@ -60,6 +66,16 @@ impl Script {
     /// Whether the first route's handler puts out a command for it.
     pub(crate) fn commands(&self, label: &str) -> bool {
         self.random(&["command", label]).chance(20)
+    }
+
+    /// Whether a target that would never take it does once it is redriven.
+    pub(crate) fn taken_when_redriven(&self, target: &str, label: &str) -> bool {
+        self.random(&["redriven", target, label]).chance(50)
+    }
+
+    /// For how long a state that is written for it is there.
+    pub(crate) fn expires_after(&self, route: &str, label: &str) -> Duration {
+        Duration::from_millis(1 + self.random(&["expires", route, label]).below(1500))
     }
 
     /// Whether a target will never take what came of it.

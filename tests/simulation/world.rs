@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sandbar_reading::{Clock, Name, ReadingId, Timestamp};
+use sandbar_reading::{Clock, DeliveryId, Name, Reading, ReadingId, Timestamp};
 use sandbar_store::simulated::Simulated;
 use sandbar_tests::seed::Random;
 use tokio::time::Instant;
@@ -40,6 +40,10 @@ pub(crate) struct Memory {
     pub(crate) taken: Vec<Taken>,
     /// Of a route's handler, for a reading.
     pub(crate) calls: BTreeMap<(&'static str, ReadingId), u32>,
+    /// Readings that handlers saw, in runs whose journal forgets them.
+    pub(crate) seen: BTreeMap<ReadingId, Reading>,
+    /// Deliveries that were given up on, and wait again.
+    pub(crate) redriven: BTreeSet<DeliveryId>,
     /// Lanes that a handler is working on, and sinks that are being offered something.
     pub(crate) busy: BTreeSet<String>,
     pub(crate) incidents_done: usize,
@@ -96,10 +100,12 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         let script = Script { seed: random.draw(), attempts_max: plan.attempts.max.get() };
+        let disk = Simulated::new(random.draw());
+        disk.set_payload_time(plan.payload_time);
         Self(Arc::new(Everything {
             plan,
             script,
-            disk: Simulated::new(random.draw()),
+            disk,
             memory: Mutex::default(),
             random: Mutex::new(random),
             time: Mutex::new(Time { before: Duration::ZERO, began: None, off: 0 }),
@@ -143,6 +149,13 @@ impl Everything {
 
     pub(crate) fn jump(&self, millis: i64) {
         self.time.lock().off += millis;
+    }
+
+    /// Whether a target refuses a delivery for good.
+    pub(crate) fn never_takes(&self, target: &str, label: &str, delivery: DeliveryId) -> bool {
+        let is_redriven = self.memory.lock().redriven.contains(&delivery);
+        self.script.never_taken(target, label)
+            && !(is_redriven && self.script.taken_when_redriven(target, label))
     }
 
     pub(crate) fn draw(&self) -> u64 {

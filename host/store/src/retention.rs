@@ -50,7 +50,7 @@ impl Sweep {
 
     /// The oldest reading that has yet to be found old: about the oldest there is.
     pub(crate) fn oldest(&self) -> Option<ReadingId> {
-        self.passed_over.or(self.candidate).map(ReadingId::from_u128)
+        [self.passed_over, self.candidate].into_iter().flatten().min().map(ReadingId::from_u128)
     }
 
     /// How long until there is something to sweep; never, if what there is stays.
@@ -94,18 +94,22 @@ impl Sweep {
         let Some(first) = batch.first_journaled else { return };
         match self.candidate {
             None => self.candidate = Some(first),
-            Some(candidate) if first < candidate => {
-                self.passed_over = Some(self.passed_over.map_or(first, |other| other.min(first)));
-            }
+            Some(candidate) if first < candidate => self.pass_over(first),
             Some(_) => {}
         }
+    }
+
+    /// What was passed over before may be younger.
+    fn pass_over(&mut self, id: u128) {
+        self.passed_over = Some(self.passed_over.map_or(id, |other| other.min(id)));
     }
 
     /// Journaled readings.
     fn forget(&mut self, batch: &mut Batch<'_>, chunk: usize) -> Result<bool, redb::Error> {
         if self.again_at <= batch.now {
             self.again_at = batch.now.after(LOOK_AGAIN);
-            self.candidate = self.passed_over.take().or(self.candidate);
+            // Either may be the older one: what was forgotten and is redriven comes back under its old id.
+            self.candidate = [self.passed_over.take(), self.candidate].into_iter().flatten().min();
         }
         let Some(from) = self.candidate.take() else { return Ok(false) };
         let mut looked_at = Vec::with_capacity(chunk);
@@ -128,7 +132,7 @@ impl Sweep {
                 break;
             }
             if batch.still_waits(id, &lanes)? {
-                self.passed_over.get_or_insert(id);
+                self.pass_over(id);
                 continue;
             }
             batch.tables.journal()?.remove(id)?;

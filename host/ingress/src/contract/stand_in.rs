@@ -43,6 +43,7 @@ struct Memory {
     ids: IdGenerator,
     taken: Vec<Taken>,
     refusals: VecDeque<Refused>,
+    doubts: VecDeque<Refused>,
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
     attachments: u64,
@@ -86,6 +87,7 @@ impl StandIn {
             ids: IdGenerator::after(0),
             taken: Vec::new(),
             refusals: VecDeque::new(),
+            doubts: VecDeque::new(),
             kept: BTreeMap::new(),
             devices: HashMap::new(),
             attachments: 0,
@@ -120,6 +122,11 @@ impl StandIn {
     /// Refuses the next reading so.
     pub fn refuse(&self, refused: Refused) {
         self.memory.lock().refusals.push_back(refused);
+    }
+
+    /// Takes the next reading, and says that it did not: as a commit does that failed too late.
+    pub fn doubt(&self, refused: Refused) {
+        self.memory.lock().doubts.push_back(refused);
     }
 
     /// The handlers answer every reading to come with `answers`.
@@ -227,10 +234,10 @@ impl StandIn {
             if !memory.forgets {
                 memory.taken.push(Taken { id, inbound, keep });
             }
-            Accepted { receipt: Receipt::issue(id), replies }
+            memory.doubts.pop_front().map_or(Ok(Accepted { receipt: Receipt::issue(id), replies }), Err)
         };
         self.counts.send_modify(|counts| counts.taken += 1);
-        Ok(accepted)
+        accepted
     }
 }
 

@@ -85,6 +85,34 @@ async fn a_redriven_reading_that_was_forgotten_is_journaled_again() {
     assert_eq!((rig.store.stats().journal_count, rig.store.stats().journal_bytes), (0, 0));
 }
 
+/// Found by the simulation: it stayed for ever, behind the place where the look for old readings went on.
+#[tokio::test(start_paused = true)]
+async fn a_redriven_reading_that_is_older_than_one_that_waits_goes_too() {
+    let rig = Rig::new(keeping(Some(60), None));
+    let (own, stuck) = (lane("r", "k"), lane("stuck", "k"));
+    let old = rig.put(&[&own], "old").await;
+    let failed = FailedAttempt { reading: old, attempts: 5, cause: "trap".into(), next: Next::DeadLetter };
+    rig.store.settle(Outcome { failed: Some(failed), ..handled(&own, &[]) }).await.unwrap();
+    rig.clock.forward(Duration::from_secs(1));
+    let waits = rig.put(&[&stuck], "waits").await;
+    rig.clock.forward(Duration::from_secs(61));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(rig.journaled(), ["waits"]);
+
+    rig.store.redrive(rig.dead_letters()[0].id).await.unwrap();
+    assert_eq!(rig.journaled(), ["old", "waits"]);
+    rig.store.settle(handled(&own, &[old])).await.unwrap();
+    for _ in 0..3 {
+        rig.clock.forward(Duration::from_secs(61));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+    }
+    assert_eq!(rig.journaled(), ["waits"]);
+    rig.store.settle(handled(&stuck, &[waits])).await.unwrap();
+    rig.clock.forward(Duration::from_secs(61));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(rig.journaled().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_store_writes_nothing() {
     let rig = Rig::new(keeping(Some(60), Some(10)));

@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) subscriptions: Mutex<Own>,
     /// Packet identifiers of QoS 2 messages that were taken and not released.
     pub(super) received: Mutex<HashSet<u16>>,
+    /// Those of which the storage did not say whether they were: it is asked when the client sends them again.
+    pub(super) doubted: Mutex<HashSet<u16>>,
     grants: RwLock<Arc<Grants>>,
     places: AtomicU64,
     room: Room,
@@ -93,11 +95,20 @@ impl Client {
             expiry_s: AtomicU32::new(expiry_s),
             subscriptions: Mutex::default(),
             received: Mutex::default(),
+            doubted: Mutex::default(),
             grants: RwLock::new(grants),
             places: AtomicU64::new(next_place),
             room,
             state: Mutex::new(State { absent_since, ..State::default() }),
         })
+    }
+
+    /// A QoS 2 message was not taken, or may not have been: then `is_doubtful`.
+    pub(super) fn not_received(&self, id: u16, is_doubtful: bool) {
+        self.received.lock().remove(&id);
+        if self.stored && is_doubtful {
+            self.doubted.lock().insert(id);
+        }
     }
 
     /// A place in its queue that nothing else has.

@@ -62,6 +62,7 @@ impl Connection {
         if !self.may_publish(&topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
+        let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
         let mut keep = Vec::new();
         if qos == Qos::ExactlyOnce {
             self.hold.client.received.lock().insert(id);
@@ -73,11 +74,29 @@ impl Connection {
         if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
             self.devices.attach(&self.broker, device);
         }
-        let Submitted { accept, plan } = self.broker.submit(&published, &self.by, keep);
+        let Submitted { accept, plan } = match is_there {
+            false => self.broker.submit(&published, &self.by, keep),
+            // The host has it. Its subscribers do not.
+            true => self.broker.submit_taken(&published, &self.by, keep),
+        };
         let replies = ReplyTo::of(&published, &self.by, &self.broker.settings).map(Box::new);
         let then = Then::Published { plan: Box::new(plan), qos, id, replies };
         self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });
         Ok(())
+    }
+
+    /// Whether a QoS 2 message that comes again was taken, though the client was told that the storage failed. A
+    /// storage that does not say so either is no reason to take it twice: the client is to ask again.
+    fn was_taken(&self, id: u16) -> Result<bool, End> {
+        let client = &self.hold.client;
+        if !client.doubted.lock().remove(&id) {
+            return Ok(false);
+        }
+        let kept = self.broker.session.kept(&rows::packet(self.by.number, id));
+        kept.map(|kept| kept.is_some()).map_err(|refused| {
+            client.doubted.lock().insert(id);
+            End::Told(code_for(&refused), Some(refused.to_string()))
+        })
     }
 
     fn may_publish(&self, topic: &Topic) -> bool {
@@ -158,7 +177,7 @@ impl Connection {
                 }
             }
             (Err(refused), Then::Published { plan, qos, id, .. }) => {
-                self.broker.abandon(&plan);
+                self.broker.abandon(&plan, is_doubtful(&refused));
                 return self.refused(&refused, qos, id);
             }
             (Ok(_), then) => self.settle_ack(then, version),
@@ -197,9 +216,9 @@ impl Connection {
         match then {
             Then::Published { plan, .. } if taken => self.broker.deliver(*plan),
             Then::Published { plan, qos, id, .. } => {
-                self.broker.abandon(&plan);
+                self.broker.abandon(&plan, true);
                 if qos == Qos::ExactlyOnce {
-                    self.hold.client.received.lock().remove(&id);
+                    self.hold.client.not_received(id, true);
                 }
             }
             Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
@@ -210,18 +229,22 @@ impl Connection {
 
     fn refused(&mut self, refused: &Refused, qos: Qos, id: u16) -> Result<(), End> {
         let code = code_for(refused);
+        let told = || Err(End::Told(code, Some(refused.to_string())));
         if qos == Qos::ExactlyOnce {
-            self.hold.client.received.lock().remove(&id);
+            self.hold.client.not_received(id, is_doubtful(refused));
+            if self.hold.client.stored && is_doubtful(refused) {
+                // Told that it failed, a client of version 5.0 would give its identifier to another message, which
+                // would be taken for this one. So it is to send it again.
+                return told();
+            }
         }
         match (refused, qos) {
-            (Refused::TooLarge { .. } | Refused::Stopping, _) => {
-                Err(End::Told(code, Some(refused.to_string())))
-            }
+            (Refused::TooLarge { .. } | Refused::Stopping, _) => told(),
             (_, Qos::AtMostOnce) => {
                 self.broker.count_shed(&refused.to_string());
                 Ok(())
             }
-            (_, _) if self.version == Version::V3 => Err(End::Told(code, Some(refused.to_string()))),
+            (_, _) if self.version == Version::V3 => told(),
             (_, Qos::AtLeastOnce) => {
                 self.ack(PUBACK, id, code);
                 Ok(())
@@ -342,6 +365,11 @@ impl Connection {
 
 pub(super) fn told(code: u8, why: &str) -> End {
     End::Told(code, Some(why.to_owned()))
+}
+
+/// Whether it may be on disk all the same.
+const fn is_doubtful(refused: &Refused) -> bool {
+    matches!(refused, Refused::Storage { .. } | Refused::DiskFull)
 }
 
 /// What 5.0 calls it.

@@ -49,7 +49,7 @@ impl Broker {
                 offer.acknowledge();
             }
             Err(refused) => {
-                self.abandon(&submitted.plan);
+                self.abandon(&submitted.plan, true);
                 offer.fail(CommandError::Retry(refused.to_string()));
             }
         }

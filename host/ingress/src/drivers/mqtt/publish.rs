@@ -61,6 +61,19 @@ impl Broker {
         Submitted { accept: begun(accept), plan }
     }
 
+    /// A message that the host has taken already, with a commit that was told to have failed: only its subscribers are
+    /// to get it.
+    pub(super) fn submit_taken(
+        self: &Arc<Self>,
+        published: &Published,
+        by: &By,
+        mut keep: Vec<StateWrite>,
+    ) -> Submitted {
+        let _order = published.retain.then(|| self.retaining.lock());
+        let plan = self.plan(published, by.number, &mut keep);
+        Submitted { accept: begun(self.keep(keep)), plan }
+    }
+
     /// A message that is not a reading: of a sink, or a reply.
     pub(super) fn submit_own(self: &Arc<Self>, published: &Published) -> Submitted {
         let _order = published.retain.then(|| self.retaining.lock());
@@ -196,10 +209,15 @@ impl Broker {
         }
     }
 
-    /// The host did not take it.
-    pub(super) fn abandon(&self, plan: &Plan) {
+    /// The host did not take it. If that is doubtful, its subscribers' rows may be there.
+    pub(super) fn abandon(&self, plan: &Plan, is_doubtful: bool) {
         if plan.retain.is_some() {
             self.retained.lock().abandon();
+        }
+        if is_doubtful {
+            for Planned { recipient, stored } in &plan.recipients {
+                self.forget(&recipient.client, *stored);
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ impl Broker {
             Ok(_) => self.deliver(submitted.plan),
             Err(refused) => {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a reply could not be sent");
-                self.abandon(&submitted.plan);
+                self.abandon(&submitted.plan, true);
             }
         }
     }

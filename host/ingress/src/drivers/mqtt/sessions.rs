@@ -195,6 +195,7 @@ impl Broker {
             let mut gone = vec![rows::delete(rows::session(&client.id))];
             gone.extend(filters.keys().map(|filter| rows::delete(rows::subscription(number, filter))));
             gone.extend(client.received.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
+            gone.extend(client.doubted.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
             self.keeper.soon(gone);
             self.forget(client, stored);
         }

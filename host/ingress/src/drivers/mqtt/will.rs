@@ -147,10 +147,10 @@ impl Broker {
                 self.wills.withdraw(number);
                 self.deliver(submitted.plan);
             }
-            Err(Refused::Stopping) => self.abandon(&submitted.plan),
+            Err(Refused::Stopping) => self.abandon(&submitted.plan, true),
             Err(refused) => {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a will could not be published yet");
-                self.abandon(&submitted.plan);
+                self.abandon(&submitted.plan, true);
                 self.timers.add(AGAIN, What::Will(number));
             }
         }

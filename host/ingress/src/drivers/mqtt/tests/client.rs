@@ -195,6 +195,13 @@ impl Client {
         assert_eq!(self.hear().await, (0xD0, Vec::new()));
     }
 
+    /// The broker ends the link, with a word in version 5.0.
+    pub(super) async fn expect_end(mut self) {
+        while let Some((first, _)) = self.next().await {
+            assert_eq!(first, 0xE0, "only a DISCONNECT");
+        }
+    }
+
     /// Leaves properly, and waits until the broker has seen it.
     pub(super) async fn leave(mut self) {
         self.say(0xE0, &[]).await;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sandbar_reading::{Clock, Command, ContentType, SystemClock};
+use sandbar_reading::{Clock, Command, ContentType, Refused, SystemClock};
 use serde_json::json;
 
 use super::bench;
@@ -61,6 +61,62 @@ async fn a_qos_2_identifier_outlives_the_broker() {
     client.publish(2, 9, "t", b"x").await;
     assert_eq!(client.hear().await, (0x50, vec![0, 9]));
     let bench = bench.restart(json!({})).await;
+    let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
+    client.publish_with(12, 9, "t", &[], b"x").await;
+    assert_eq!(client.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(bench.host.taken().len(), 1);
+}
+
+/// The commit failed too late: the message is in the journal, and comes again.
+#[tokio::test]
+async fn a_qos_2_message_that_a_failing_storage_took_all_the_same_is_not_taken_again() {
+    let bench = bench(json!({})).await;
+    for (five, id) in [(false, "three"), (true, "five")] {
+        let hello = || if five { Hello::five(id).kept() } else { Hello::three(id).kept() };
+        let mut to = Client::connect(bench.address, Hello::five(&format!("to-{id}")).kept()).await;
+        to.subscribe(&format!("t/{id}"), 2).await;
+        to.leave().await;
+        let before = bench.host.taken().len();
+        let mut from = Client::connect(bench.address, hello()).await;
+        bench.host.doubt(Refused::Storage { cause: "scripted".into() });
+        from.publish(2, 9, &format!("t/{id}"), b"x").await;
+        from.expect_end().await;
+        let mut from = Client::connect(bench.address, hello()).await;
+        from.publish_with(12, 9, &format!("t/{id}"), &[], b"x").await;
+        assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+        assert_eq!(bench.host.taken().len(), before + 1);
+        from.ack(0x62, &[0, 9]).await;
+        assert_eq!(from.hear().await.0, 0x70);
+        // The next one under that identifier is another.
+        from.publish(2, 9, &format!("t/{id}"), b"y").await;
+        assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+        assert_eq!(bench.host.taken().len(), before + 2);
+
+        // Its subscribers have each once, also after a restart.
+        let mut to = Client::connect(bench.address, Hello::five(&format!("to-{id}")).kept()).await;
+        assert_eq!(
+            (to.message().await.payload, to.message().await.payload),
+            ("x".to_owned(), "y".to_owned())
+        );
+        to.expect_nothing().await;
+    }
+    let bench = bench.restart(json!({})).await;
+    for id in ["three", "five"] {
+        let mut to = Client::connect(bench.address, Hello::five(&format!("to-{id}")).kept()).await;
+        let got = [to.message().await, to.message().await];
+        assert!(got.iter().all(|message| message.again), "not acknowledged: again");
+        to.expect_nothing().await;
+    }
+}
+
+/// And one that it did not take is taken then.
+#[tokio::test]
+async fn a_qos_2_message_that_a_failing_storage_did_not_take_is_taken_when_it_comes_again() {
+    let bench = bench(json!({})).await;
+    let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
+    bench.host.refuse(Refused::Storage { cause: "scripted".into() });
+    client.publish(2, 9, "t", b"x").await;
+    client.expect_end().await;
     let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
     client.publish_with(12, 9, "t", &[], b"x").await;
     assert_eq!(client.hear().await, (0x50, vec![0, 9]));
