@@ -1,5 +1,5 @@
 //! Payloads that are too large for the journal: each has a file beside it, named by what it holds
-//! (docs/decisions/0014-large-payloads.md).
+//! (docs/decisions/0015-large-payloads.md).
 //!
 //! A file is on disk before anything that refers to it is committed, and is removed after the commit that took
 //! the last reference away. What is in between is *pinned*: it stays, whatever the table of references says.

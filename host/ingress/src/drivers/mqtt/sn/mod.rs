@@ -207,7 +207,7 @@ impl Gateway {
             match submitted.accept.await {
                 Ok(_) => broker.deliver(submitted.plan),
                 Err(refused) => {
-                    broker.abandon(&submitted.plan);
+                    broker.abandon(&submitted.plan, true);
                     broker.count_shed(&refused.to_string());
                 }
             }
