@@ -289,11 +289,10 @@ fn textfile(variables: &Variables, text: &mut Text) -> Result<(), VariableError>
         if variables.flag(variable)? != Some(true) {
             continue;
         }
-        match mode == "time_interval" && !setting.starts_with("remove_all") {
-            true => {
-                text.comment(&format!("{PREFIX}{variable} is of files that appear and change: here is one."))
-            }
-            false => text.set(setting, true),
+        if mode == "time_interval" && !setting.starts_with("remove_all") {
+            text.comment(&format!("{PREFIX}{variable} is of files that appear and change: here is one."));
+        } else {
+            text.set(setting, true);
         }
     }
     Ok(())

@@ -329,6 +329,15 @@ fn each_collector_alone_has_krakens_defaults() {
         content_type = "text/plain"
     "##]],
     );
+    let removing = [
+        ("TEXTFILE_REMOVE_CREATED_FILE_AFTER_READ", "true"),
+        ("TEXTFILE_REMOVE_ALL_FILES_AFTER_READ", "true"),
+    ];
+    let removing = read(&removing).unwrap();
+    assert!(
+        removing.contains("\nremove_all_files = true") && !removing.contains("remove_created"),
+        "{removing}"
+    );
     check(
         &[("EMAIL_SMTP_PORT", "587")],
         &expect![[r##"

@@ -14,7 +14,7 @@ use super::config::{Existing, Settings, Watch};
 use super::file::{self, Signature};
 use super::pending::{Patience, Pending};
 use super::place::Scan;
-use super::reader::{Job, Outcome, Reader, blocking};
+use super::reader::{Job, Outcome, Read, Reader, blocking};
 use super::seen::{self, Decision, Entry, PREFIX, Standing, Switches, decide};
 use super::watching::{Signal, Watching};
 use crate::{LinkError, Session};
@@ -157,7 +157,7 @@ impl Folder {
                 return;
             }
         };
-        let (mut keep, mut kept, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keep, mut kept, mut go, mut jobs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for Examined { key, path, found, is_known } in examined {
             let Some((signature, decision)) = found else {
                 keep.extend(is_known.then(|| seen::forget(&key)));
@@ -173,9 +173,9 @@ impl Folder {
                     keep.push(Entry { signature, standing: Standing::Passed }.write(&key));
                     kept.push(key);
                 }
-                Decision::Tidy(_) => {
-                    self.reader.tidy(&key, &path, signature).await;
+                Decision::Tidy(event) => {
                     self.pending.done(&key);
+                    go.push(Read { key, path, signature, event });
                 }
                 Decision::Read { event, offset } => jobs.push(Job { key, path, signature, event, offset }),
             }
@@ -185,6 +185,7 @@ impl Folder {
             kept.iter().for_each(|key| self.pending.done(key));
         }
         self.hold(outcome);
+        self.reader.remove(go).await;
         self.read(&jobs).await;
     }
 

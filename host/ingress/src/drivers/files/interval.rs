@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::config::Settings;
 use super::file;
-use super::reader::{Job, Outcome, Reader, blocking};
+use super::reader::{Job, Outcome, Read, Reader, blocking};
 use super::seen::{self, Entry, Event, Standing};
 use crate::{LinkError, Session};
 
@@ -56,7 +56,8 @@ async fn take(reader: &Reader) -> Result<Outcome, LinkError> {
     };
     let key = key(&settings.path);
     if removes && was_read(reader, &key)? == Some(signature) {
-        reader.tidy(&key, &settings.path, signature).await;
+        let path = settings.path.clone();
+        reader.remove(vec![Read { key, path, signature, event: Event::Interval }]).await;
         return Ok(Outcome::Done);
     }
     let job = Job { key, path: settings.path.clone(), signature, event: Event::Interval, offset: 0 };

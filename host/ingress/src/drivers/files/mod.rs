@@ -19,7 +19,6 @@ mod tests;
 mod tidy;
 mod watching;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use sandbar_reading::ConfigError;
@@ -54,18 +53,20 @@ device = "scanner-1"
         match settings.mode {
             Mode::Event => event::run(settings, session).await,
             Mode::Interval => interval::run(settings, session).await,
-            Mode::Tail => tail::run(within_folder(&settings), session).await,
+            Mode::Tail => tail::run(within_folder(&settings)?, session).await,
         }
     }
 }
 
-/// A log is followed in the folder that it is in: what it is renamed to is there.
-fn within_folder(settings: &Arc<Settings>) -> Arc<Settings> {
+/// A log is followed in the folder that it is in: what it is renamed to is there. The error says that there is neither.
+fn within_folder(settings: &Arc<Settings>) -> Result<Arc<Settings>, LinkError> {
     let path = &settings.place.folder;
-    let (false, Some(folder), Some(name)) = (path.is_dir(), path.parent(), path.file_name()) else {
-        return Arc::clone(settings);
+    let reading = |error| LinkError::new(format!("reading {}", settings.path.display()), error);
+    let is_folder = std::fs::metadata(path).map_err(reading)?.is_dir();
+    let (false, Some(folder), Some(name)) = (is_folder, path.parent(), path.file_name()) else {
+        return Ok(Arc::clone(settings));
     };
-    Arc::new(Settings {
+    Ok(Arc::new(Settings {
         place: Place {
             folder: folder.to_owned(),
             patterns: vec![Glob::exactly(&name.to_string_lossy())],
@@ -75,7 +76,6 @@ fn within_folder(settings: &Arc<Settings>) -> Arc<Settings> {
             follow_links: settings.place.follow_links,
             outside: None,
         },
-        path: PathBuf::from(folder),
         ..Settings::clone(settings)
-    })
+    }))
 }

@@ -31,6 +31,15 @@ pub(super) struct Job {
     pub(super) offset: u64,
 }
 
+/// A file whose reading is on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) key: Box<str>,
+    pub(super) path: PathBuf,
+    pub(super) signature: Signature,
+    pub(super) event: Event,
+}
+
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -53,6 +62,11 @@ pub(super) struct Reader {
 impl Job {
     fn of(&self) -> Of<'_> {
         Of { key: &self.key, path: &self.path, signature: self.signature, event: self.event }
+    }
+
+    fn read(&self) -> Read {
+        let Self { key, path, signature, event, .. } = self.clone();
+        Read { key, path, signature, event }
     }
 
     fn keep(&self, standing: Standing) -> StateWrite {
@@ -131,10 +145,13 @@ impl Reader {
         });
         let wait = refused.max().unwrap_or_default();
         let mut told = told.into_iter();
+        let mut read = Vec::new();
         for index in offered {
-            let handed = told.next().unwrap_or(Handed::Later(wait));
-            outcomes[index] = self.settle(&batch[index], handed).await;
+            let (job, handed) = (&batch[index], told.next().unwrap_or(Handed::Later(wait)));
+            read.extend((handed == Handed::Taken).then(|| job.read()));
+            outcomes[index] = self.outcome(job, handed).await;
         }
+        self.tidy(read).await;
         outcomes
     }
 
@@ -161,10 +178,11 @@ impl Reader {
             let inbound = decode(&self.settings, job.of(), Some((chunk, most)), content);
             match self.hand_over_one(inbound, self.keep_of(job, standing)).await {
                 Handed::Taken => {}
-                refused => return self.settle(job, refused).await,
+                refused => return self.outcome(job, refused).await,
             }
         }
-        self.settle(job, Handed::Taken).await
+        self.tidy(vec![job.read()]).await;
+        Outcome::Done
     }
 
     async fn hand_over_one(&self, inbound: Inbound, keep: Vec<StateWrite>) -> Handed {
@@ -180,12 +198,8 @@ impl Reader {
         }
     }
 
-    async fn settle(&self, job: &Job, handed: Handed) -> Outcome {
+    async fn outcome(&self, job: &Job, handed: Handed) -> Outcome {
         match handed {
-            Handed::Taken if self.settings.tidy.takes(job.event) => {
-                self.tidy(&job.key, &job.path, job.signature).await;
-                Outcome::Done
-            }
             Handed::Taken => Outcome::Done,
             Handed::TooLarge(refused) => self.refuse(job, &refused).await,
             Handed::Later(wait) => Outcome::Later(wait),
@@ -210,15 +224,36 @@ impl Reader {
         }
     }
 
-    /// Removes or moves what was read, and forgets it. If that fails, it stays, and is known to have been read.
-    pub(super) async fn tidy(&self, key: &str, path: &Path, read: Signature) {
-        let (settings, owned) = (Arc::clone(&self.settings), path.to_owned());
-        let done = blocking(move || settings.tidy.carry_out(&settings.place.folder, &owned, &read)).await;
-        match done {
-            // If this is not kept, the next look finds that the file is gone.
-            Ok(true) => drop(self.keep(vec![seen::forget(key)]).await),
-            Ok(false) => {}
-            Err(error) => self.complain("stays", path, &error),
+    /// Removes or moves those of them that are to go, and forgets them, all at once. If that fails, they stay, and are
+    /// known to have been read.
+    pub(super) async fn tidy(&self, read: Vec<Read>) {
+        let go: Vec<Read> = read.into_iter().filter(|read| self.settings.tidy.takes(read.event)).collect();
+        self.remove(go).await;
+    }
+
+    /// Removes or moves them, whatever they were read because of.
+    pub(super) async fn remove(&self, go: Vec<Read>) {
+        if go.is_empty() {
+            return;
+        }
+        let settings = Arc::clone(&self.settings);
+        let gone = blocking(move || {
+            let remove = |read: Read| {
+                let done = settings.tidy.carry_out(&settings.place.folder, &read.path, &read.signature);
+                (read, done)
+            };
+            Ok(go.into_iter().map(remove).collect::<Vec<_>>())
+        });
+        let mut forget = Vec::new();
+        for (read, done) in gone.await.unwrap_or_default() {
+            match done {
+                Ok(is_gone) => forget.extend(is_gone.then(|| seen::forget(&read.key))),
+                Err(error) => self.complain("stays", &read.path, &error),
+            }
+        }
+        if !forget.is_empty() {
+            // If this is not kept, the next look finds that the files are gone.
+            self.keep(forget).await;
         }
     }
 

@@ -217,9 +217,18 @@ async fn commands_of_the_router_are_answered_with_readings() {
         );
     }
     assert_eq!(running.command(router, "restart", json!({})).await, Ok(()));
-    let asked = running.router.asked().into_iter().filter(|asked| asked["request"] == "router");
-    let commands: Vec<Value> = asked.map(|asked| asked["command"].clone()).collect();
-    assert_eq!(commands[commands.len() - 2..], [json!(0), json!(1)]);
+    let restarted = || {
+        let asked = running.router.asked().into_iter().filter(|asked| asked["request"] == "router");
+        let commands: Vec<Value> = asked.map(|asked| asked["command"].clone()).collect();
+        commands.ends_with(&[json!(0), json!(1)])
+    };
+    in_time(async {
+        // What it tells takes another way than what it answers.
+        while !restarted() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -254,6 +263,10 @@ async fn a_modules_firmware_is_sent_in_parts_and_told_of() {
     })
     .await;
     assert_eq!(done["progress_percent"], 100);
+    running
+        .router
+        .wait_asked(|asked| asked["data"].as_str().is_some_and(|data| data.starts_with("ffff")))
+        .await;
     let asked = running.router.asked();
     let parts: Vec<Vec<u8>> = asked
         .iter()

@@ -117,7 +117,9 @@ async fn a_single_file_is_followed_in_its_folder() {
     let (folder, host) = (tempfile::tempdir().unwrap(), StandIn::new());
     let path = folder.path().join("one.txt");
     let settings = json!({ "mode": "tail", "path": path, "watch": "poll", "poll_ms": 30 });
-    let _ingress = supervise::<Files>(settings, &host);
+    let ingress = supervise::<Files>(settings, &host);
+    let lost = crate::contract::in_time(ingress.wait_for(|status| status.last_error.is_some())).await;
+    assert!(lost.last_error.unwrap().text.contains("one.txt"), "it may become a file or a folder");
     std::fs::write(folder.path().join("other.txt"), "no\n").unwrap();
     std::fs::write(&path, "yes\n").unwrap();
     assert_eq!(payloads(&crate::contract::in_time(host.wait_taken(1)).await), ["yes"]);
