@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sandbar_tests::{eventually, tool};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::{check_log, free_port, has_reading, host};
@@ -35,14 +36,15 @@ async fn publishes_at_every_quality_of_service_and_subscribes() -> Result<()> {
     tool::succeeds(peer("mqtt_sn_pub", port, &["-T", "7", "-m", "without", "-q", "-1"]), 30).await?;
     eventually("it is a reading", 10, || async { has_reading(&host, "it", "fixed/7", "without").await })
         .await;
-    let mut waits = peer("mqtt_sn_sub", port, &["-i", "node-2", "-t", "led/#", "-C", "1", "-q", "1"]);
-    let waits = waits.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut waits = peer("mqtt_sn_sub", port, &["-i", "node-2", "-t", "led/#", "-q", "1"]);
+    waits.env("PYTHONUNBUFFERED", "1").stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut waits = waits.spawn()?;
+    let mut lines = BufReader::new(waits.stdout.take().context("its output")?).lines();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let arguments = ["-i", "node-1", "-t", "led/node-2", "-m", "on", "-q", "1"];
     tool::succeeds(peer("mqtt_sn_pub", port, &arguments), 30).await?;
-    let said = tokio::time::timeout(Duration::from_secs(20), waits.wait_with_output());
-    let said = said.await.context("nothing came to the subscriber")??;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let said = tokio::time::timeout(Duration::from_secs(20), lines.next_line());
+    let said = said.await.context("nothing came to the subscriber")??.unwrap_or_default();
     ensure!(said.contains("on"), "{said}");
     check_log(&host)
 }
