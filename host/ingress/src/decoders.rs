@@ -73,6 +73,14 @@ pub const DECODERS: &[Decoder] = &[
         decode: modbus::decode::decode_bytes,
     },
     Decoder {
+        name: "sandbar",
+        seeds: &[
+            b"\0\0\0\x8b{\"say\":\"reading\",\"id\":\"00000000000000000000000007\",\"time\":\"2026-01-01T07:00:00Z\",\"topic\":\"a/b\",\"content_type\":\"text/plain\",\"attributes\":[]}21.5",
+            b"\0\0\0\x45{\"say\":\"told\",\"id\":\"00000000000000000000000007\",\"told\":{\"is\":\"done\"}}",
+        ],
+        decode: |bytes| sandbar_reading::relay::Up::decode(&Bytes::copy_from_slice(bytes)).is_ok(),
+    },
+    Decoder {
         name: "serial",
         seeds: &[b"21.5", br#"{"id":"s1","t":[1,2.5e3,null]}"#, b"\x02ST,GS,+0012.5kg\x03"],
         decode: |bytes| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{BoxStream, FuturesOrdered, SelectAll, StreamExt, unfold};
-use sandbar_reading::{Inbound, Message, Receipt, Refused};
+use sandbar_reading::{Inbound, Message, Receipt, Refused, StateWrite};
 use tokio::time::Instant;
 
 use crate::{Accepted, Answer, Session};
@@ -41,17 +41,20 @@ pub(crate) enum Manner {
     Hold,
 }
 
-type Outcome<T> = (T, Option<Inbound>, Result<Accepted, Refused>);
+/// What is offered: a reading, and what the driver writes to its own state with it.
+type Offered = (Inbound, Vec<StateWrite>);
+
+type Outcome<T> = (T, Option<Offered>, Result<Accepted, Refused>);
 
 /// `T` tells whose a reading is, where one link has many peers.
 pub(crate) struct Exchange<T = ()> {
     session: Session,
     manner: Manner,
     reply_timeout: Duration,
-    waiting: VecDeque<(T, Inbound)>,
+    waiting: VecDeque<(T, Offered)>,
     offered: FuturesOrdered<BoxFuture<'static, Outcome<T>>>,
     /// Refused for a time, in order; they go before those that wait.
-    held: VecDeque<(T, Inbound)>,
+    held: VecDeque<(T, Offered)>,
     held_until: Option<Instant>,
     replies: SelectAll<BoxStream<'static, (T, Message)>>,
 }
@@ -87,7 +90,12 @@ impl<T: Clone + Send + 'static> Exchange<T> {
 
     /// Readings are offered in the order of these calls, while [`Self::next`] is waited for.
     pub(crate) fn add(&mut self, from: T, inbound: Inbound) {
-        self.waiting.push_back((from, inbound));
+        self.add_keeping(from, inbound, Vec::new());
+    }
+
+    /// The same, with what is written to the driver's own state in the same transaction.
+    pub(crate) fn add_keeping(&mut self, from: T, inbound: Inbound, keep: Vec<StateWrite>) {
+        self.waiting.push_back((from, (inbound, keep)));
     }
 
     /// Forgets what was not offered yet: the session stops.
@@ -103,8 +111,8 @@ impl<T: Clone + Send + 'static> Exchange<T> {
             self.offer().await;
             let held_until = self.held_until;
             tokio::select! {
-                Some((from, inbound, result)) = self.offered.next() => {
-                    if let Some(say) = self.settle(from.clone(), inbound, result) {
+                Some((from, offered, result)) = self.offered.next() => {
+                    if let Some(say) = self.settle(from.clone(), offered, result) {
                         return (from, say);
                     }
                 }
@@ -119,14 +127,16 @@ impl<T: Clone + Send + 'static> Exchange<T> {
     /// Begins to hand over what waits; stops at the first that is refused at once, so that none overtakes it.
     async fn offer(&mut self) {
         while self.held_until.is_none() && self.offered.len() < OFFERED_MAX {
-            let Some((from, inbound)) = self.waiting.pop_front() else { return };
-            let again = (self.manner == Manner::Hold).then(|| inbound.clone());
+            let Some((from, offered)) = self.waiting.pop_front() else { return };
+            let again = (self.manner == Manner::Hold).then(|| offered.clone());
+            let (inbound, keep) = offered;
             let session = self.session.clone();
-            let mut accepting = async move { (from, again, session.accept(inbound).await) }.boxed();
+            let mut accepting =
+                async move { (from, again, session.accept_keeping(inbound, keep).await) }.boxed();
             match futures::poll!(&mut accepting) {
                 Poll::Pending => self.offered.push_back(accepting),
-                Poll::Ready((from, Some(inbound), Err(refused))) if let Some(wait) = wait(&refused) => {
-                    self.hold(from, inbound, wait);
+                Poll::Ready((from, Some(offered), Err(refused))) if let Some(wait) = wait(&refused) => {
+                    self.hold(from, offered, wait);
                 }
                 Poll::Ready(outcome) => self.offered.push_back(std::future::ready(outcome).boxed()),
             }
@@ -136,10 +146,10 @@ impl<T: Clone + Send + 'static> Exchange<T> {
     fn settle(
         &mut self,
         from: T,
-        inbound: Option<Inbound>,
+        offered: Option<Offered>,
         result: Result<Accepted, Refused>,
     ) -> Option<Say> {
-        match (result, inbound) {
+        match (result, offered) {
             (Ok(Accepted { receipt, replies }), _) => {
                 if let Some(replies) = replies {
                     let until = Instant::now() + self.reply_timeout;
@@ -148,23 +158,23 @@ impl<T: Clone + Send + 'static> Exchange<T> {
                 }
                 Some(Say::Acknowledge(receipt))
             }
-            (Err(refused), Some(inbound)) if let Some(wait) = wait(&refused) => {
-                self.hold(from, inbound, wait);
+            (Err(refused), Some(offered)) if let Some(wait) = wait(&refused) => {
+                self.hold(from, offered, wait);
                 None
             }
             (Err(refused), _) => Some(Say::Refuse(refused)),
         }
     }
 
-    fn hold(&mut self, from: T, inbound: Inbound, wait: Duration) {
-        self.held.push_back((from, inbound));
+    fn hold(&mut self, from: T, offered: Offered, wait: Duration) {
+        self.held.push_back((from, offered));
         self.held_until = Some(Instant::now() + wait);
     }
 
     fn release(&mut self) {
         self.held_until = None;
-        while let Some(inbound) = self.held.pop_back() {
-            self.waiting.push_front(inbound);
+        while let Some(held) = self.held.pop_back() {
+            self.waiting.push_front(held);
         }
     }
 }

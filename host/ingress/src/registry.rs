@@ -7,7 +7,7 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::drivers::{
-    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, schedule, serial,
+    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, sandbar, schedule, serial,
     simulator, tcp, udp, webhook, websocket,
 };
 use crate::{Driver, LinkError, Session};
@@ -21,7 +21,7 @@ macro_rules! drivers {
 drivers! {
     webhook::Webhook, kraken::Kraken, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp,
     websocket::WebSocket, schedule::Schedule, email::Email, serial::Serial, gps::Gps, modbus::Modbus,
-    files::Files, bravejig::BraveJig, coap::Coap, pyaiot::Pyaiot,
+    files::Files, bravejig::BraveJig, coap::Coap, pyaiot::Pyaiot, sandbar::Sandbar,
 }
 
 /// One of the drivers that this host was built with.

@@ -11,6 +11,7 @@ mod name;
 mod octets;
 mod output;
 mod reading;
+pub mod relay;
 mod secret;
 mod state;
 mod time;

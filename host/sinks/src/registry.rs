@@ -7,7 +7,7 @@ use sandbar_reading::{ConfigError, Delivery, settings};
 use serde_json::Value;
 
 use crate::kinds::{
-    device, email, file, http, kraken, local_mqtt, log, mongodb, mqtt, redis, sql, tcp, websocket,
+    device, email, file, http, kraken, local_mqtt, log, mongodb, mqtt, redis, sandbar, sql, tcp, websocket,
 };
 use crate::{DeliveryError, OwnHost, Sink};
 
@@ -19,7 +19,7 @@ macro_rules! sinks {
 
 sinks! {
     device::Device, email::Email, file::File, http::Http, kraken::Kraken, local_mqtt::LocalMqtt, log::Log,
-    mongodb::MongoDb, mqtt::Mqtt, redis::Redis, sql::Sql, tcp::Tcp, websocket::WebSocket,
+    mongodb::MongoDb, mqtt::Mqtt, redis::Redis, sandbar::Sandbar, sql::Sql, tcp::Tcp, websocket::WebSocket,
 }
 
 /// A sink of any kind.
@@ -122,8 +122,7 @@ mod tests {
     #[test]
     fn an_unknown_kind_or_setting_is_named() {
         let error = build("ftp", Value::Null).err().unwrap().to_string();
-        let known =
-            "device, email, file, http, kraken, local-mqtt, log, mongodb, mqtt, redis, sql, tcp, websocket";
+        let known = "device, email, file, http, kraken, local-mqtt, log, mongodb, mqtt, redis, sandbar, sql, tcp, websocket";
         assert_eq!(error, format!("kind: `ftp` is none of {known}"));
         let table = serde_json::json!({ "path": "/tmp/out.jsonl", "colour": "red" });
         assert_eq!(build("file", table).err().unwrap().setting, "colour");

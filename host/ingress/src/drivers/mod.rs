@@ -10,6 +10,7 @@ pub(crate) mod modbus;
 pub(crate) mod mqtt;
 pub(crate) mod mqtt_client;
 pub(crate) mod pyaiot;
+pub(crate) mod sandbar;
 pub(crate) mod schedule;
 pub(crate) mod serial;
 pub(crate) mod simulator;

@@ -134,7 +134,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                     }
                     self.is_over = read.is_err() || read.is_ok_and(|size| size == 0);
                     // A line that is gone takes no answers either.
-                    self.is_mute |= self.is_over && self.shared.settings.nature == Nature::Line;
+                    if self.is_over && self.shared.settings.nature == Nature::Line {
+                        self.part_lost();
+                        self.is_mute = true;
+                    }
                     self.heard = Instant::now();
                     if !self.cutter.is_within() {
                         self.since = Instant::now();

@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod mongodb;
 pub(crate) mod mqtt;
 pub(crate) mod redis;
+pub(crate) mod sandbar;
 pub(crate) mod sql;
 pub(crate) mod tcp;
 pub(crate) mod websocket;

@@ -1,6 +1,6 @@
 //! Messages over WebSocket: to a server elsewhere, or to who is connected to this host.
 
-mod socket;
+pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 

@@ -21,7 +21,7 @@ const ANSWER_MAX: usize = 16 << 20;
 const READ_BUFFER: usize = 8 << 10;
 
 /// A server, and how to ask it.
-pub(super) struct Far {
+pub(crate) struct Far {
     place: Place,
     url: Uri,
     headers: HeaderMap,
@@ -40,7 +40,7 @@ pub(super) struct Socket {
 }
 
 impl Far {
-    pub(super) fn new(
+    pub(crate) fn new(
         url: &str,
         headers: Vec<(HeaderName, HeaderValue)>,
         sub_protocol: Option<&str>,
@@ -69,22 +69,27 @@ impl Far {
     }
 
     /// `example.com:443`: path and query may be secrets.
-    pub(super) fn whom(&self) -> &str {
+    pub(crate) fn whom(&self) -> &str {
         &self.place.address
     }
 
     pub(super) async fn connect(&self) -> Result<Socket, Cause> {
+        Ok(Socket { stream: self.open(ANSWER_MAX).await?, pings: 0 })
+    }
+
+    /// `message_max` is the most bytes that the server may send at once.
+    pub(crate) async fn open(&self, message_max: usize) -> Result<WebSocketStream<Wire>, Cause> {
         let mut request = self.url.clone().into_client_request().map_err(|error| cause(&error))?;
         request.headers_mut().extend(self.headers.clone());
         let wire = self.place.open().await.map_err(|error| Cause::new(error.to_string()))?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
-            .max_message_size(Some(ANSWER_MAX))
-            .max_frame_size(Some(ANSWER_MAX));
+            .max_message_size(Some(message_max))
+            .max_frame_size(Some(message_max));
         let opened = client_async_with_config(request, wire, Some(config)).await;
         let (stream, _) = opened.map_err(|error| cause(&error))?;
-        Ok(Socket { stream, pings: 0 })
+        Ok(stream)
     }
 }
 
