@@ -12,6 +12,7 @@ WHAT=${1:-test}
 # Peers written in Python, each in its version.
 PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1
   aiocoap==0.4.17 mqtt-sn-12==1.0.9 cryptography==50.0.2)
+PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1 pymodbus==3.16.1 pyserial==3.5)
 AUTOBAHN=0.8.2
 MQTT_JS=5.16.0
 RUMQTTD=0.20.0
@@ -103,6 +104,13 @@ install_python_peers() {
   echo "${PYTHON_PEERS[*]}" >"$venv/.installed"
 }
 
+# gpsd comes with a service that nobody here needs: the tests start their own, by gpsfake.
+install_gpsd() {
+  if command -v gpsfake >/dev/null && [ -x /usr/sbin/gpsd ] && python3 -c 'import gps' 2>/dev/null; then return; fi
+  install_packages gpsd gpsd-clients python3-gps
+  as_root systemctl disable --now gpsd.socket gpsd.service >/dev/null 2>&1 || true
+}
+
 # What swaks needs for TLS and logins: it says so only when it is asked for them.
 install_perl_modules() {
   perl -MNet::SSLeay -MAuthen::SASL -e1 2>/dev/null || install_packages libnet-ssleay-perl libauthen-sasl-perl
@@ -189,6 +197,7 @@ if [ "$WANT_TESTS" = yes ]; then
   python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
   install_perl_modules
   install_mosquitto
+  install_gpsd
   install_python_peers
   install_node_peers
   install_autobahn
