@@ -9,6 +9,7 @@ mod harness;
 mod kraken;
 mod protocol;
 mod schedule;
+mod serial;
 mod tcp;
 mod udp;
 mod websocket;

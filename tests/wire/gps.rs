@@ -84,7 +84,10 @@ fn check_fixes(fixes: &[Value]) -> Result<()> {
         ensure!((47.0..47.02).contains(&latitude) && fix["longitude_deg"] == 8.5, "{fix}");
         ensure!(fix["satellites"].is_u64() && fix["accuracy_m"].is_f64(), "{fix}");
     }
-    ensure!(without.iter().all(|fix| fix["latitude_deg"].is_null() && fix["cause"].is_string()), "{without:?}");
+    ensure!(
+        without.iter().all(|fix| fix["latitude_deg"].is_null() && fix["cause"].is_string()),
+        "{without:?}"
+    );
     let doubled = fixes.windows(2).any(|pair| pair[0]["fix"] == "none" && pair[1]["fix"] == "none");
     ensure!(!doubled, "a lost fix is said once: {fixes:?}");
     ensure!(with.len() > 3 && !without.is_empty(), "{fixes:?}");

@@ -123,14 +123,20 @@ async fn nothing_is_lost_or_doubled_whichever_host_is_killed() -> Result<()> {
     let counts = arrived(&center).await?;
     let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     ensure!(doubled.is_empty(), "doubled: {doubled:?}");
-    eprintln!("{KILLS} kills, {} readings acknowledged, {} arrived, each once", acknowledged.len(), counts.len());
+    eprintln!(
+        "{KILLS} kills, {} readings acknowledged, {} arrived, each once",
+        acknowledged.len(),
+        counts.len()
+    );
     let of_site = readings(&site, "web").await?;
     let first = &readings(&center, "sites").await?[0];
     let origin = of_site.iter().find(|reading| payload(reading) == payload(first)).context("its origin")?;
     let attributes = first["attributes"].to_string();
     ensure!(attributes.contains(origin["id"].as_str().context("an id")?), "{attributes}");
     ensure!(attributes.contains("origin.time") && attributes.contains("origin.host"), "{attributes}");
-    ensure!(first["topic"].as_str() == Some(&*format!("edge/{}", origin["topic"].as_str().unwrap_or_default())));
+    ensure!(
+        first["topic"].as_str() == Some(&*format!("edge/{}", origin["topic"].as_str().unwrap_or_default()))
+    );
     ensure!(site.all("/v1/dead-letters").await?.is_empty(), "something was given up on");
     check_log(&site)?;
     check_log(&center)

@@ -86,7 +86,8 @@ impl Cable {
     async fn plug_in(&mut self) -> Result<()> {
         let ends = [self.host(), self.device()];
         let of = |end: &PathBuf| format!("pty,raw,echo=0,link={}", end.display());
-        let socat = Command::new(tool::path("socat")).args(ends.iter().map(of)).stderr(Stdio::null()).spawn()?;
+        let socat =
+            Command::new(tool::path("socat")).args(ends.iter().map(of)).stderr(Stdio::null()).spawn()?;
         self.socat = Some(socat);
         for _ in 0..500 {
             if ends.iter().all(|end| end.exists()) {
