@@ -82,8 +82,10 @@ fn check_fixes(fixes: &[Value]) -> Result<()> {
     for fix in &with {
         let latitude = fix["latitude_deg"].as_f64().unwrap_or_default();
         ensure!((47.0..47.02).contains(&latitude) && fix["longitude_deg"] == 8.5, "{fix}");
-        ensure!(fix["satellites"].is_u64() && fix["accuracy_m"].is_f64(), "{fix}");
+        ensure!(fix["accuracy_m"].is_f64(), "{fix}");
     }
+    // gpsd tells of them now and then.
+    ensure!(with.iter().any(|fix| fix["satellites"].is_u64()), "{with:?}");
     ensure!(
         without.iter().all(|fix| fix["latitude_deg"].is_null() && fix["cause"].is_string()),
         "{without:?}"

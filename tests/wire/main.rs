@@ -30,8 +30,7 @@ async fn readings(host: &Host, ingress: &str) -> Result<Vec<Value>> {
 }
 
 fn payload(reading: &Value) -> String {
-    let text =
-        [&reading["payload"], &reading["payload_base64"]].into_iter().find_map(serde_json::Value::as_str);
+    let text = [&reading["payload"], &reading["payload_base64"]].into_iter().find_map(Value::as_str);
     text.map_or_else(|| reading["payload_json"].to_string(), str::to_owned)
 }
 

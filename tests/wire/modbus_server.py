@@ -25,9 +25,9 @@ async def main():
     context = ModbusServerContext(devices={1: unit(1), 2: unit(2)}, single=False)
     kind, place = sys.argv[1:3]
     if kind == "tcp":
-        server = ModbusTcpServer(context, address=("127.0.0.1", int(place)), ignore_missing_devices=True)
+        server = ModbusTcpServer(context, address=("127.0.0.1", int(place)))
     else:
-        server = ModbusSerialServer(context, port=place, baudrate=19200, parity="N", ignore_missing_devices=True)
+        server = ModbusSerialServer(context, port=place, baudrate=19200, parity="N")
     serving = asyncio.create_task(server.serve_forever(background=False))
     await asyncio.sleep(0.5)
     print("serving", flush=True)
