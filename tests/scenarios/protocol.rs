@@ -55,16 +55,6 @@ pub(crate) trait Protocol: Sized + Send + Sync + 'static {
     /// The beginning of a message that holds `marker`, which is never sent to its end. `None` where a message comes
     /// whole or not at all.
     fn half(&self, marker: &str) -> Option<Vec<u8>>;
-
-    /// Sends these bytes, and is lost: as a cable that is pulled, or a peer that crashed.
-    fn lose(&self, address: &str, half: Vec<u8>) -> impl Future<Output = Result<()>> + Send {
-        let address = address.to_owned();
-        async move {
-            let mut stream = TcpStream::connect(&address).await?;
-            stream.write_all(&half).await?;
-            Ok(stream.set_zero_linger()?)
-        }
-    }
 }
 
 /// A peer with a connection.
