@@ -191,7 +191,13 @@ impl Link<'_> {
                         return lost("the connection was lost");
                     }
                 }
-                () = given_up(offer.as_mut()) => *offer = None,
+                () = given_up(offer.as_mut()) => {
+                    *offer = None;
+                    // What was sent may be what the other side hangs on.
+                    if is_waiting {
+                        return lost("what was sent was not answered in time");
+                    }
+                }
                 () = tokio::time::sleep_until(self.answered + self.plan.timeout), if is_waiting => {
                     return lost("nothing is acknowledged");
                 }
