@@ -11,8 +11,7 @@ CACHE=${SANDBAR_CACHE:-$HOME/.cache/sandbar}
 WHAT=${1:-test}
 # Peers written in Python, each in its version.
 PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1
-  aiocoap==0.4.17 mqtt-sn-12==1.0.9 cryptography==50.0.2)
-PYTHON_PEERS=(schemathesis==4.32.5 websockets==17.4 paho-mqtt==2.2.0 aiosmtpd==1.4.6 line-protocol-parser==2.0.1 pymodbus==3.16.1 pyserial==3.5)
+  pymodbus==3.16.1 pyserial==3.5 aiocoap==0.4.17 mqtt-sn-12==1.0.9 cryptography==50.0.2)
 AUTOBAHN=0.8.2
 MQTT_JS=5.16.0
 RUMQTTD=0.20.0
