@@ -18,8 +18,9 @@ use sandbar_runtime::{
     test_components,
 };
 
-const ROUNDS: usize = 31;
-const CALLS: u32 = 2000;
+/// Many and short, so that on a busy machine most of them are not interrupted.
+const ROUNDS: usize = 301;
+const CALLS: u32 = 200;
 const INSTANCES: usize = 100;
 /// Those of a reading, and of the message that comes of it.
 const ATTRIBUTES: [usize; 4] = [0, 1, 4, 16];
@@ -61,12 +62,12 @@ async fn main() {
     let mut times = [const { Vec::new() }; 4];
     let mut by_attributes = [const { Vec::new() }; ATTRIBUTES.len()];
     for _ in 0..ROUNDS {
-        times[0].push(calls(&mut warm_nothing, &empty).await);
-        times[1].push(calls(&mut warm_echo, &reading).await);
+        times[0].push(calls(&mut warm_nothing, &empty, CALLS).await);
+        times[1].push(calls(&mut warm_echo, &reading, CALLS).await);
         times[2].push(checkouts(&echo, &reading, CALLS).await);
         times[3].push(checkouts(&fresh, &reading, CALLS / 10).await);
         for (times, reading) in by_attributes.iter_mut().zip(&with_attributes) {
-            times.push(calls(&mut warm_echo, reading).await);
+            times.push(calls(&mut warm_echo, reading, CALLS).await);
         }
     }
     let [no_op, warm, pooled, fresh] = times.map(median);
@@ -130,8 +131,8 @@ async fn given(runtime: &Runtime, path: &str) {
     let early = handler.stats().memory_peak >> 10;
     let (mut warm, mut cold) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        warm.push(calls(&mut instance, &reading).await);
-        cold.push(checkouts(&fresh, &reading, 10).await);
+        warm.push(calls(&mut instance, &reading, CALLS / 10).await);
+        cold.push(checkouts(&fresh, &reading, 3).await);
     }
     let late = handler.stats().memory_peak >> 10;
     let name = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
@@ -174,13 +175,13 @@ fn reading_of(payload: usize, attributes: usize) -> Reading {
 }
 
 /// Nanoseconds of one call.
-async fn calls(instance: &mut Instance, reading: &Reading) -> f64 {
+async fn calls(instance: &mut Instance, reading: &Reading, count: u32) -> f64 {
     let state: Arc<dyn StateView> = Arc::new(Nothing);
     let started = Instant::now();
-    for _ in 0..CALLS {
+    for _ in 0..count {
         instance.handle(reading, Arc::clone(&state), Timestamp::default(), None).await.result.unwrap();
     }
-    started.elapsed().as_nanos() as f64 / f64::from(CALLS)
+    started.elapsed().as_nanos() as f64 / f64::from(count)
 }
 
 async fn checkouts(handler: &Handler, reading: &Reading, count: u32) -> f64 {
