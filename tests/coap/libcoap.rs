@@ -26,8 +26,7 @@ fn configuration(more: &str) -> String {
     )
 }
 
-async fn read(host: &Host, address: &str, path: &str, seconds: &str) -> Result<String> {
-    let _ = host;
+async fn read(address: &str, path: &str, seconds: &str) -> Result<String> {
     let url = format!("coap://{address}{path}");
     tool::succeeds(client(&["-s", seconds, "-w", "-m", "get", &url]), 20).await
 }
@@ -56,7 +55,7 @@ async fn posts_reads_observes_and_sends_in_blocks() -> Result<()> {
         tool::succeeds(client(&["-w", "-m", "get", &format!("coap://{address}/.well-known/core")]), 20)
             .await?;
     ensure!(core.trim() == "</.well-known/core>;ct=40,</sensors/d1/temp>;obs;ct=0", "{core}");
-    let observing = read(&host, &address, "/sensors/d1/temp", "3");
+    let observing = read(&address, "/sensors/d1/temp", "3");
     let changing = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         tool::succeeds(client(&["-m", "put", "-t", "text", "-e", "24", &url]), 20).await

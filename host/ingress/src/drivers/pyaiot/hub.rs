@@ -285,7 +285,7 @@ impl Hub {
                 self.tell(&to, &update(&uid, &endpoint, &data, &to));
             }
             FromGateway::Update { uid, endpoint, data, .. } => {
-                drop(self.arrive(&uid, Via::Gateway(gateway.into()), None));
+                let _ = self.arrive(&uid, Via::Gateway(gateway.into()), None);
                 self.update_held(&uid, &endpoint, Datum::Json(data)).await;
             }
         }
