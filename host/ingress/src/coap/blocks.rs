@@ -110,7 +110,7 @@ impl Transfers {
         let key = key(peer, &request);
         self.forget_old(now);
         if let Some(block) = upload {
-            let answer = self.arrive(key, block, &mut request, now);
+            let answer = self.arrive(&key, block, &mut request, now);
             return answer.map_or_else(|| Begun::Whole(request), Begun::Answered);
         }
         if request.payload.len() > self.limits.body_max {
@@ -131,26 +131,26 @@ impl Transfers {
     }
 
     /// Takes a piece; the last one makes `request` whole, for which there is no answer yet.
-    fn arrive(&mut self, key: Key, block: Block, request: &mut Packet, now: Instant) -> Option<Packet> {
+    fn arrive(&mut self, key: &Key, block: Block, request: &mut Packet, now: Instant) -> Option<Packet> {
         if block.more && request.payload.len() != block.size() || request.payload.len() > block.size() {
             return Some(problem(Code::BadRequest, "the piece does not have the size of a block"));
         }
         let announced = packet::uint(request, Opt::Size1).unwrap_or(0) as usize;
         if announced.max(block.offset() + request.payload.len()) > self.limits.body_max {
-            self.arriving.remove(&key);
+            self.arriving.remove(key);
             return Some(self.too_large());
         }
         if block.number == 0 {
-            make_room(&mut self.arriving, &key);
+            make_room(&mut self.arriving, key);
             let half = Half { bytes: Vec::new(), head: None, touched: now };
             self.arriving.insert(key.clone(), half);
         }
         if self.bytes() + request.payload.len() > BYTES_MAX {
-            self.arriving.remove(&key);
+            self.arriving.remove(key);
             return Some(problem(Code::ServiceUnavailable, "too much is on its way"));
         }
-        let expected = self.arriving.get(&key).map(|half| half.bytes.len());
-        let half = match (self.arriving.get_mut(&key), expected) {
+        let expected = self.arriving.get(key).map(|half| half.bytes.len());
+        let half = match (self.arriving.get_mut(key), expected) {
             (Some(half), Some(expected)) if block.offset() <= expected => half,
             _ => return Some(problem(Code::RequestEntityIncomplete, "a piece before this one is missing")),
         };
@@ -163,7 +163,7 @@ impl Transfers {
                 .set(&mut answer, Opt::Block1);
             return Some(answer);
         }
-        request.payload = self.arriving.remove(&key)?.bytes;
+        request.payload = self.arriving.remove(key)?.bytes;
         None
     }
 

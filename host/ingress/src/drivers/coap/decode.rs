@@ -213,6 +213,7 @@ mod tests {
         configs.iter().map(|config| Resource::new(config).unwrap()).collect()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it reads better at the call")]
     fn check(method: Method, path: &str, queries: &[&str], format: Option<u32>, expected: Expect) {
         let mut request = packet::request(method, path, queries);
         if let Some(format) = format {

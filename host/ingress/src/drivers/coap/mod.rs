@@ -60,7 +60,7 @@ observe = ["/led"]
 
     fn new(config: Config) -> Result<Self, ConfigError> {
         let listen_secure = config.secure.as_ref().map(|secure| secure.listen);
-        Ok(Self { listen: config.listen, listen_secure, settings: Arc::new(Settings::new(config)?) })
+        Ok(Self { listen: config.listen, listen_secure, settings: Arc::new(Settings::new(&config)?) })
     }
 
     async fn run(&self, session: Session) -> Result<(), LinkError> {

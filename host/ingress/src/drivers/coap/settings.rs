@@ -38,7 +38,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(config: Config) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         for (setting, is_zero) in [
             ("ack_timeout_ms", config.ack_timeout_ms == 0),
             ("answer_timeout_ms", config.answer_timeout_ms == 0),
@@ -74,7 +74,7 @@ impl Settings {
         Ok(Self {
             allow: config.allow.iter().enumerate().map(allowed).collect::<Result<_, _>>()?,
             resources: config.resources.iter().enumerate().map(resource).collect::<Result<_, _>>()?,
-            nodes: nodes(&config, &keys)?,
+            nodes: nodes(config, &keys)?,
             command_path,
             command_method: method(config.command_method),
             command_port: config.command_port,

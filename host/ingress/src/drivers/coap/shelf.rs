@@ -162,12 +162,12 @@ impl Shelf {
     /// The resources that there are.
     pub(super) fn links(&self) -> Vec<Link> {
         let held = self.held.lock();
-        let link = |(path, latest): (&Box<str>, &Latest)| Link {
+        let links = held.latest.iter().map(|(path, latest)| Link {
             path: path.to_string(),
             observable: true,
             format: formats::format(&latest.content_type),
-        };
-        held.latest.iter().map(link).collect()
+        });
+        links.collect()
     }
 }
 

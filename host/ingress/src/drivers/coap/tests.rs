@@ -277,11 +277,13 @@ async fn a_device_gets_its_commands_where_it_sent_from() {
     assert_eq!(carried_out, Some(Err(CommandError::Reject("4.04".to_owned()))));
 }
 
+type Observer = (At, ([u8; 8], u8));
+
 /// A node with a lamp that can be observed and switched.
 #[derive(Default)]
 struct Lamp {
     state: Mutex<String>,
-    observers: Mutex<Vec<(At, ([u8; 8], u8))>>,
+    observers: Mutex<Vec<Observer>>,
     identity: Mutex<Option<Arc<str>>>,
 }
 

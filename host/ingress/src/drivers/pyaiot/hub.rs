@@ -156,9 +156,9 @@ impl Hub {
         // Before the connection goes from the list, so that it is known why.
         let device = self.session.device(uid);
         if said_so {
-            device.left()
+            device.left();
         } else {
-            device.lost()
+            device.lost();
         }
         table.nodes.remove(uid);
         table.tell_all(&json!({ "type": "out", "uid": uid }));
@@ -260,7 +260,7 @@ impl Hub {
         }
     }
 
-    pub(super) async fn from_gateway(&self, gateway: &str, message: FromGateway) {
+    pub(super) async fn take_from_gateway(&self, gateway: &str, message: FromGateway) {
         match message {
             FromGateway::Alive => {}
             FromGateway::New { uid, to } => {

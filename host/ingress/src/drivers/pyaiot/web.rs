@@ -51,6 +51,7 @@ where
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let mut role = None;
+    #[expect(clippy::result_large_err, reason = "tungstenite asks for this type")]
     let door = |request: &Request, response: Response| open(&web, request, response, &mut role);
     let shaking =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, accept_hdr_async_with_config(stream, door, Some(config)));
@@ -169,7 +170,7 @@ where
             Err(end) => break end,
         };
         match decode::gateway(&text) {
-            Ok(message) => hub.from_gateway(&uid, message).await,
+            Ok(message) => hub.take_from_gateway(&uid, message).await,
             Err(error) => break invalid(hub, peer, error),
         }
     };

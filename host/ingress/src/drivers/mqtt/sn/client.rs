@@ -168,7 +168,7 @@ impl Client {
     async fn pump(&mut self) -> Result<(), Over> {
         while self.flight.is_none() && !matches!(self.state, State::Asleep) {
             let Some(packet) = self.arrived.pop_front() else { break };
-            self.from_broker(packet).await?;
+            self.pass_on(packet).await?;
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Client {
                 self.connect(will, Connect { clean, duration, client }).await
             }
             Message::WillTopic(topic) => self.will_topic(topic).await,
-            Message::WillMessage(payload) => match std::mem::replace(&mut self.state, State::Connecting) {
+            Message::WillPayload(payload) => match std::mem::replace(&mut self.state, State::Connecting) {
                 State::Greeting { connect, will } => {
                     self.open(&connect, will.map(|(flags, topic)| (flags, topic, payload))).await
                 }
@@ -392,7 +392,7 @@ impl Client {
             .await
     }
 
-    async fn from_broker(&mut self, packet: Packet) -> Result<(), Over> {
+    async fn pass_on(&mut self, packet: Packet) -> Result<(), Over> {
         match packet {
             Packet::ConnAck(answer) => {
                 let code = match answer.code {

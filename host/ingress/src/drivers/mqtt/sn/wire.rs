@@ -18,7 +18,7 @@ pub(super) enum Message {
     /// `None` takes the will back.
     WillTopic(Option<(Flags, Box<str>)>),
     WillMessageRequest,
-    WillMessage(Bytes),
+    WillPayload(Bytes),
     Register {
         topic_id: u16,
         id: u16,
@@ -159,7 +159,7 @@ fn body(kind: u8, cursor: &mut Cursor<'_>) -> Option<Message> {
         }
         0x07 if cursor.0.is_empty() => Message::WillTopic(None),
         0x07 => Message::WillTopic(Some((flags(cursor.byte()?), cursor.text()?))),
-        0x09 => Message::WillMessage(Bytes::copy_from_slice(cursor.rest())),
+        0x09 => Message::WillPayload(Bytes::copy_from_slice(cursor.rest())),
         0x0A => Message::Register { topic_id: cursor.number()?, id: cursor.id()?, topic: cursor.text()? },
         0x0B => Message::RegAck { topic_id: cursor.number()?, id: cursor.number()?, code: cursor.byte()? },
         0x0C => {
