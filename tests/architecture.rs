@@ -40,6 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("sandbar-api", &["sandbar-control", "sandbar-reading"]),
+    ("sandbar-compat", &["sandbar-control", "sandbar-reading"]),
     ("sandbar-agent", &["sandbar-control", "sandbar-reading"]),
 ];
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod devices;
 mod drivers;
 mod floor;
 mod growth;
@@ -29,7 +30,10 @@ async fn main() -> Result<()> {
     if std::env::args().any(|arg| arg == "--large") {
         return large::large().await;
     }
-    // `cargo bench … -- --drivers [NAME]`: that part alone, as `--large` is.
+    if std::env::args().any(|argument| argument == "--devices") {
+        return devices::devices().await;
+    }
+    // `cargo bench … -- --drivers [NAME]`: that part alone, as `--large` and `--devices` are.
     let mut arguments = std::env::args().skip_while(|argument| argument != "--drivers");
     if arguments.next().is_some() {
         let name = arguments.next().filter(|argument| !argument.starts_with('-'));
@@ -38,6 +42,7 @@ async fn main() -> Result<()> {
     webhook().await?;
     large::large().await?;
     drivers::drivers(None).await?;
+    devices::devices().await?;
     growth::routes().await?;
     growth::restart().await?;
     footprint().await

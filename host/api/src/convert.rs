@@ -1,5 +1,6 @@
 //! What the host has inside, as clients see it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sandbar_control::{
@@ -138,8 +139,9 @@ impl From<&Command> for views::CommandView {
     }
 }
 
-impl From<ConnectionStatus> for views::ConnectionView {
-    fn from(connection: ConnectionStatus) -> Self {
+impl views::ConnectionView {
+    /// `kinds`: the types of devices.
+    pub(crate) fn new(connection: ConnectionStatus, kinds: &HashMap<Box<str>, Box<str>>) -> Self {
         let traffic = |traffic: TrafficStatus| views::TrafficView {
             messages: traffic.messages,
             bytes: traffic.bytes,
@@ -149,6 +151,12 @@ impl From<ConnectionStatus> for views::ConnectionView {
             id: connection.id,
             ingress: connection.ingress.to_string(),
             remote: connection.peer.remote.map(|remote| remote.to_string()),
+            kind: connection
+                .peer
+                .device
+                .as_ref()
+                .and_then(|device| kinds.get(device))
+                .map(|kind| (**kind).into()),
             device: connection.peer.device.map(Into::into),
             client: connection.peer.client.map(Into::into),
             agent: connection.peer.agent.map(Into::into),
@@ -369,7 +377,8 @@ impl views::StatusView {
             commands: named(status.commands.into_iter().map(device).collect()),
             connections: status.connections as u64,
             connections_opened: status.connections_opened,
-            devices: status.devices as u64,
+            devices: views::DevicesStatus::new(status.known, status.devices),
+            traffic: status.traffic.into(),
         }
     }
 }

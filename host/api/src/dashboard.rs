@@ -11,6 +11,7 @@ use crate::views::{Code, Problem};
 
 const PAGE: &str = include_str!("assets/dashboard.html");
 const SCRIPT: &str = include_str!("assets/dashboard.js");
+const DEVICES: &str = include_str!("assets/devices.js");
 const STYLE: &str = include_str!("assets/dashboard.css");
 
 /// Nothing from elsewhere, nothing inline, in no frame.
@@ -47,6 +48,10 @@ fn sign_in(app: &App, request: &Request, token: &str) -> Response {
 
 pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", SCRIPT)
+}
+
+pub(crate) async fn devices() -> Response {
+    asset("text/javascript; charset=utf-8", DEVICES)
 }
 
 pub(crate) async fn style() -> Response {

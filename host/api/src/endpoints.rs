@@ -5,13 +5,14 @@ use sandbar_control::tables::{IngressTable, RouteTable, SinkTable};
 use crate::endpoint::{Endpoint, delete, get, post, put};
 use crate::metrics::OPENMETRICS;
 use crate::resources::{
-    connections, dead_letters, host, logs, modules, outbox, readings, tables, tail, trials,
+    connections, dead_letters, devices, host, live, logs, modules, outbox, readings, tables, tail, trials,
 };
 use crate::views::{
     AcceptedView, Activate, AppliedView, Check, Code, ConfigView, ConnectionView, DeadLetterView,
-    IngressView, KindsView, LogRecordView, ModuleView, NewCandidate, NewReading, NewReplay, NewTrial, Page,
-    PutView, QueuedView, ReadingView, ReadyView, RedriveFilter, Redriven, ReplayView, Retry, RouteView,
-    SinkView, StatusView, TraceView, TrialView, TryView, UploadedView,
+    DeviceDetailView, DeviceView, IngressView, KindsView, LogRecordView, ModuleView, NewCandidate,
+    NewCommandView, NewReading, NewReplay, NewTrial, OrderedView, Page, PutDesired, PutDevice, PutView,
+    QueuedView, ReadingView, ReadyView, RedriveFilter, Redriven, ReplayView, Retry, RouteView, SinkView,
+    StatusView, TraceView, TrialView, TryView, UploadedView,
 };
 
 pub(crate) fn all() -> Vec<Endpoint> {
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
         of_sinks(),
         of_readings(),
         of_leftovers(),
+        of_devices(),
         of_the_host(),
     ]
     .into_iter()
@@ -223,6 +225,69 @@ fn of_leftovers() -> Vec<Endpoint> {
             .does("Try a dead letter again")
             .gives::<Redriven>(200)
             .fails(&[Code::Conflict]),
+    ]
+}
+
+fn of_devices() -> Vec<Endpoint> {
+    const ORDERS: &[Code] = &[Code::Conflict, Code::Unreachable, Code::Unanswered];
+    vec![
+        get("/v1/devices", devices::list)
+            .does("List the devices, by id")
+            .query::<devices::Wanted>()
+            .gives::<Page<DeviceView>>(200),
+        get("/v1/devices/{device}", devices::show)
+            .does("Show a device: the last values of its resources, and what they should be")
+            .gives::<DeviceDetailView>(200),
+        put("/v1/devices/{device}", devices::put)
+            .does("Name a device, give it a type and labels; it need not have been heard of")
+            .takes::<PutDevice>()
+            .gives::<DeviceView>(200)
+            .gives::<DeviceView>(201)
+            .fails(&[Code::Conflict]),
+        delete("/v1/devices/{device}", devices::remove)
+            .does("Forget a device that is not connected; commands that wait for it become dead letters")
+            .gives_nothing()
+            .fails(&[Code::Conflict]),
+        get("/v1/devices/{device}/readings", devices::readings)
+            .does("List the journal's readings of a device, newest first")
+            .query::<devices::WantedReadings>()
+            .gives::<Page<ReadingView>>(200),
+        get("/v1/devices/{device}/commands", devices::commands)
+            .does("List the commands for a device that are remembered, newest first")
+            .query::<devices::WantedCommands>()
+            .gives::<Page<OrderedView>>(200),
+        post("/v1/devices/{device}/commands", devices::order)
+            .does("Give a device a command: put into the outbox, or sent at once and answered (`mode`)")
+            .takes::<NewCommandView>()
+            .gives::<OrderedView>(200)
+            .gives::<OrderedView>(202)
+            .fails(ORDERS),
+        get("/v1/devices/{device}/commands/{command}", devices::command)
+            .does("Show how far a command has come")
+            .gives::<OrderedView>(200),
+        delete("/v1/devices/{device}/commands/{command}", devices::cancel)
+            .does("Take a command back that was not sent yet")
+            .gives::<OrderedView>(200)
+            .fails(&[Code::Conflict]),
+        put("/v1/devices/{device}/desired/{resource}", devices::desire)
+            .does("Say what a resource should be: it is commanded now or when the device arrives, until it reports that")
+            .takes::<PutDesired>()
+            .gives::<DeviceDetailView>(200)
+            .fails(&[Code::Conflict]),
+        delete("/v1/devices/{device}/desired/{resource}", devices::desire_no_more)
+            .does("Leave a resource as it is")
+            .gives_nothing(),
+        get("/v1/tail/devices", live::devices)
+            .does(
+                "Watch devices (`event: device` when one is new or its presence, name, type or labels change),                  values of their resources (`resources`), and `removed`; `missed` says how many a slow watcher                  did not see",
+            )
+            .gives_text("text/event-stream"),
+        get("/v1/tail/connections", live::connections)
+            .does("Watch connections being `opened` and `closed`; `missed` as above")
+            .gives_text("text/event-stream"),
+        get("/v1/tail/status", live::status)
+            .does("Watch the status, once a second (`event: status`)")
+            .gives_text("text/event-stream"),
     ]
 }
 

@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod body;
 mod convert;
+mod convert_devices;
 mod convert_trials;
 mod dashboard;
 mod endpoint;

@@ -107,8 +107,11 @@ fn parameters(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Vec<Value
     let in_path = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<Value> = in_path
         .map(|name| {
-            let pattern = if name == "id" { ID_PATTERN } else { NAME_PATTERN };
-            let schema = json!({ "type": "string", "pattern": pattern });
+            let schema = match name {
+                "device" | "resource" => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+                "id" | "command" => json!({ "type": "string", "pattern": ID_PATTERN }),
+                _ => json!({ "type": "string", "pattern": NAME_PATTERN }),
+            };
             json!({ "name": name, "in": "path", "required": true, "schema": schema })
         })
         .collect();

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use sandbar_control::LogLevel;
-use sandbar_reading::{DeadLetterId, Name, ReadingId, Target, Timestamp, TopicFilter};
+use sandbar_control::{LogLevel, Presence};
+use sandbar_reading::{DeadLetterId, DeliveryId, Name, ReadingId, Target, Timestamp, TopicFilter};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -52,6 +52,12 @@ params! {
     FilterParam(TopicFilter) = |text| parse(text),
         { "type": "string", "minLength": 1, "maxLength": 1000, "examples": ["sensors/+/temperature", "sensors/#"] };
     DeviceParam(Box<str>) = |text| sized(text, 255), { "type": "string", "minLength": 1, "maxLength": 255 };
+    /// Labels, each `key` or `key:value`, separated by commas.
+    LabelParam(Labels) = labels, { "type": "string", "minLength": 1, "maxLength": 1000, "examples": ["room:cellar"] };
+    PresenceParam(Presence) = presence, { "type": "string", "enum": ["online", "offline", "lost"] };
+    CommandParam(DeliveryId) = |text| parse(text), { "type": "string", "pattern": ID_PATTERN };
+    /// The name of a resource of a device.
+    ResourceParam(Box<str>) = |text| sized(text, 255), { "type": "string", "minLength": 1, "maxLength": 255 };
     SinceParam(Timestamp) = |text| parse(text), { "type": "string", "format": "date-time" };
     TargetParam(Target) = target, { "type": "string", "pattern": "^(sink/[a-z0-9][a-z0-9_-]{0,62}|device/.{1,255})$" };
     /// Where the part before ended; opaque.
@@ -65,6 +71,18 @@ params! {
 }
 
 const LIMIT_MAX: usize = 1000;
+
+/// Keys, some with the value that they must have.
+pub(crate) type Labels = Vec<(Box<str>, Option<Box<str>>)>;
+
+fn labels(text: &str) -> Result<Labels, String> {
+    let label = |label: &str| {
+        let (key, value) =
+            label.split_once(':').map_or((label, None), |(key, value)| (key, Some(value.into())));
+        Ok((sized(key, 255)?, value))
+    };
+    text.split(',').map(label).collect()
+}
 
 impl Default for LimitParam {
     fn default() -> Self {
@@ -96,6 +114,15 @@ fn version(text: &str) -> Result<u32, String> {
 
 fn replay(text: &str) -> Result<String, String> {
     parse::<ReadingId>(text).map(|id| id.to_string())
+}
+
+fn presence(text: &str) -> Result<Presence, String> {
+    Ok(match text {
+        "online" => Presence::Online,
+        "offline" => Presence::Offline,
+        "lost" => Presence::Lost,
+        _ => return Err("must be online, offline or lost".to_owned()),
+    })
 }
 
 fn level(text: &str) -> Result<LogLevel, String> {

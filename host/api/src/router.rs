@@ -27,6 +27,7 @@ pub fn router(control: Control, token: Token, stop: CancellationToken) -> Router
     of_the_api
         .route("/", get(dashboard::page))
         .route("/dashboard.js", get(dashboard::script))
+        .route("/devices.js", get(dashboard::devices))
         .route("/dashboard.css", get(dashboard::style))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)

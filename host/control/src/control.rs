@@ -15,9 +15,11 @@ use sandbar_runtime::Runtime;
 use sandbar_store::Store;
 use sandbar_telemetry::Telemetry;
 use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::declared::Declared;
 use crate::error::ControlError;
+use crate::rates::Rates;
 use crate::running::Running;
 
 /// What a host is started with.
@@ -53,6 +55,9 @@ pub(crate) struct Inner {
     pub(crate) cancelled: parking_lot::Mutex<BTreeSet<String>>,
     /// What replays call, by their id.
     pub(crate) replaying: parking_lot::Mutex<BTreeMap<String, Arc<dyn sandbar_pipeline::Handler>>>,
+    /// Ends the sessions of listeners that are no ingresses of the configuration.
+    pub(crate) sessions: CancellationToken,
+    pub(crate) rates: Rates,
 }
 
 impl Control {
@@ -69,6 +74,10 @@ impl Control {
     /// deliveries, then the store. What is not finished is in the store for the next start.
     pub async fn stop(&self, grace: Duration) {
         self.inner.stopping.store(true, Ordering::Relaxed);
+        self.inner.sessions.cancel();
+        if let Some(registry) = self.inner.pipeline.registry() {
+            registry.freeze();
+        }
         let _changing = self.inner.changing.lock().await;
         let supervised: Vec<Arc<Supervised>> =
             self.inner.running.read().ingresses.values().flatten().cloned().collect();

@@ -14,7 +14,10 @@ use serde_json::Value;
 
 use crate::lines::Lines;
 use crate::problem::ConfigProblem;
-use crate::tables::{ApiTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable, TrustTable};
+use crate::tables::{
+    ApiTable, CompatTable, DevicesTable, HostTable, IngressTable, ModuleTable, RouteTable, SinkTable,
+    TrustTable,
+};
 use crate::trust::Trust;
 use crate::wanted::Revealed;
 use crate::what::What;
@@ -27,6 +30,8 @@ pub struct Declared {
     host: HostTable,
     api: ApiTable,
     telemetry: TelemetryTable,
+    devices: DevicesTable,
+    compat: CompatTable,
     /// The token that was given beside the file.
     given_token: Option<Secret>,
     pub(crate) modules: BTreeMap<Name, ModuleFile>,
@@ -71,6 +76,8 @@ impl ModuleFile {
 pub struct ConfigFile {
     pub host: HostTable,
     pub api: ApiTable,
+    pub devices: DevicesTable,
+    pub compat: CompatTable,
     /// Where readings come from, by name.
     pub ingress: BTreeMap<String, IngressTable>,
     /// Where messages go, by name.
@@ -115,6 +122,7 @@ impl Declared {
     fn from_value(value: Value, file: &Path, lines: Lines) -> Result<Self, ConfigError> {
         let written: ConfigFile = settings(value)?;
         written.host.check().map_err(|error| error.within("host"))?;
+        written.devices.check().map_err(|error| error.within("devices"))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let declared = Self {
             file: file.to_owned(),
@@ -122,6 +130,8 @@ impl Declared {
             host: HostTable { data_dir: folder.join(&written.host.data_dir), ..written.host },
             api: written.api,
             telemetry: written.telemetry,
+            devices: written.devices,
+            compat: written.compat,
             given_token: None,
             modules: named(What::Module, written.module)?
                 .into_iter()
@@ -140,6 +150,11 @@ impl Declared {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        let taken = self.compat.cloud_connector.is_some().then_some(crate::CLOUD_CONNECTOR_INGRESS);
+        if let Some(name) = taken.filter(|name| self.ingresses.contains_key(*name)) {
+            let problem = format!("`{name}` is the ingress of compat.cloud_connector: choose another name");
+            return Err(ConfigError::at(What::Ingress.table(name), problem));
+        }
         for (name, sink) in &self.sinks {
             sink.offering.check().map_err(|error| error.within(&What::Sink.table(name)))?;
         }
@@ -157,6 +172,8 @@ impl Declared {
             host: HostTable { data_dir, ..HostTable::default() },
             api: ApiTable::default(),
             telemetry: TelemetryTable::default(),
+            devices: DevicesTable::default(),
+            compat: CompatTable::default(),
             given_token: None,
             modules: BTreeMap::new(),
             ingresses: BTreeMap::new(),
@@ -207,6 +224,14 @@ impl Declared {
         &self.telemetry
     }
 
+    pub fn devices(&self) -> &DevicesTable {
+        &self.devices
+    }
+
+    pub fn compat(&self) -> &CompatTable {
+        &self.compat
+    }
+
     /// The files whose change may be a reason to reload: the file itself and its modules'.
     pub fn files(&self) -> Vec<PathBuf> {
         let modules = self.modules.values().filter_map(|module| match module {
@@ -248,6 +273,10 @@ fn named<T>(what: What, tables: BTreeMap<String, T>) -> Result<BTreeMap<Name, T>
         Ok(name) if what == What::Ingress && name.as_str() == crate::API_INGRESS => Err(ConfigError::at(
             what.table(&text),
             format!("`{text}` is the ingress of the host's own API: choose another name"),
+        )),
+        Ok(name) if what == What::Ingress && name.as_str() == crate::DEVICES_INGRESS => Err(ConfigError::at(
+            what.table(&text),
+            format!("`{text}` is the ingress that tells of devices: choose another name"),
         )),
         Ok(name) => Ok((name, table)),
         Err(error) => Err(ConfigError::at(what.table(&text), error.to_string())),

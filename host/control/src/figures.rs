@@ -22,10 +22,8 @@ pub fn figures(status: &Status) -> Vec<Family> {
     families.extend(routes(&status.routes));
     families.extend(handlers(&status.routes));
     families.extend(ingresses(&status.ingresses));
-    families.extend([
-        gauge("sandbar_connections", "Connections that are open.", status.connections as f64),
-        counter("sandbar_connections_opened", "Connections since the start.", status.connections_opened),
-    ]);
+    families.extend(connections(status));
+    families.extend(devices(status));
     families.extend(sinks(&status.sinks));
     if let Some(sent) = status.telemetry {
         families.push(counter("sandbar_spans_sent", "Spans that the collector took.", sent.spans));
@@ -57,6 +55,30 @@ fn store(status: &Status) -> Vec<Family> {
         counter("sandbar_readings", "Readings journaled since the start.", store.readings),
         counter("sandbar_commits", "Transactions since the start.", store.commits),
         gauge("sandbar_last_commit_seconds", "What the last transaction took.", last),
+    ]
+}
+
+fn connections(status: &Status) -> Vec<Family> {
+    let (received, sent) = (status.traffic.received, status.traffic.sent);
+    vec![
+        gauge("sandbar_connections", "Connections that are open.", status.connections as f64),
+        counter("sandbar_connections_opened", "Connections since the start.", status.connections_opened),
+        counter("sandbar_connections_received_messages", "Messages over connections.", received.messages),
+        counter("sandbar_connections_received_bytes", "Bytes of their payloads.", received.bytes),
+        counter("sandbar_connections_sent_messages", "Messages over connections.", sent.messages),
+        counter("sandbar_connections_sent_bytes", "Bytes of their payloads.", sent.bytes),
+    ]
+}
+
+fn devices(status: &Status) -> Vec<Family> {
+    let known = &status.known;
+    let presence = [("online", known.online), ("offline", known.offline), ("lost", known.lost)];
+    let by_presence = presence.map(|(presence, count)| (label("presence", presence), count as f64));
+    vec![
+        Family::many(Kind::Gauge, "sandbar_devices", "Devices by presence.", by_presence.into()),
+        gauge("sandbar_devices_max", "Devices that may be listed.", known.max as f64),
+        counter("sandbar_devices_unlisted", "Words of devices without room.", known.unlisted),
+        counter("sandbar_devices_presence_changes", "Changes of presence since the start.", known.changes),
     ]
 }
 

@@ -11,6 +11,7 @@ mod candidates;
 mod change;
 mod control;
 mod declared;
+mod devices;
 mod documents;
 mod error;
 mod figures;
@@ -23,6 +24,7 @@ mod nearest;
 mod plan;
 mod problem;
 mod queries;
+mod rates;
 mod rehearsal;
 mod replays;
 mod resources;
@@ -46,12 +48,14 @@ mod what;
 pub use candidates::{CandidateInfo, OnTrial, TrialEnded, TrialMode};
 pub use control::{Control, Start};
 pub use declared::{ConfigFile, Declared, config_schema};
+pub use devices::DeviceInfo;
 pub use error::{ControlError, StartError};
 pub use figures::figures;
 pub use grants::NotGranted;
 pub use modules::MODULE_MAX_BYTES;
 pub use problem::ConfigProblem;
 pub use queries::{DeadLetterFilter, Kinds, OutboxQuery, kinds};
+pub use rates::{Flow, Traffic};
 pub use rehearsal::{Played, Rehearsal, RehearsalError};
 pub use replays::{NewReplay, Replay, ReplayFailure, ReplayOf, ReplayState};
 pub use secrets::HIDDEN;
@@ -66,16 +70,28 @@ pub use what::What;
 
 // What of the crates below is seen through this one.
 pub use sandbar_ingress::{
-    Answer, ConnectionStatus, LastError, PeerInfo, Replies, State as LinkState, Status as IngressStatus,
-    TrafficStatus,
+    Answer, Attachment, CommandError, CommandOffer, Connection, ConnectionEvent, ConnectionStatus,
+    DeviceInfo as DeviceSays, Devices as DeviceConnections, LastError, Order as DeviceOrder, PeerInfo,
+    Replies, Session, State as LinkState, Status as IngressStatus, TrafficStatus, orders,
 };
+pub use sandbar_pipeline::{
+    Circuit, CommandProblem, Compared, Correlation, Counts, DEVICES_INGRESS, DeviceCounts, DeviceEvent,
+    DeviceQuery, Difference, LABELS_MAX, LogRecord, Order, Ordered, OutletStatus, Seen, TEXT_MAX,
+};
+<<<<<<< HEAD
 pub use sandbar_pipeline::{Circuit, Compared, Counts, Difference, LogRecord, OutletStatus, Seen};
 pub use sandbar_runtime::{Fault, Handled, HandlerStats, HttpAnswer, LogLevel, LogLine, script};
+=======
+pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine, script};
+>>>>>>> 43de6e1 (Ask for devices, connections and commands through API, command line and dashboard; speak as IoT Cloud Connector)
 pub use sandbar_store::{
-    DeadLetter, DeadLetterQuery, Lane, Part, Queued, ReadingQuery, ReadingTrace, Stats, Subject, TracedCall,
-    TracedEnd, TracedLine, TracedOffer,
+    CommandRow, CommandState, DeadLetter, DeadLetterQuery, DeviceRow, Lane, Part, Presence, Queued,
+    ReadingQuery, ReadingTrace, Resource, Stats, Subject, TracedCall, TracedEnd, TracedLine, TracedOffer,
 };
 pub use sandbar_telemetry::{Family, Histogram, Kind, Labels, Samples, Sent, TelemetryTable};
+
+/// The ingress of readings of devices that connect as to IoT Cloud Connector.
+pub const CLOUD_CONNECTOR_INGRESS: &str = "cloud-connector";
 
 /// The ingress of readings that come in through the host's own API.
 pub const API_INGRESS: &str = "api";

@@ -14,7 +14,7 @@ use crate::declared::Declared;
 use crate::error::ControlError;
 use crate::files;
 use crate::secrets;
-use crate::tables::{IngressTable, RouteTable, SinkTable};
+use crate::tables::{CompatTable, IngressTable, RouteTable, SinkTable};
 use crate::views::{Applied, Info, IngressInfo, Item, RouteInfo, SinkInfo};
 use crate::wanted::{Owned, Wanted};
 use crate::what::What;
@@ -83,6 +83,8 @@ impl Control {
         json!({
             "host": declared.host(),
             "api": { "listen": declared.api().listen, "token": secrets::HIDDEN },
+            "devices": declared.devices(),
+            "compat": compat(declared.compat()),
             "ingress": tables(&wanted.ingresses, ingress_table),
             "sink": tables(&wanted.sinks, sink_table),
             "module": modules.collect::<Value>(),
@@ -239,6 +241,21 @@ fn sink_table(sink: &SinkTable) -> Value {
     shown
 }
 
+/// Without its secrets.
+fn compat(table: &CompatTable) -> Value {
+    let Some(connector) = &table.cloud_connector else { return json!({}) };
+    let mut shown = json!({
+        "listen": connector.listen,
+        "query_timeout_ms": connector.query_timeout_ms,
+        "connections_max": connector.connections_max,
+        "ping_interval_ms": connector.ping_interval_ms,
+    });
+    if connector.token.is_some() {
+        shown["token"] = secrets::HIDDEN.into();
+    }
+    json!({ "cloud_connector": shown })
+}
+
 /// What was shown, sent back: the secret in it would be lost.
 fn refuse_hidden(table: &Value, schema: &Value) -> Result<(), ControlError> {
     secrets::find_hidden(table, schema).map_or(Ok(()), |setting| {
@@ -258,5 +275,7 @@ fn at_next_start(old: &Declared, new: &Declared) -> Vec<String> {
     settings.extend((api.listen != new.api().listen).then(|| "api.listen".to_owned()));
     settings.extend((api.token != new.api().token).then(|| "api.token".to_owned()));
     settings.extend((old.telemetry() != new.telemetry()).then(|| "telemetry".to_owned()));
+    settings.extend((old.devices() != new.devices()).then(|| "devices".to_owned()));
+    settings.extend((old.compat() != new.compat()).then(|| "compat".to_owned()));
     settings
 }

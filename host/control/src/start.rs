@@ -56,6 +56,7 @@ impl Control {
             reading_max: declared.host().reading_max_bytes,
             depth_max: declared.host().depth_max,
             telemetry: telemetry.clone(),
+            devices: Some(declared.devices().options()),
             ..sandbar_pipeline::Options::default()
         };
         let pipeline = Pipeline::start(store.clone(), clock.clone(), options).map_err(storage)?;
@@ -75,7 +76,10 @@ impl Control {
             trying: tokio::sync::Semaphore::new(2),
             cancelled: parking_lot::Mutex::default(),
             replaying: parking_lot::Mutex::default(),
+            sessions: tokio_util::sync::CancellationToken::new(),
+            rates: crate::rates::Rates::default(),
         });
+        inner.sample_rates();
         let control = Self { inner };
         if let Err(error) = control.inner.resume(declared).await {
             // The next start must find the store free.
@@ -230,6 +234,7 @@ impl Inner {
                 }
             }
         }
+        self.set_silences(running);
         for (name, driver) in drivers {
             running.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
         }

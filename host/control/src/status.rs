@@ -46,6 +46,8 @@ impl Control {
             connections: self.inner.pipeline.connections().count(),
             connections_opened: self.inner.pipeline.connections().opened(),
             telemetry: self.inner.telemetry.sent(),
+            known: self.device_counts(),
+            traffic: self.inner.traffic(),
         }
     }
 

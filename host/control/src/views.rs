@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_ingress::Status as IngressStatus;
-use sandbar_pipeline::{Counts, OutletStatus};
+use sandbar_pipeline::{Counts, DeviceCounts, OutletStatus};
 use sandbar_reading::{Inbound, Name, Output, StateWrite, Timestamp};
 use sandbar_runtime::{Fault, HandlerStats, LogLine};
 use sandbar_store::Stats;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::candidates::{CandidateInfo, TrialEnded};
 use crate::grants::NotGranted;
+use crate::rates::Traffic;
 use crate::tables::Scalar;
 use crate::what::What;
 
@@ -137,6 +138,10 @@ pub struct Status {
     pub connections_opened: u64,
     /// Spans for a collector, if there is one.
     pub telemetry: Option<Sent>,
+    /// Devices that the registry has.
+    pub known: DeviceCounts,
+    /// Over connections.
+    pub traffic: Traffic,
 }
 
 impl Status {

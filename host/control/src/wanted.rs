@@ -121,7 +121,12 @@ impl Wanted {
             What::Ingress => self.ingresses.get(name).map(|owned| owned.declared),
             What::Module => self.modules.get(name).map(|owned| owned.declared),
             What::Route => self.routes.get(name).map(|owned| owned.declared),
-            What::Reading | What::DeadLetter | What::Replay => None,
+            What::Reading
+            | What::DeadLetter
+            | What::Replay
+            | What::Device
+            | What::Resource
+            | What::Command => None,
         }
     }
 

@@ -12,6 +12,9 @@ pub enum What {
     Reading,
     DeadLetter,
     Replay,
+    Device,
+    Resource,
+    Command,
 }
 
 impl What {
@@ -31,6 +34,9 @@ impl fmt::Display for What {
             Self::Reading => "reading",
             Self::DeadLetter => "dead letter",
             Self::Replay => "replay",
+            Self::Device => "device",
+            Self::Resource => "resource",
+            Self::Command => "command",
         })
     }
 }

@@ -16,31 +16,31 @@ const ORDERS_MAX: usize = 16;
 
 /// A command for one connection. Dropped without an answer, it was not carried out there.
 #[derive(Debug)]
-pub(crate) struct Order {
-    pub(crate) id: DeliveryId,
-    pub(crate) command: Command,
+pub struct Order {
+    pub id: DeliveryId,
+    pub command: Command,
     /// Somebody waits for what the device says to it.
-    pub(crate) asks: bool,
+    pub asks: bool,
     done: oneshot::Sender<Done>,
 }
 
 impl Order {
-    pub(crate) fn done(self, result: Result<(), CommandError>) {
+    pub fn done(self, result: Result<(), CommandError>) {
         let _ = self.done.send(result.map(|()| None));
     }
 
     /// The device took it, and said this.
-    pub(crate) fn answer(self, answer: Message) {
+    pub fn answer(self, answer: Message) {
         let _ = self.done.send(Ok(Some(answer)));
     }
 }
 
 /// Where a connection's commands arrive.
-pub(crate) fn orders() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
+pub fn orders() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
     mpsc::channel(ORDERS_MAX)
 }
 
-pub(crate) struct Devices {
+pub struct Devices {
     session: Session,
     known: Mutex<Known>,
 }
@@ -59,19 +59,19 @@ struct Device {
 }
 
 /// A connection's place among those of a device, until it is dropped.
-pub(crate) struct Joined {
+pub struct Joined {
     devices: Arc<Devices>,
     device: Box<str>,
     number: u64,
 }
 
 impl Devices {
-    pub(crate) fn new(session: Session) -> Arc<Self> {
+    pub fn new(session: Session) -> Arc<Self> {
         Arc::new(Self { session, known: Mutex::default() })
     }
 
     /// From now on the device's commands come to `orders`, too.
-    pub(crate) fn join(self: &Arc<Self>, device: &str, orders: mpsc::Sender<Order>) -> Joined {
+    pub fn join(self: &Arc<Self>, device: &str, orders: mpsc::Sender<Order>) -> Joined {
         let mut known = self.known.lock();
         known.joined += 1;
         let number = known.joined;
@@ -87,7 +87,7 @@ impl Devices {
     }
 
     /// Resolves once no device is attached, when no connection is joined.
-    pub(crate) async fn closed(&self) {
+    pub async fn closed(&self) {
         let ending = std::mem::take(&mut self.known.lock().ending);
         for carrying in ending {
             // It was told to end.

@@ -33,6 +33,7 @@ mod trace;
 mod written;
 
 pub use connections::{Connection, ConnectionEvent, ConnectionStatus, Connections, PeerInfo, TrafficStatus};
+pub use devices::{Devices, Joined, Order, orders};
 pub use driver::{Driver, LinkError};
 pub use notes::{Device, DeviceInfo, DeviceNote, Hold};
 pub use offers::{Attachment, CommandError, CommandOffer, Done, Offers, PublicationOffer, Publications};

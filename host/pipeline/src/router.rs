@@ -172,6 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn that_a_device_came_is_for_routes_that_say_so() {
+        let of = |ingress: &str| Filter { ingresses: vec![ingress.parse().unwrap()], ..Filter::default() };
+        let router = Router::new([
+            route("all", Filter::default()),
+            route("any", Filter { topics: topics(&["#", "+/+/presence"]), ..Filter::default() }),
+            route("by-topic", Filter { topics: topics(&["devices/+/presence"]), ..Filter::default() }),
+            route("by-ingress", of("devices")),
+            route("other", of("web")),
+        ]);
+        let topic = "devices/d1/presence";
+        assert_eq!(matched(&router, "devices", topic, Some("d1")), ["by-ingress", "by-topic"]);
+        assert_eq!(matched(&router, "web", topic, Some("d1")), ["all", "any", "by-topic", "other"]);
+    }
+
+    #[test]
     fn a_route_does_not_take_its_own_messages() {
         let router = Router::new([route("a", Filter::default()), route("b", Filter::default())]);
         assert_eq!(matched(&router, "route/a", "x", None), ["b"]);

@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod deploy;
 mod dev;
+mod devices;
 mod docs;
 mod keys;
 mod modules;
@@ -156,6 +157,8 @@ enum Command {
     Outbox(outbox::Options),
     /// The connections that ingresses have open
     Connections(connections::Options),
+    /// Devices: which there are, what they report, commands for them
+    Devices(devices::Options),
     /// What was given up on: look at it, try it again, drop it
     DeadLetters(dead_letters::Options),
     /// How the host is doing
@@ -217,6 +220,7 @@ impl Cli {
             Command::Readings(options) => readings::run(&host.client()?, options).await?,
             Command::Outbox(options) => outbox::run(&host.client()?, options).await?,
             Command::Connections(options) => connections::run(&host.client()?, options).await?,
+            Command::Devices(options) => devices::run(&host.client()?, options).await?,
             Command::DeadLetters(options) => dead_letters::run(&host.client()?, options).await?,
             Command::Status(options) => status::run(&host.client()?, options).await?,
         }
@@ -336,6 +340,15 @@ mod tests {
             "sandbar outbox --target alerts",
             "sandbar connections --ingress mqtt",
             "sandbar outbox retry --target alerts",
+            "sandbar devices",
+            "sandbar devices --label room:cellar --presence lost --type robot --json",
+            "sandbar devices show lamp-1",
+            "sandbar devices put lamp-1 --name Lamp --type lamp --label room=cellar",
+            "sandbar devices send lamp-1 led 1 --timeout 60",
+            "sandbar devices query lamp-1 state --timeout 2 --json",
+            "sandbar devices cancel lamp-1 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "sandbar devices desire lamp-1 led 1",
+            "sandbar devices commands lamp-1 --limit 5",
             "sandbar dead-letters --route celsius",
             "sandbar dead-letters show 01ARZ3NDEKTSV4RRFFQ69G5FAV",
             "sandbar dead-letters redrive 01ARZ3NDEKTSV4RRFFQ69G5FAV",

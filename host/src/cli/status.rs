@@ -59,6 +59,14 @@ fn summary(status: &Value) -> String {
         count("outbox"),
         count("dead_letters")
     ));
+    let devices = &status["devices"];
+    lines.push(format!(
+        "devices: {} online, {} offline, {} lost; {} connections",
+        at(devices, "/online"),
+        at(devices, "/offline"),
+        at(devices, "/lost"),
+        at(status, "/connections")
+    ));
     lines.push(format!("commits: {}, the last took {} µs", count("commits"), count("last_commit_us")));
     lines.join("\n")
 }
@@ -95,12 +103,14 @@ mod tests {
             "version": "0.1.0", "uptime_seconds": 61, "ready": false, "problems": ["the disk is full"],
             "store": { "journal_readings": 7, "journal_bytes": 2048, "waiting": 1, "outbox": 2, "dead_letters": 3,
                        "file_bytes": 4096, "commits": 4, "last_commit_us": 250 },
+            "devices": { "online": 5, "offline": 1, "lost": 0 }, "connections": 6,
         });
         expect![[r"
             sandbar 0.1.0, up 1 min 1 s, NOT READY
             problem: the disk is full
             journal: 7 readings, 2.0 KiB; the store's file is 4.0 KiB
             waiting: 1 readings for routes, 2 deliveries for sinks and devices; 3 dead letters
+            devices: 5 online, 1 offline, 0 lost; 6 connections
             commits: 4, the last took 250 µs"]]
         .assert_eq(&summary(&status));
     }

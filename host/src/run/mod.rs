@@ -1,6 +1,7 @@
 //! `sandbar run`: from a configuration to a host that runs until it is told to stop.
 
 mod banner;
+mod connector;
 mod origin;
 mod signals;
 mod watch;
@@ -20,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::connector::CloudConnector;
 use self::origin::Origin;
 use self::signals::{Asked, Signals};
 use self::watch::Watch;
@@ -97,10 +99,18 @@ pub(crate) async fn run(
             });
         }
     };
+    let connector = match CloudConnector::listen(&declared).await {
+        Ok(connector) => connector,
+        Err(error) => {
+            control.stop(grace).await;
+            return Err(error);
+        }
+    };
     let api = listener.local_addr().context("finding the API's address")?;
     let stop = CancellationToken::new();
     let token = sandbar_api::Token::new(control.token());
     let mut server = tokio::spawn(sandbar_api::serve(listener, control.clone(), token, stop.clone()));
+    let connector = connector.map(|connector| connector.start(control.clone(), stop.clone()));
     banner::print(&control, api, &data_dir, &origin, options.demo).await?;
 
     let mut host = Host { control, origin, overrides, watch: Watch::default() };
@@ -111,7 +121,7 @@ pub(crate) async fn run(
     };
     info!(grace_s = grace.as_secs(), "stopping");
     stop.cancel();
-    let stopped = stop_within(grace, &host.control, server, &mut signals).await;
+    let stopped = stop_within(grace, &host.control, server, connector, &mut signals).await;
     ended.map(|()| stopped)
 }
 
@@ -215,15 +225,24 @@ async fn stop_within(
     grace: Duration,
     control: &Control,
     server: Option<JoinHandle<io::Result<()>>>,
+    connector: Option<JoinHandle<()>>,
     signals: &mut Signals,
 ) -> Stopped {
     let stopped = async {
-        let ((), ()) = tokio::join!(control.stop(grace), async {
-            if let Some(server) = server {
-                // It is told to end: how it does changes nothing.
-                let _ = server.await;
+        // They are told to end: how they do changes nothing.
+        let ((), (), ()) = tokio::join!(
+            control.stop(grace),
+            async {
+                if let Some(server) = server {
+                    let _ = server.await;
+                }
+            },
+            async {
+                if let Some(connector) = connector {
+                    let _ = connector.await;
+                }
             }
-        });
+        );
     };
     tokio::select! {
         stopped = timeout(grace, stopped) => match stopped {

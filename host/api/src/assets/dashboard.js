@@ -1,5 +1,7 @@
 // Asks the API of the host that served this page; the session's cookie goes along by itself.
 
+import { devices } from "./devices.js";
+
 const $ = (selector) => document.querySelector(selector);
 const REFRESH_MS = 2000;
 const SEEN_MAX = 200;
@@ -103,7 +105,8 @@ function showFigures(status) {
     "Dead letters": count(store.dead_letters),
     "Last commit": `${(store.last_commit_us / 1000).toFixed(1)} ms`,
     "Store": bytes(store.file_bytes),
-    "Devices reached": count(status.devices),
+    "Devices online": `${count(status.devices.online)} of ${count(status.devices.known)}`,
+    "Connections": count(status.connections),
   };
   const shown = Object.entries(figures).map(([name, figure]) =>
     el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: figure })));
@@ -167,6 +170,7 @@ async function refresh() {
     showIngresses(status.ingresses);
     showSinks(status.sinks);
     showModules(status.modules);
+    await showDevices();
   } catch (error) {
     $("#state").replaceChildren(state(error.message, false));
   }
@@ -277,6 +281,8 @@ $("#redrive").addEventListener("click", (event) => act(event.target, async () =>
   await letters();
   return `${redriven} redriven`;
 }));
+
+const showDevices = devices({ $, el, api, act, action, table, shownState, long, when, onSubmit });
 
 await refresh();
 setInterval(() => document.hidden || refresh(), REFRESH_MS);

@@ -34,5 +34,7 @@ pub(crate) async fn list(
     let ingress = wanted.ingress.as_ref().map(|ingress| &ingress.0);
     let page = app.control.connections(ingress, cursor, wanted.limit.0);
     let next = page.next.map(|id: u64| id.to_string());
-    Ok(Respond(Page { items: page.items.into_iter().map(Into::into).collect(), next }))
+    let kinds = app.control.device_kinds(&page.items);
+    let view = |connection| ConnectionView::new(connection, &kinds);
+    Ok(Respond(Page { items: page.items.into_iter().map(view).collect(), next }))
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod connections;
 pub(crate) mod dead_letters;
+pub(crate) mod devices;
 pub(crate) mod host;
+pub(crate) mod live;
 pub(crate) mod logs;
 pub(crate) mod modules;
 pub(crate) mod outbox;

@@ -23,7 +23,7 @@ use crate::params::{DeviceParam, FilterParam, IngressParam};
 use crate::views::{Code, DeadLetterView, Missed, Problem, QueuedView, ReadingView};
 
 /// Shorter than the idle time-out of any proxy.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Those left out do not restrict.
 #[derive(Default, Deserialize, JsonSchema)]

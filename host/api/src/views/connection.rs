@@ -15,6 +15,9 @@ pub struct ConnectionView {
     /// The device that it speaks for, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The type of that device, if that is known.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// What it calls itself in its protocol: an MQTT client id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,

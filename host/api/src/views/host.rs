@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::device::{DevicesStatus, TrafficTotals};
 use super::module::ModuleView;
 use super::table::{IngressStatus, RouteStatus, SinkStatus};
 
@@ -24,12 +25,14 @@ pub struct StatusView {
     pub sinks: Vec<Named<SinkStatus>>,
     /// Devices that commands were, or are, on their way to.
     pub commands: Vec<Named<SinkStatus>>,
-    /// How many devices can be reached now.
-    pub devices: u64,
+    /// How many devices there are.
+    pub devices: DevicesStatus,
     /// How many connections drivers have open now.
     pub connections: u64,
     /// How many there were since the start.
     pub connections_opened: u64,
+    /// What went over connections.
+    pub traffic: TrafficTotals,
 }
 
 /// How something of this name is doing.

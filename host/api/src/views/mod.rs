@@ -1,6 +1,7 @@
 //! Requests and answers as JSON: what clients may rely on. What the host has inside is converted at this border.
 
 mod connection;
+mod device;
 mod host;
 mod module;
 mod outbox;
@@ -13,6 +14,7 @@ mod trace;
 mod trial;
 
 pub use connection::*;
+pub use device::*;
 pub use host::*;
 pub use module::*;
 pub use outbox::*;

@@ -67,6 +67,10 @@ codes! {
     InvalidBody = 400,
     /// The body came too slowly.
     Timeout = 408,
+    /// The device did not answer in time.
+    Unanswered = 408,
+    /// No ingress reaches the device now.
+    Unreachable = 409,
     /// Settings that cannot work.
     InvalidConfig = 422,
     /// No component, or one that does not fit the contract.

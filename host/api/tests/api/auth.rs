@@ -30,7 +30,16 @@ async fn without_the_token_nothing_under_v1_answers() {
 #[tokio::test]
 async fn health_metrics_and_the_document_need_no_token() {
     let host = Host::start().await;
-    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/", "/dashboard.js", "/dashboard.css"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/",
+        "/dashboard.js",
+        "/devices.js",
+        "/dashboard.css",
+    ] {
         assert_eq!(ask(&host, path, &[]).await.status, 200, "{path}");
     }
     host.end().await;

@@ -169,7 +169,7 @@ fn whatever_is_asked_the_answer_is_documented_and_no_5xx() {
     let document = runtime.block_on(host.get("/openapi.json")).json();
     // A tail does not end.
     let operations: Vec<_> =
-        operations(&document).into_iter().filter(|(_, path, _)| !path.ends_with("/tail")).collect();
+        operations(&document).into_iter().filter(|(_, path, _)| !path.contains("/tail")).collect();
     let mut runner = TestRunner::new(Config { cases: 1500, failure_persistence: None, ..Config::default() });
     let done = std::cell::Cell::new(0);
     let asked = runner.run(&anything(), |asked| {

@@ -1,9 +1,11 @@
 //! The tables of `sandbar.toml`, which are the API's JSON too. Their doc comments are the reference.
 
+mod devices;
 mod route;
 mod text;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use sandbar_reading::{ConfigError, Secret};
@@ -11,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::devices::{CloudConnectorTable, CompatTable, DevicesTable};
 pub use self::route::{
     AttemptsTable, ContentRange, ContentRangeError, HttpTable, IngressName, LimitsTable, PermissionsTable,
     Reply, RouteTable,
@@ -109,6 +112,10 @@ pub struct TrustTable {
 pub struct IngressTable {
     /// The driver: what protocol or device it is.
     pub driver: String,
+    /// Seconds without a word after which a device that speaks through this ingress is lost, also while it is
+    /// connected. Without it, `devices.silence_s` counts for those that are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_s: Option<NonZeroU64>,
     /// The driver's own settings.
     #[serde(flatten)]
     pub settings: Map<String, Value>,

@@ -1,0 +1,152 @@
+//! Commands, queries and desired values.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use reqwest::Method;
+use sandbar_tests::host::Host;
+use serde_json::{Value, json};
+
+use super::{Robot, ask, host, until, until_presence};
+
+async fn order(host: &Host, id: &str, body: Value) -> Result<(u16, Value)> {
+    ask(host, Method::POST, &format!("/v1/devices/{id}/commands"), &body).await
+}
+
+async fn state(host: &Host, id: &str, command: &Value) -> Result<String> {
+    let command = command["id"].as_str().unwrap_or_default();
+    let command = host.get(&format!("/v1/devices/{id}/commands/{command}")).await?;
+    Ok(command["state"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn until_state(host: &Host, id: &str, command: &Value, wanted: &str) -> Result<()> {
+    let mut last = String::new();
+    for _ in 0..250 {
+        last = state(host, id, command).await?;
+        if last == wanted {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("it is {last}, not {wanted}")
+}
+
+#[tokio::test]
+async fn a_command_for_a_device_that_is_away_survives_a_crash_and_arrives_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let first = host(folder.path()).await?;
+    Robot::connect(&first, "r1").await?.close().await?;
+    until_presence(&first, "r1", "offline").await?;
+    let (status, command) = order(&first, "r1", json!({ "name": "turn", "payload": { "left": 90 } })).await?;
+    assert_eq!((status, &command["state"]), (202, &json!("queued")));
+    first.kill();
+    let host = host(folder.path()).await?;
+    assert_eq!(state(&host, "r1", &command).await?, "queued");
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, r#"{"left":90}"#);
+    robot.hears_nothing().await?;
+    until_state(&host, "r1", &command, "acknowledged").await?;
+    robot.close().await?;
+    let mut again = Robot::connect(&host, "r1").await?;
+    again.hears_nothing().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_expires_is_cancelled_or_refused_when_it_should_be() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path()).await?;
+    let (status, problem) = order(&host, "nobody", json!({ "name": "turn" })).await?;
+    assert_eq!((status, &problem["code"]), (404, &json!("not-found")));
+    Robot::connect(&host, "r1").await?.close().await?;
+    until_presence(&host, "r1", "offline").await?;
+    let (_, late) = order(&host, "r1", json!({ "name": "turn", "payload": "late", "timeout": 0.3 })).await?;
+    let (_, kept) = order(&host, "r1", json!({ "name": "turn", "payload": "kept" })).await?;
+    let (_, gone) = order(&host, "r1", json!({ "name": "turn", "payload": "gone" })).await?;
+    let refuse = json!({ "name": "turn", "when_offline": "refuse" });
+    let (status, problem) = order(&host, "r1", refuse).await?;
+    assert_eq!((status, &problem["code"]), (409, &json!("unreachable")));
+    let path = format!("/v1/devices/r1/commands/{}", gone["id"].as_str().unwrap_or_default());
+    let (status, cancelled) = ask(&host, Method::DELETE, &path, &json!({})).await?;
+    assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")));
+    let (status, _) = ask(&host, Method::DELETE, &path, &json!({})).await?;
+    assert_eq!(status, 409, "it has ended");
+    until_state(&host, "r1", &late, "expired").await?;
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, "kept");
+    robot.hears_nothing().await?;
+    until_state(&host, "r1", &kept, "acknowledged").await?;
+    let commands = host.all("/v1/devices/r1/commands").await?;
+    let states: Vec<_> = commands.iter().filter_map(|command| command["state"].as_str()).collect();
+    assert_eq!(states, ["cancelled", "acknowledged", "expired"], "newest first");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_query_waits_for_the_devices_answer() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path()).await?;
+    let query = json!({ "name": "state", "payload": { "what": "battery" }, "mode": "query", "timeout": 1.0 });
+    assert_eq!(order(&host, "r1", query.clone()).await?.0, 404);
+    let mut robot = Robot::connect(&host, "r1").await?;
+    until_presence(&host, "r1", "online").await?;
+    robot.say("not an answer").await?;
+    let answering = async {
+        let asked = robot.hear().await?;
+        robot.say(r#"{"battery":71.5}"#).await?;
+        Ok::<_, anyhow::Error>(asked)
+    };
+    let (asked, answer) = tokio::join!(answering, order(&host, "r1", query.clone()));
+    assert_eq!(asked?, r#"{"what":"battery"}"#);
+    let (status, answer) = answer?;
+    assert_eq!((status, &answer["state"]), (200, &json!("acknowledged")));
+    assert_eq!(answer["answer"]["payload_json"], json!({ "battery": 71.5 }));
+    // The answer is a reading like any other.
+    until(&host, "r1", |device| device["resources"]["battery"]["value"] == 71.5).await?;
+    let (silence, late) = tokio::join!(robot.hear(), order(&host, "r1", query.clone()));
+    silence?;
+    let (status, problem) = late?;
+    assert_eq!((status, &problem["code"]), (408, &json!("unanswered")));
+    let commands = host.all("/v1/devices/r1/commands").await?;
+    assert_eq!((&commands[0]["state"], &commands[0]["mode"]), (&json!("expired"), &json!("query")));
+    robot.close().await?;
+    until_presence(&host, "r1", "offline").await?;
+    let (status, problem) = order(&host, "r1", query).await?;
+    assert_eq!((status, &problem["code"]), (409, &json!("unreachable")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_desired_value_is_commanded_until_it_is_reported() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path()).await?;
+    let mut robot = Robot::connect(&host, "r1").await?;
+    robot.say(r#"{"led":0}"#).await?;
+    until(&host, "r1", |device| device["resources"]["led"]["value"] == 0).await?;
+    let desire = |value: Value| {
+        let host = &host;
+        async move { ask(host, Method::PUT, "/v1/devices/r1/desired/led", &json!({ "value": value })).await }
+    };
+    let (status, device) = desire(json!(1)).await?;
+    assert_eq!((status, &device["desired"]["led"]["reached"]), (200, &json!(false)));
+    assert_eq!(robot.hear().await?, "1");
+    // It took the command and did nothing: the next arrival tells it again.
+    robot.close().await?;
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, "1");
+    robot.say(r#"{"led":"1"}"#).await?;
+    until(&host, "r1", |device| device["desired"]["led"]["reached"] == true).await?;
+    robot.close().await?;
+    let mut robot = Robot::connect(&host, "r1").await?;
+    robot.hears_nothing().await?;
+    robot.close().await?;
+    until_presence(&host, "r1", "offline").await?;
+    // Said twice while it is away: the last word counts.
+    ensure!(desire(json!("blink")).await?.0 == 200 && desire(json!(2)).await?.0 == 200);
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, "2");
+    robot.hears_nothing().await?;
+    let (status, _) = ask(&host, Method::DELETE, "/v1/devices/r1/desired/led", &json!({})).await?;
+    assert_eq!(status, 204);
+    Ok(())
+}
