@@ -2,6 +2,7 @@
 
 mod commands;
 mod connector;
+mod peers;
 mod presence;
 mod shutdown;
 

@@ -108,11 +108,11 @@ impl Record {
     /// Whether anything of it is new.
     pub(super) fn learn(&mut self, info: DeviceInfo) -> bool {
         let before = (self.name.clone(), self.kind.clone(), self.labels.clone(), self.silence);
-        let sized = |text: &Box<str>| text.len() <= TEXT_MAX;
+        let sized = |text: &str| text.len() <= TEXT_MAX;
         if !self.is_named {
-            self.name = info.name.filter(sized).or(self.name.take());
+            self.name = info.name.filter(|name| sized(name)).or(self.name.take());
         }
-        self.kind = info.kind.filter(sized).or(self.kind.take());
+        self.kind = info.kind.filter(|kind| sized(kind)).or(self.kind.take());
         self.silence = info.silence.or(self.silence);
         for (key, value) in info.labels {
             match self.labels.binary_search_by(|(other, _)| other.cmp(&key)) {

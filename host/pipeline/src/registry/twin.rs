@@ -13,7 +13,7 @@
 //! Where the device is not in the topic, keys stand alone and other payloads have the topic's last level as name.
 
 use bytes::Bytes;
-use sandbar_reading::{ContentType, Timestamp, Topic};
+use sandbar_reading::{ContentType, DeliveryId, Timestamp, Topic};
 use sandbar_store::Resource;
 use serde_json::{Map, Value, json};
 
@@ -46,9 +46,15 @@ pub(super) fn resources(
         value => vec![(alone().to_owned(), value)],
     };
     let resource = |(name, value): (String, Value)| {
-        (1..=NAME_MAX).contains(&name.len()).then(|| resource(&name, &value, time))
+        let is_one = (1..=NAME_MAX).contains(&name.len()) && !is_echo(&name, &value);
+        is_one.then(|| resource(&name, &value, time))
     };
     values.into_iter().filter_map(resource).collect()
+}
+
+/// The id of a command that it answers is nothing of the device's.
+fn is_echo(name: &str, value: &Value) -> bool {
+    name == "id" && value.as_str().is_some_and(|text| text.parse::<DeliveryId>().is_ok())
 }
 
 /// One that a driver names.
@@ -147,6 +153,8 @@ mod tests {
         check("sensors/d12/x", "d1", "1", &[("x", "1")]);
         check("a", "d1", "{}", &[]);
         check("a", "", "1", &[("a", "1")]);
+        check("a", "d1", r#"{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","on":1}"#, &[("on", "1")]);
+        check("a", "d1", r#"{"id":"d1"}"#, &[("id", "\"d1\"")]);
         check("d/é/é/t", "é", "1", &[("é/t", "1")]);
     }
 

@@ -29,7 +29,7 @@ impl Batch<'_> {
             DevicesWork::Remove(device) => self.forget_device(&device)?,
             DevicesWork::Command(command) => self.new_command(command, ids.next())?,
             DevicesWork::End { device, id, state, cause } => {
-                return self.end_command(&device, id, state, cause);
+                return self.end_command(&device, id, state, cause.as_deref());
             }
             DevicesWork::Answer { device, id, answer } => self.change_command(&device, id, |command| {
                 command.answer = Some(answer);
@@ -155,7 +155,7 @@ impl Batch<'_> {
             },
         };
         self.write_command(&command)?;
-        if id % PRUNE_EVERY == 0 { self.prune_commands(device) } else { Ok(()) }
+        if id.is_multiple_of(PRUNE_EVERY) { self.prune_commands(device) } else { Ok(()) }
     }
 
     /// It has left the outbox.
@@ -177,7 +177,7 @@ impl Batch<'_> {
         device: &str,
         id: DeliveryId,
         state: CommandState,
-        cause: Option<String>,
+        cause: Option<&str>,
     ) -> Result<Done> {
         let Some(command) = self.command(device, id.as_u128())? else { return Ok(Err(StoreError::NotFound)) };
         key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
@@ -195,7 +195,7 @@ impl Batch<'_> {
         if !is_open {
             return Ok(Err(StoreError::Stale));
         }
-        self.command_ended(device, id, state, cause.as_deref())?;
+        self.command_ended(device, id, state, cause)?;
         Ok(Ok(false))
     }
 
