@@ -140,6 +140,13 @@ async fn a_desired_value_is_commanded_until_it_is_reported() -> Result<()> {
     let mut robot = Robot::connect(&host, "r1").await?;
     robot.hears_nothing().await?;
     robot.close().await?;
+    // It comes back, and has forgotten.
+    let mut robot = Robot::connect(&host, "r1").await?;
+    robot.say(r#"{"led":0}"#).await?;
+    assert_eq!(robot.hear().await?, "1");
+    robot.say(r#"{"led":0}"#).await?;
+    robot.hears_nothing().await?;
+    robot.close().await?;
     until_presence(&host, "r1", "offline").await?;
     // Said twice while it is away: the last word counts.
     ensure!(desire(json!("blink")).await?.0 == 200 && desire(json!(2)).await?.0 == 200);

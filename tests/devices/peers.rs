@@ -64,6 +64,7 @@ def told(client, _, message):
         return
     if hasattr(message.properties, "ResponseTopic"):
         properties = Properties(PacketTypes.PUBLISH)
+        properties.ContentType = "application/json"
         properties.CorrelationData = message.properties.CorrelationData
         client.publish("sensors/lamp", json.dumps({"noise": 1}), qos=1)
         client.publish(message.properties.ResponseTopic, json.dumps({"power": 8}), qos=1, properties=properties)

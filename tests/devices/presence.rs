@@ -196,3 +196,55 @@ async fn a_thousand_devices_that_flap_leave_the_registry_exact() -> Result<()> {
     }
     Ok(())
 }
+
+/// The first event of this kind whose data is as wanted.
+async fn event(
+    stream: &mut reqwest::Response,
+    text: &mut String,
+    kind: &str,
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> Result<serde_json::Value> {
+    let reading = async {
+        loop {
+            while let Some((event, rest)) = text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                *text = rest;
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+                let data = serde_json::from_str(field("data: ")).unwrap_or_default();
+                if field("event: ") == kind && wanted(&data) {
+                    return Ok(data);
+                }
+            }
+            let chunk = stream.chunk().await?.ok_or_else(|| anyhow::anyhow!("the stream ended"))?;
+            text.push_str(std::str::from_utf8(&chunk)?);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await?
+}
+
+#[tokio::test]
+async fn devices_connections_and_the_status_are_told_live() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path()).await?;
+    let watch = |what: &str| host.request(Method::GET, &format!("/v1/tail/{what}")).send();
+    let (mut devices, mut connections) = (watch("devices").await?, watch("connections").await?);
+    let mut status = watch("status").await?;
+    let (mut of_devices, mut of_connections, mut of_status) = <(String, String, String)>::default();
+    let mut robot = Robot::connect(&host, "r1").await?;
+    robot.say(r#"{"speed":3}"#).await?;
+    event(&mut devices, &mut of_devices, "device", |device| device["presence"] == "online").await?;
+    let reported = event(&mut devices, &mut of_devices, "resources", |_| true).await?;
+    assert_eq!((&reported["device"], &reported["resources"]["speed"]["value"]), (&json!("r1"), &json!(3)));
+    let opened = event(&mut connections, &mut of_connections, "opened", |_| true).await?;
+    assert_eq!(opened["device"], "r1");
+    let counted = |status: &serde_json::Value| status["traffic"]["received"]["messages"] == 1;
+    let told = event(&mut status, &mut of_status, "status", counted).await?;
+    assert_eq!((&told["devices"]["online"], &told["connections"]), (&json!(1), &json!(1)));
+    robot.close().await?;
+    let closed = event(&mut connections, &mut of_connections, "closed", |_| true).await?;
+    assert_eq!((&closed["id"], &closed["received"]["messages"]), (&opened["id"], &json!(1)));
+    event(&mut devices, &mut of_devices, "device", |device| device["presence"] == "offline").await?;
+    assert_eq!(host.terminate().await?, Some(0), "who watches does not hold the stop up");
+    Ok(())
+}

@@ -17,11 +17,14 @@ export function devices({ $, el, api, act, action, table, shownState, long, when
   let cursor = null;
   let drawn = null;
 
+  /** The address says which one is shown: it can be kept. */
   const choose = (id) => {
+    history.replaceState(null, "", id ? `#device/${encodeURIComponent(id)}` : "#devices");
     chosen = id;
     drawn = null;
-    show().then(() => $("#device").scrollIntoView({ block: "nearest" }));
+    act(null, () => $("#device").scrollIntoView({ block: "nearest" }));
   };
+  if (location.hash.startsWith("#device/")) chosen = decodeURIComponent(location.hash.slice(8));
 
   const link = (id) => ({
     key: id,
@@ -84,7 +87,11 @@ export function devices({ $, el, api, act, action, table, shownState, long, when
     $("#device").hidden = !chosen;
     if (!chosen) return;
     const id = chosen;
-    const [device, given] = await Promise.all([api("GET", place(id)), api("GET", `${place(id, "commands")}?limit=10`)]);
+    const asked = Promise.all([api("GET", place(id)), api("GET", `${place(id, "commands")}?limit=10`)]);
+    const [device, given] = await asked.catch((error) => {
+      chosen = null;
+      throw error;
+    });
     if (id !== chosen) return;
     const reached = device.reached_by ? `commands reach it through ${device.reached_by}` : "commands wait until it comes back";
     $("#device-title").textContent = device.name ? `${device.name} (${device.id})` : device.id;

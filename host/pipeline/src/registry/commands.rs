@@ -240,7 +240,7 @@ impl Registry {
         if takes_back {
             self.supersede(device, resource).await?;
         } else {
-            self.reconcile(device).await?;
+            self.reconcile(device, None).await?;
         }
         Ok(())
     }
@@ -250,16 +250,17 @@ impl Registry {
         let mut arrived = std::mem::take(&mut self.known.lock().arrived);
         arrived.sort_unstable();
         arrived.dedup();
-        for device in arrived {
-            if self.reconcile(&device).await.is_err() {
+        for arrival in arrived {
+            if self.reconcile(&arrival.device, arrival.since).await.is_err() {
                 // The store fails; it is well when this is tried again.
-                self.known.lock().arrived.push(device);
+                self.known.lock().arrived.push(arrival);
             }
         }
     }
 
-    /// Commands what a reachable device's resources should be and, as far as it has told, are not.
-    async fn reconcile(&self, device: &str) -> Result<(), CommandProblem> {
+    /// Commands what a reachable device's resources should be and, as far as it has told, are not. What was
+    /// commanded since then need not be commanded again.
+    async fn reconcile(&self, device: &str, since: Option<Timestamp>) -> Result<(), CommandProblem> {
         if self.devices.ingress_of(device).is_none() {
             return Ok(());
         }
@@ -267,6 +268,13 @@ impl Registry {
         for desired in self.store.desired(device)? {
             let is = reported.iter().find(|resource| resource.name == desired.name);
             if is.is_some_and(|is| is_same(&is.value, &desired.value)) {
+                continue;
+            }
+            let told = |command: &CommandRow| {
+                command.desired.as_ref() == Some(&desired.name)
+                    && since.is_some_and(|since| command.created >= since)
+            };
+            if !self.store.commands(device, None, 1, &told)?.is_empty() {
                 continue;
             }
             self.supersede(device, &desired.name).await?;

@@ -31,7 +31,7 @@ use tracing::warn;
 pub use self::commands::{CommandProblem, Order, Ordered};
 use self::inbox::Inbox;
 use self::life::Silence;
-use self::record::Record;
+use self::record::{Arrival, Record};
 pub use self::twin::is_same;
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -150,7 +150,7 @@ struct Known {
     /// Those whose change is not to wait.
     urgent: Vec<Arc<str>>,
     /// Those that have arrived and should be told what their resources ought to be.
-    arrived: Vec<Arc<str>>,
+    arrived: Vec<Arrival>,
     /// All readings up to this one were looked at.
     seen: Option<ReadingId>,
 }
@@ -280,8 +280,8 @@ impl Registry {
     pub(crate) fn reachable(&self, device: &str) {
         let mut known = self.known.lock();
         let Known { devices, arrived, .. } = &mut *known;
-        if let Some(record) = devices.get(device).filter(|record| record.has_desired) {
-            arrived.push(Arc::clone(&record.id));
+        if let Some(record) = devices.get_mut(device).filter(|record| record.has_desired) {
+            arrived.push(record.arrive(self.clock.now()));
             drop(known);
             self.wake.notify_one();
         }

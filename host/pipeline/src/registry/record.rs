@@ -17,6 +17,14 @@ const PENDING_MAX: usize = 16;
 /// Payloads up to this are kept until they are looked into.
 const PENDING_BYTES: usize = 16 << 10;
 
+/// A device that has come, or spoken for the first time since.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Arrival {
+    pub(super) device: Arc<str>,
+    /// What it was told since then needs no second telling.
+    pub(super) since: Option<Timestamp>,
+}
+
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) id: Arc<str>,
@@ -32,6 +40,10 @@ pub(super) struct Record {
     pub(super) told: Option<Presence>,
     /// Some of its resources should have a certain value.
     pub(super) has_desired: bool,
+    /// When it came last.
+    pub(super) arrived: Timestamp,
+    /// It has said nothing since.
+    pub(super) is_unheard: bool,
     /// The last reading of each topic that was not looked into yet.
     pending: Vec<Arc<Reading>>,
     /// Values that wait to be written, the newest of each resource last.
@@ -60,6 +72,8 @@ impl Record {
             silence: None,
             told: None,
             has_desired: false,
+            arrived: now,
+            is_unheard: false,
             pending: Vec::new(),
             values: Vec::new(),
             dirty: None,
@@ -97,6 +111,18 @@ impl Record {
             since: self.life.since,
             silence_ms: self.silence.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+
+    /// It should be told what its resources ought to be.
+    pub(super) fn arrive(&mut self, now: Timestamp) -> Arrival {
+        (self.arrived, self.is_unheard) = (now, true);
+        Arrival { device: Arc::clone(&self.id), since: None }
+    }
+
+    /// The first word since it came: what it had reported before may be true no more.
+    pub(super) fn first_word(&mut self) -> Option<Arrival> {
+        let is_first = std::mem::take(&mut self.is_unheard) && self.has_desired;
+        is_first.then(|| Arrival { device: Arc::clone(&self.id), since: Some(self.arrived) })
     }
 
     pub(super) fn through(&mut self, ingress: &Name) {

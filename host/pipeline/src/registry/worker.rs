@@ -108,8 +108,9 @@ impl Registry {
             record.unsaved.get_or_insert(reading.id);
             let is_urgent = before != record.life.presence || record.told.is_none();
             if is_urgent && record.has_desired {
-                arrived.push(Arc::clone(&record.id));
+                arrived.push(record.arrive(now));
             }
+            arrived.extend(record.first_word());
             mark(record, is_urgent, now, dirty, urgent);
             watch(record, looks, &silences);
         }
