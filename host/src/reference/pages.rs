@@ -56,9 +56,12 @@ pub(super) fn configuration() -> Page {
         ("sink.NAME", "sink.NAME."),
         ("module.NAME", "module.NAME."),
         ("route.NAME", "route.NAME."),
+        ("devices", "devices."),
+        ("compat.cloud_connector", "compat.cloud_connector."),
     ] {
         let top = part.split('.').next().unwrap_or(part);
-        let about = settings.iter().find(|setting| setting.path == top).map_or("", |setting| &setting.about);
+        let named = |path: &str| settings.iter().find(|setting| setting.path == path);
+        let about = named(part).or(named(top)).map_or("", |setting| &setting.about);
         let of_part: Vec<Setting> =
             settings.iter().filter(|setting| setting.path.starts_with(prefix)).cloned().collect();
         body.push_str(&format!("## `[{part}]`\n\n{about}\n\n{}\n", table(&of_part, prefix)));
