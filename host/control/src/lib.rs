@@ -78,12 +78,7 @@ pub use sandbar_pipeline::{
     Circuit, CommandProblem, Compared, Correlation, Counts, DEVICES_INGRESS, DeviceCounts, DeviceEvent,
     DeviceQuery, Difference, LABELS_MAX, LogRecord, Order, Ordered, OutletStatus, Seen, TEXT_MAX,
 };
-<<<<<<< HEAD
-pub use sandbar_pipeline::{Circuit, Compared, Counts, Difference, LogRecord, OutletStatus, Seen};
 pub use sandbar_runtime::{Fault, Handled, HandlerStats, HttpAnswer, LogLevel, LogLine, script};
-=======
-pub use sandbar_runtime::{Fault, Handled, HandlerStats, LogLevel, LogLine, script};
->>>>>>> 43de6e1 (Ask for devices, connections and commands through API, command line and dashboard; speak as IoT Cloud Connector)
 pub use sandbar_store::{
     CommandRow, CommandState, DeadLetter, DeadLetterQuery, DeviceRow, Lane, Part, Presence, Queued,
     ReadingQuery, ReadingTrace, Resource, Stats, Subject, TracedCall, TracedEnd, TracedLine, TracedOffer,
