@@ -26,7 +26,7 @@ STAGE := tests/stage.sh
 TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
 	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
 
-.PHONY: help setup build release guests run test lint unit deny crash bench bench-peers bench-languages fuzz clean
+.PHONY: help setup build release guests run test lint unit lab-short deny lab crash bench bench-peers bench-languages fuzz clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -52,7 +52,7 @@ run: ## installs, builds, and starts a host with a demonstration
 test: ## everything that CI runs
 	@$(STAGE) setup tests/setup.sh test
 	@$(STAGE) guests tests/guests.sh "$(SANDBAR_GUESTS)"
-	@$(MAKE) --no-print-directory lint deny unit
+	@$(MAKE) --no-print-directory lint deny unit lab-short
 	@echo "==== all passed"
 
 lint:
@@ -67,9 +67,16 @@ unit:
 	@$(STAGE) doc-tests cargo test --locked --workspace --doc
 	@$(STAGE) guest-tests cargo test --locked --workspace --manifest-path example-modules/Cargo.toml
 
+# The host that was built with the tests.
+lab-short:
+	@$(STAGE) lab tests/lab/lab.sh short "$(CARGO_TARGET_DIR)/debug/sandbar"
+
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then $(STAGE) deny cargo deny --all-features check; \
 	else echo "==== deny: cargo-deny is not installed, so licences and advisories are not checked"; fi
+
+lab: release ## boots a kernel in emulation, for devices and faults that this machine has not
+	@tests/lab/lab.sh all "$(BIN)"
 
 crash: guests release ## kills a loaded host KILLS times, and looks for what is missing
 	SANDBAR_BIN="$(BIN)" SANDBAR_KILLS=$(KILLS) \

@@ -24,7 +24,8 @@ fail() { say "$*"; exit 1; }
 BUILD=(cc:build-essential make:make pkg-config:pkg-config curl:curl node:nodejs npm:npm)
 TEST=(jq:jq python3:python3 wrk:wrk h2load:nghttp2-client slowhttptest:slowhttptest strace:strace
   coap-client-openssl:libcoap3-bin swaks:swaks msmtp:msmtp mosquitto_pub:mosquitto-clients openssl:openssl docker-registry:docker-registry nc:netcat-openbsd socat:socat
-  rsync:rsync logrotate:logrotate vi:vim-tiny unshare:util-linux prlimit:util-linux mount:mount)
+  rsync:rsync logrotate:logrotate vi:vim-tiny unshare:util-linux prlimit:util-linux mount:mount
+  dbus-daemon:dbus-daemon ffmpeg:ffmpeg)
 
 # The servers that sinks are tested against; their tests start them, on free ports.
 DATA=(psql:postgresql mariadbd:mariadb-server-core mariadb:mariadb-client-core mariadb-install-db:mariadb-server-core
@@ -178,6 +179,18 @@ install_rumqttd() {
   echo "$RUMQTTD" >"$place/.rumqttd"
 }
 
+# BlueZ's D-Bus without a radio. PyPI's does not build; Debian's is for Debian's Python.
+install_dbusmock() {
+  /usr/bin/python3 -c 'import dbusmock' 2>/dev/null || install_packages python3-dbusmock
+}
+
+# A web server with passwords and TLS. It comes with a service that nobody here needs; the tests start their own.
+install_lighttpd() {
+  if [ -x /usr/sbin/lighttpd ] && compgen -G '/usr/lib/lighttpd/mod_openssl.so' >/dev/null; then return; fi
+  install_packages lighttpd lighttpd-mod-openssl
+  as_root systemctl disable --now lighttpd >/dev/null 2>&1 || true
+}
+
 case $WHAT in
   build) WANT_TESTS=no; needed=("${BUILD[@]}") ;;
   test | bench) WANT_TESTS=yes; needed=("${BUILD[@]}" "${TEST[@]}" "${DATA[@]}") ;;
@@ -197,6 +210,8 @@ if [ "$WANT_TESTS" = yes ]; then
   install_perl_modules
   install_mosquitto
   install_gpsd
+  install_dbusmock
+  install_lighttpd
   install_python_peers
   install_node_peers
   install_autobahn

@@ -8,7 +8,9 @@ use sandbar_reading::ContentType;
 use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
-use crate::drivers::{bravejig, coap, email, files, gps, kraken, modbus, mqtt, pyaiot, udp, websocket};
+use crate::drivers::{
+    ble, bravejig, camera, coap, email, files, gps, kraken, modbus, mqtt, pyaiot, udp, websocket,
+};
 use crate::naming::Naming;
 use crate::stream::{self, Far};
 
@@ -173,6 +175,30 @@ pub const DECODERS: &[Decoder] = &[
     },
     Decoder { name: "email", seeds: email::garbage::MESSAGES, decode: email::garbage::decodes },
     Decoder { name: "email commands", seeds: email::garbage::COMMANDS, decode: email::garbage::answers },
+    Decoder {
+        name: "ble",
+        seeds: &[
+            b"\x02\x15\xf7\x82\x6d\xa6\x4f\xa2\x4e\x98\x80\x24\xbc\x5b\x71\xe0\x89\x3e\0\x01\0\x02\xc5",
+            b"\x02\x15",
+        ],
+        decode: |bytes| ble::decode::ibeacon(0x004c, bytes).is_some(),
+    },
+    Decoder {
+        name: "ble eddystone",
+        seeds: &[
+            b"\0\xee\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\0\0",
+            b"\x10\xf0\x03example\0a\x08",
+            b"\x20\0\x0b\xb8\x15\x80\0\0\x01\x01\0\0\x27\x10",
+        ],
+        decode: |bytes| ble::decode::eddystone(ble::decode::EDDYSTONE_SERVICE, bytes).is_some(),
+    },
+    Decoder { name: "camera", seeds: camera::garbage::PICTURES, decode: camera::garbage::is_picture },
+    Decoder { name: "camera stream", seeds: camera::garbage::STREAMS, decode: camera::garbage::is_stream },
+    Decoder {
+        name: "camera login",
+        seeds: camera::garbage::CHALLENGES,
+        decode: camera::garbage::is_challenge,
+    },
 ];
 
 /// Whether all of it is packets of a broker.

@@ -7,8 +7,8 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::drivers::{
-    bravejig, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, sandbar, schedule, serial,
-    simulator, tcp, udp, webhook, websocket,
+    ble, bravejig, camera, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, sandbar,
+    schedule, serial, simulator, tcp, udp, webhook, websocket,
 };
 use crate::{Driver, LinkError, Session};
 
@@ -20,8 +20,7 @@ macro_rules! drivers {
 
 drivers! {
     webhook::Webhook, kraken::Kraken, mqtt::Mqtt, mqtt_client::MqttClient, simulator::Simulator, tcp::Tcp, udp::Udp,
-    websocket::WebSocket, schedule::Schedule, email::Email, serial::Serial, gps::Gps, modbus::Modbus,
-    files::Files, bravejig::BraveJig, coap::Coap, pyaiot::Pyaiot, sandbar::Sandbar,
+    websocket::WebSocket, schedule::Schedule, email::Email, serial::Serial, gps::Gps, modbus::Modbus, files::Files, bravejig::BraveJig, coap::Coap, pyaiot::Pyaiot, sandbar::Sandbar, ble::Ble, camera::Camera,
 }
 
 /// One of the drivers that this host was built with.

@@ -18,6 +18,7 @@ impl ContentType {
     pub const JSON: Self = Self(Cow::Borrowed("application/json"));
     pub const TEXT: Self = Self(Cow::Borrowed("text/plain"));
     pub const OCTETS: Self = Self(Cow::Borrowed("application/octet-stream"));
+    pub const JPEG: Self = Self(Cow::Borrowed("image/jpeg"));
 
     pub fn as_str(&self) -> &str {
         &self.0

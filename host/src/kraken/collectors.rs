@@ -73,7 +73,15 @@ const COLLECTORS: [Collector; 10] = [
         name: "camera",
         driver: "camera",
         settings: camera,
-        broker: SAYS_NOTHING,
+        broker: Broker {
+            metadata: &[
+                ("format", "{{ content_type }}"),
+                ("camera_name", "{{ device | default('') }}"),
+                ("width", "{{ attributes['width'] }}"),
+                ("height", "{{ attributes['height'] }}"),
+            ],
+            reply: None,
+        },
     },
     Collector { variables: "EMAIL", name: "email", driver: "email", settings: email, broker: SAYS_NOTHING },
     Collector {

@@ -213,6 +213,7 @@ fn together_they_are_this_configuration() {
         url = "http://broker.example.com:50052"
         collector = "camera"
         reply = "never"
+        metadata = { camera_name = "{{ device | default('') }}", format = "{{ content_type }}", height = "{{ attributes['height'] }}", width = "{{ attributes['width'] }}" }
 
         [route.camera]
         ingress = "camera"
@@ -457,6 +458,8 @@ fn what_this_host_has_drivers_for_is_a_sound_configuration() {
     for (variables, driver) in [
         (&[("BROKER_HOST", "broker"), ("WEBHOOK_PORT", "3000"), ("WEBHOOK_PATH", "in")][..], "webhook"),
         (&[("BROKER_HOST", "broker"), ("TCP_PORT", "9000")], "tcp"),
+        (&[("BROKER_HOST", "broker"), ("IBEACON_FILTER_DURATION_SEC", "2.5")], "ble"),
+        (&[("BROKER_HOST", "broker"), ("CAMERA_CAPTURE_INTERVAL_SEC", "60")], "camera"),
         (&[("BROKER_HOST", "::1"), ("EMAIL_SMTP_PORT", "587")], "email"),
         (&[("BROKER_HOST", "broker"), ("MQTT_HOST", "localhost"), ("MQTT_TOPIC", "a/+")], "mqtt"),
         (

@@ -1,6 +1,8 @@
 //! One module a driver.
 
+pub(crate) mod ble;
 pub(crate) mod bravejig;
+pub(crate) mod camera;
 pub(crate) mod coap;
 pub(crate) mod email;
 pub(crate) mod files;
