@@ -23,6 +23,8 @@ far_end() {
 }
 # What was written while nobody had the port open may be lost: sensors repeat themselves.
 measured() { echo "$1" >/dev/ttyGS0; readings line | grep -q "$1"; }
+# What was said before somebody listens is lost, too.
+acknowledged() { measured again && grep -q OK /run/told; }
 # The processor time of the host, in hundredths of a second.
 busy() { awk '{ print $14 + $15 }' "/proc/$HOST/stat"; }
 
@@ -39,7 +41,7 @@ TOML
 eventually 60 "the port is open" is line running
 cat /dev/ttyGS0 >/run/told &
 eventually 30 "a line is a reading" measured temperature-21
-eventually 30 "it is acknowledged" grep -q OK /run/told
+eventually 30 "it is acknowledged" acknowledged
 
 for number in 1 2; do
   unplug
