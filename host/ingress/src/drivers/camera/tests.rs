@@ -180,7 +180,7 @@ fn picture(width: u16) -> Vec<u8> {
     answer("200 OK\r\nContent-Type: image/jpeg", &jpeg(width, 480, b"x"))
 }
 
-fn start(url: &str, more: Value) -> (Arc<StandIn>, Supervised) {
+fn start(url: &str, more: &Value) -> (Arc<StandIn>, Supervised) {
     let host = StandIn::with_reading_max(1000);
     let mut settings = json!({ "url": url, "device": "gate" });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -207,7 +207,7 @@ async fn fails_with(ingress: &Supervised, expected: &str) {
 async fn a_command_takes_a_picture_and_counts_once_that_is_on_disk() {
     let (url, _requests) =
         answering(vec![picture(1), picture(640), picture(641), picture(642), picture(643)]).await;
-    let (host, ingress) = start(&url, json!({ "topic": "yard/{device}" }));
+    let (host, ingress) = start(&url, &json!({ "topic": "yard/{device}" }));
     running(&ingress).await;
     assert_eq!(in_time(host.command(command("capture"))).await, Some(Ok(())));
     let inbound = host.taken().remove(0).inbound;
@@ -231,7 +231,7 @@ async fn a_command_takes_a_picture_and_counts_once_that_is_on_disk() {
 async fn a_picture_comes_every_so_often() {
     let answers = (0..10).map(picture).skip(1).collect();
     let (url, _requests) = answering(answers).await;
-    let (host, _ingress) = start(&url, json!({ "interval_ms": 20 }));
+    let (host, _ingress) = start(&url, &json!({ "interval_ms": 20 }));
     let taken = in_time(host.wait_taken(5)).await;
     let widths: Vec<_> =
         taken.iter().take(5).map(|taken| taken.inbound.attributes.get("width").unwrap()).collect();
@@ -242,10 +242,10 @@ async fn a_picture_comes_every_so_often() {
 #[tokio::test]
 async fn a_camera_that_falls_silent_is_lost() {
     let (url, _requests) = answering(vec![picture(1)]).await;
-    let (_host, ingress) = start(&url, json!({ "interval_ms": 1, "timeout_ms": 100 }));
+    let (_host, ingress) = start(&url, &json!({ "interval_ms": 1, "timeout_ms": 100 }));
     fails_with(&ingress, "/snap.jpg gave no picture within 100 ms").await;
     let mut streaming = Streaming::start().await;
-    let (host, ingress) = start(&streaming.url, json!({ "timeout_ms": 100 }));
+    let (host, ingress) = start(&streaming.url, &json!({ "timeout_ms": 100 }));
     streaming.wait().await;
     running(&ingress).await;
     // Also when nobody wants a picture.
@@ -266,7 +266,7 @@ async fn what_a_camera_does_wrong_is_named() {
         (b"SSH-2.0-OpenSSH\r\n".to_vec(), "the camera at http://127.0.0.1:"),
     ] {
         let (url, _requests) = answering(vec![sent]).await;
-        let (_host, ingress) = start(&url, json!({ "interval_ms": 1 }));
+        let (_host, ingress) = start(&url, &json!({ "interval_ms": 1 }));
         fails_with(&ingress, expected).await;
     }
     for (sent, expected) in [
@@ -274,15 +274,15 @@ async fn what_a_camera_does_wrong_is_named() {
         (answer("200 OK", &[0; 1001]), "sends more than the 1000 bytes that a reading may have"),
     ] {
         let (url, _requests) = answering(vec![picture(1), sent]).await;
-        let (_host, ingress) = start(&url, json!({ "interval_ms": 1 }));
+        let (_host, ingress) = start(&url, &json!({ "interval_ms": 1 }));
         fails_with(&ingress, expected).await;
     }
     let mut streaming = Streaming::start().await;
-    let (_host, ingress) = start(&streaming.url, json!({}));
+    let (_host, ingress) = start(&streaming.url, &json!({}));
     streaming.wait().await;
     streaming.send("--cam\r\nContent-Length: 1001\r\n\r\n").await;
     fails_with(&ingress, "the picture has more than the 1000 bytes").await;
-    let (_host, ingress) = start("http://127.0.0.1:1/", json!({}));
+    let (_host, ingress) = start("http://127.0.0.1:1/", &json!({}));
     fails_with(&ingress, "the camera at http://127.0.0.1:1/: ").await;
 }
 
@@ -294,7 +294,7 @@ async fn a_password_is_sent_once_it_is_asked_for() {
     let stale = String::from_utf8(stale).unwrap().replace(r"\r\n", "\r\n").into_bytes();
     let (url, mut requests) =
         answering(vec![asks, picture(1), picture(2), stale.clone(), picture(3), stale.clone(), stale]).await;
-    let (host, ingress) = start(&url, json!({ "user": "u", "password": "p:w" }));
+    let (host, ingress) = start(&url, &json!({ "user": "u", "password": "p:w" }));
     running(&ingress).await;
     let first = requests.recv().await.unwrap();
     assert!(
