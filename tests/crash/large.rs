@@ -100,12 +100,12 @@ sinks = ["there"]
 
 /// Two of three.
 const fn is_large(n: u64) -> bool {
-    n % 3 != 0
+    !n.is_multiple_of(3)
 }
 
 /// What a device sends: every fourth large one is everybody's.
 fn body(device: &str, n: u64) -> Value {
-    let of = if n % 4 == 0 { "all" } else { device };
+    let of = if n.is_multiple_of(4) { "all" } else { device };
     let mut random = Random::new(n ^ of.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte)));
     let bytes = if is_large(n) { 70_000 + random.below(400_000) as usize } else { 50 };
     let fill: String = random.bytes(bytes / 2).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -172,7 +172,7 @@ impl Other {
             let next = tokio::time::timeout(Duration::from_secs(60), self.link.next()).await;
             match next.context("nothing comes")?? {
                 Packet::Ack(Ack { kind: AckKind::PubAck, packet_id, .. }) => {
-                    acknowledged = packet_id == self.sent
+                    acknowledged = packet_id == self.sent;
                 }
                 Packet::Publish(publish) => {
                     came = publish.payload == self.sent.to_string().as_bytes();

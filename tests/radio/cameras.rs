@@ -247,7 +247,7 @@ async fn garbage_from_a_camera_leaves_the_host_up() -> Result<()> {
         [b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xff\xff\xff", b"--cam\r\n", b"\xff\xc0\0\0"];
     let wrong: Vec<Vec<u8>> = (0..PICTURES).map(|_| mutate(&mut random, &picture, &pieces)).collect();
     // Whole parts of wrong pictures, then a right one: what is passed over is in nobody's way.
-    drop(serve(&listener, &stream(&[&wrong[..], &[picture.clone()]].concat())).await?);
+    drop(serve(&listener, &stream(&[&wrong[..], std::slice::from_ref(&picture)].concat())).await?);
     let pieces: [&[u8]; 5] = [b"\r\n", b"--cam", b"--cam--", b"Content-Length: ", b"HTTP/1.1 200 OK\r\n"];
     for _ in 0..4 {
         let answer = mutate(&mut random, &stream(&wrong[..3]), &pieces);
@@ -255,7 +255,7 @@ async fn garbage_from_a_camera_leaves_the_host_up() -> Result<()> {
     }
     // Half a picture is none, whoever sent it.
     let before = readings(&host).await?.len();
-    let mut half = stream(&[picture.clone()]);
+    let mut half = stream(std::slice::from_ref(&picture));
     half.truncate(half.len() - picture.len() / 2);
     drop(serve(&listener, &half).await?);
     let mut socket = serve(&listener, &stream(&[])).await?;

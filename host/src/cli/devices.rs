@@ -223,12 +223,15 @@ fn labels(device: &Value) -> String {
 
 /// A device, and a row for each of its resources.
 fn shown(device: &Value) -> String {
-    let mut rows = vec![vec![
-        at(device, "/id"),
-        at(device, "/presence"),
-        format!("since {}", at(device, "/since")),
-        format!("reached by {}", at(device, "/reached_by")),
-    ]];
+    let said = |pointer| at(device, pointer);
+    let device_line = format!(
+        "{}  {}  since {}  reached by {}",
+        said("/id"),
+        said("/presence"),
+        said("/since"),
+        said("/reached_by")
+    );
+    let mut rows = Vec::new();
     let (empty, none) = (Map::new(), Map::new());
     let resources = device["resources"].as_object().unwrap_or(&empty);
     let desired = device["desired"].as_object().unwrap_or(&none);
@@ -244,7 +247,7 @@ fn shown(device: &Value) -> String {
         }
         rows.push(row);
     }
-    aligned(rows)
+    [device_line, aligned(rows)].join("\n").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -262,7 +265,7 @@ mod tests {
         });
         expect![[r#"
             lamp-1  online  since 2026-01-01T00:00:00Z  reached by mqtt
-              led   0       should be 1 (not reached yet)
+              led   0     should be 1 (not reached yet)
               temp  21.5"#]]
         .assert_eq(&shown(&device));
     }

@@ -54,7 +54,7 @@ pub(crate) fn orders(work: &Work) -> Vec<Order> {
         Work::Replayed(replayed) => replayed.chained.iter().for_each(|accept| of_lanes(accept, &mut orders)),
         Work::Devices(work) => match &**work {
             DevicesWork::Batch(batch) => {
-                batch.readings.iter().for_each(|accept| of_lanes(accept, &mut orders))
+                batch.readings.iter().for_each(|accept| of_lanes(accept, &mut orders));
             }
             DevicesWork::Command(command) => orders.push(XxHash3_64::oneshot(command.device.as_bytes())),
             _ => {}

@@ -155,6 +155,7 @@ impl Client {
 
     /// Puts `entry` into the queue. Returns places whose rows can go, of what found no room; or the entry, if
     /// nobody wants it any more.
+    #[allow(clippy::result_large_err, reason = "the entry goes back to its maker, who had it anyway")]
     pub(super) fn push(&self, entry: Entry) -> Result<Vec<u64>, Entry> {
         let mut state = self.state.lock();
         let State { outgoing, link, ended, .. } = &mut *state;

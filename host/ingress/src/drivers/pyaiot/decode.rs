@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn reads_gateways() {
         let (uid, to): (Box<str>, Box<str>) = ("u".into(), "all".into());
-        let new = FromGateway::New { uid: uid.clone(), to: to.clone() };
+        let new = FromGateway::New { uid: uid.clone(), to };
         assert_eq!(gateway(r#"{"type":"new","uid":"u","dst":"all"}"#), Ok(new));
         let update =
             FromGateway::Update { uid: uid.clone(), endpoint: "t".into(), data: json!(1), to: "c".into() };

@@ -117,10 +117,10 @@ token = "change-me"
         }
         let (done, result) = oneshot::channel();
         let gone =
-            |_| DeliveryError::Retry { delivered: 0, after: None, cause: Cause::new("the link has ended") };
+            || DeliveryError::Retry { delivered: 0, after: None, cause: Cause::new("the link has ended") };
         let offer = Offer::new(batch, done);
-        self.keeper().send(offer).await.map_err(|error| gone(drop(error)))?;
-        result.await.map_err(|error| gone(drop(error)))?
+        self.keeper().send(offer).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
     }
 }
 
