@@ -12,9 +12,11 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?)
         .join("..")
         .canonicalize()?;
+    // Relative, and the folder itself: a target directory may serve several checkouts.
+    println!("cargo::rerun-if-env-changed=CARGO_MANIFEST_DIR");
     let mut files = Vec::new();
     for name in EMBEDDED {
-        println!("cargo::rerun-if-changed={}", root.join(name).display());
+        println!("cargo::rerun-if-changed=../{name}");
         collect(&root.join(name), &mut files)?;
     }
     files.sort();

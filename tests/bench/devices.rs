@@ -24,7 +24,7 @@ connections_max = 12000
 paths = [{ path = "/robots/{device}" }]
 "#;
 
-pub async fn devices() -> Result<()> {
+pub(crate) async fn devices() -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("sandbar.toml"), CONFIG)?;
     let host = Host::start(folder.path()).await?;

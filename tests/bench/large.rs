@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use sandbar_reading::{Clock, SystemClock};
 use sandbar_tests::host::Host;
 use sandbar_tests::seed::Random;
 
@@ -128,7 +129,7 @@ async fn send(
     let mut took = Vec::new();
     tokio::time::sleep(begin).await;
     // No two pictures are the same.
-    let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
+    let first = SystemClock.now().nanos();
     for n in first.. {
         if stopped.load(Ordering::Relaxed) {
             break;

@@ -24,7 +24,8 @@ async fn no_large_payload_is_lost_altered_or_left_behind() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let receiver = Receiver::start().await?;
     receiver.fail_every(7);
-    configure(folder.path(), &receiver, 256)?;
+    // More than a quick machine takes: retention comes later.
+    configure(folder.path(), &receiver, 64 << 10)?;
     let load = Load::default();
     for kill in 0..kills {
         let host = Host::start(folder.path()).await.with_context(|| format!("start after {kill} kills"))?;

@@ -155,13 +155,14 @@ async fn a_file_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
     Sender::new(&host).await?.send_many("/d/a", 3).await?;
     ensure!(host.terminate().await? == Some(0));
     let mut store = store_in(folder.path())?;
-    // The rows `format` and `ledger` lie beside each other: names first, then values.
-    let row = [b"formatledger".as_slice(), &2_u64.to_be_bytes()].concat();
+    // Names of rows lie beside each other, then their values: that of `format` is the first with its number.
+    let (names, format) = (b"formatledger", 2_u64.to_be_bytes());
     let places: Vec<usize> =
-        (0..store.len() - row.len()).filter(|at| store[*at..].starts_with(&row)).collect();
+        (0..store.len() - names.len()).filter(|at| store[*at..].starts_with(names)).collect();
     ensure!(!places.is_empty(), "the format's row is not found");
     for at in places {
-        store[at + row.len() - 1] = 99;
+        let value = store[at..].windows(format.len()).position(|bytes| bytes == format);
+        store[at + value.context("the format's value is not found")? + format.len() - 1] = 99;
     }
     match start_on(&store).await? {
         Outcome::Runs(..) => anyhow::bail!("a file of format 99 was opened"),

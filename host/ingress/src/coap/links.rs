@@ -1,7 +1,5 @@
 //! Link format (RFC 6690): what a server says that it has. Pure.
 
-use coap_lite::link_format::LinkFormatParser;
-
 use crate::pattern::decode;
 
 /// One resource.
@@ -18,24 +16,48 @@ pub(crate) struct Link {
 /// How many resources of one node are looked at.
 const LINKS_MAX: usize = 256;
 
-/// Links to other hosts are left out, and so is what cannot be read.
+/// Links to other hosts are left out, and so is all from the first one that cannot be read.
 pub(crate) fn parse(text: &str) -> Vec<Link> {
-    let links = LinkFormatParser::new(text).take(LINKS_MAX).map_while(Result::ok);
-    links
-        .filter(|(target, _)| !target.contains("://") && !target.contains(['?', '#']))
-        .filter_map(|(target, attributes)| {
-            let path = decode(target.trim_start_matches('/')).ok()?;
-            let mut link = Link { path: format!("/{path}"), observable: false, format: None };
-            for (name, value) in attributes {
-                match name {
-                    "obs" => link.observable = true,
-                    "ct" => link.format = value.to_cow().split(' ').find_map(|number| number.parse().ok()),
-                    _ => {}
-                }
+    pieces(text, ',').take(LINKS_MAX).map_while(read).flatten().collect()
+}
+
+/// `None` says that this is no link, `Some(None)` that it is none of this node's.
+fn read(text: &str) -> Option<Option<Link>> {
+    let mut parts = pieces(text, ';');
+    let target = parts.next()?.trim().strip_prefix('<')?.strip_suffix('>')?;
+    if target.contains("://") || target.contains(['?', '#']) {
+        return Some(None);
+    }
+    let Ok(path) = decode(target.trim_start_matches('/')) else { return Some(None) };
+    let mut link = Link { path: format!("/{path}"), observable: false, format: None };
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name.trim() {
+            "obs" => link.observable = true,
+            "ct" => {
+                let mut numbers = value.trim().trim_matches('"').split(' ');
+                link.format = numbers.find_map(|number| number.parse().ok());
             }
-            Some(link)
-        })
-        .collect()
+            _ => {}
+        }
+    }
+    Some(Some(link))
+}
+
+/// What stands between `separator`s that are neither in a quoted text nor in a target.
+fn pieces(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut escaped, mut quoted, mut target) = (false, false, false);
+    text.split(move |character| {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if !target => quoted = !quoted,
+            '<' if !quoted => target = true,
+            '>' if !quoted => target = false,
+            other => return other == separator && !quoted && !target,
+        }
+        false
+    })
 }
 
 /// `</a/b>;obs;ct=50;title="…"`, as far as it is known.
@@ -82,6 +104,13 @@ mod tests {
         assert_eq!(parse(text), expected);
         assert_eq!(parse("<coap://other/x>,</y>"), [link("/y", false, None)]);
         assert_eq!(parse(""), []);
+        let quoted = r#"</a,b>;title="x\",<y>;obs",</c>;obs"#;
+        assert_eq!(parse(quoted), [link("/a,b", false, None), link("/c", true, None)]);
+    }
+
+    #[test]
+    fn a_quote_that_is_cut_within_a_character_is_survived() {
+        assert_eq!(parse("</a>;title=\"x5\u{fffd}\u{fffd}?\u{fffd}"), [link("/a", false, None)]);
     }
 
     #[test]
