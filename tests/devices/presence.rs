@@ -197,13 +197,14 @@ async fn a_thousand_devices_that_flap_leave_the_registry_exact() -> Result<()> {
     Ok(())
 }
 
-/// The first event of this kind whose data is as wanted.
+/// The first event of this kind whose data is as wanted. Others stay in `text`: they may be asked for next.
 async fn event(
     stream: &mut reqwest::Response,
     text: &mut String,
     kind: &str,
     wanted: impl Fn(&serde_json::Value) -> bool,
 ) -> Result<serde_json::Value> {
+    let mut passed_over = String::new();
     let reading = async {
         loop {
             while let Some((event, rest)) = text.split_once("\n\n") {
@@ -213,8 +214,11 @@ async fn event(
                     |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
                 let data = serde_json::from_str(field("data: ")).unwrap_or_default();
                 if field("event: ") == kind && wanted(&data) {
+                    text.insert_str(0, &passed_over);
                     return Ok(data);
                 }
+                passed_over.push_str(&event);
+                passed_over.push_str("\n\n");
             }
             let chunk = stream.chunk().await?.ok_or_else(|| anyhow::anyhow!("the stream ended"))?;
             text.push_str(std::str::from_utf8(&chunk)?);

@@ -35,6 +35,8 @@ paths = [{{ path = "/{{*topic}}", topic = "{{topic}}" }}]
 [sink.out]
 kind = "file"
 path = "out.jsonl"
+# A quick machine fills more than one file.
+rotate_bytes = 1073741824
 {more}
 "#
     );

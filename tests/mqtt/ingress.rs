@@ -32,6 +32,9 @@ reply = true
     )
 }
 
+/// Not those that say which devices came and went.
+const READINGS: &str = "/v1/readings?ingress=field";
+
 async fn host(folder: &Path, broker: &Mosquitto, version: &str, more: &str) -> Result<Host> {
     let host = crate::host(folder, &configuration(broker.port, version, more)).await?;
     is_running(&host).await;
@@ -48,10 +51,10 @@ async fn is_running(host: &Host) {
 
 async fn journaled(host: &Host, count: usize) -> Result<Vec<Value>> {
     eventually("everything is journaled", 20, || async {
-        host.all("/v1/readings").await.is_ok_and(|readings| readings.len() >= count)
+        host.all(READINGS).await.is_ok_and(|readings| readings.len() >= count)
     })
     .await;
-    host.all("/v1/readings").await
+    host.all(READINGS).await
 }
 
 /// So many lines, each a message of its own: `mosquitto_pub -l`.
@@ -110,14 +113,14 @@ async fn a_killed_host_loses_nothing_and_takes_qos_2_once() -> Result<()> {
         }
         publishing.await??;
         eventually("everything is journaled", 60, || async {
-            let Ok(readings) = host.all("/v1/readings").await else { return false };
+            let Ok(readings) = host.all(READINGS).await else { return false };
             let mut numbers: Vec<_> = readings.iter().filter_map(number).collect();
             numbers.sort_unstable();
             numbers.dedup();
             numbers.len() == COUNT
         })
         .await;
-        let readings = host.all("/v1/readings").await?;
+        let readings = host.all(READINGS).await?;
         ensure!(qos == "1" || readings.len() == COUNT, "{} readings of {COUNT} messages", readings.len());
     }
     Ok(())
@@ -159,7 +162,7 @@ async fn a_group_shares_what_is_published() -> Result<()> {
     eventually("both have taken their share", 20, || async {
         let mut counts = Vec::new();
         for host in &hosts {
-            counts.push(host.all("/v1/readings").await.map_or(0, |readings| readings.len()));
+            counts.push(host.all(READINGS).await.map_or(0, |readings| readings.len()));
         }
         counts.iter().sum::<usize>() == 200 && counts.iter().all(|count| *count > 0)
     })
