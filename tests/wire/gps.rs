@@ -23,13 +23,15 @@ fn walk() -> String {
         let (minutes, time) = (second as f64 * 0.06, format!("10{:02}{:02}.00", second / 60, second % 60));
         let bodies = if second < SECONDS {
             let position = format!("47{minutes:07.4},N,00830.0000,E");
-            [
+            vec![
                 format!("GPGGA,{time},{position},1,08,1.0,408.0,M,48.0,M,,"),
                 "GPGSA,A,3,10,07,05,02,29,04,08,13,,,,,1.7,1.0,1.4".to_owned(),
+                "GPGSV,2,1,08,10,63,137,17,07,61,098,15,05,59,290,20,02,54,157,30".to_owned(),
+                "GPGSV,2,2,08,29,39,170,40,04,38,220,41,08,20,050,30,13,10,300,20".to_owned(),
                 format!("GPRMC,{time},A,{position},215.8,000.0,010126,,,A"),
             ]
         } else {
-            [
+            vec![
                 format!("GPGGA,{time},,,,,0,00,99.9,,M,,M,,"),
                 "GPGSA,A,1,,,,,,,,,,,,,99.9,99.9,99.9".to_owned(),
                 format!("GPRMC,{time},V,,,,,,,010126,,,N"),
