@@ -1,6 +1,5 @@
 //! The `gps` driver against gpsd, which gpsfake gives a log to, and on a pseudo terminal that the log is written to.
 
-use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,26 +22,38 @@ fn walk() -> String {
         let (minutes, time) = (second as f64 * 0.06, format!("10{:02}{:02}.00", second / 60, second % 60));
         let bodies = if second < SECONDS {
             let position = format!("47{minutes:07.4},N,00830.0000,E");
-            vec![
+            [
                 format!("GPGGA,{time},{position},1,08,1.0,408.0,M,48.0,M,,"),
                 "GPGSA,A,3,10,07,05,02,29,04,08,13,,,,,1.7,1.0,1.4".to_owned(),
-                "GPGSV,2,1,08,10,63,137,17,07,61,098,15,05,59,290,20,02,54,157,30".to_owned(),
-                "GPGSV,2,2,08,29,39,170,40,04,38,220,41,08,20,050,30,13,10,300,20".to_owned(),
                 format!("GPRMC,{time},A,{position},215.8,000.0,010126,,,A"),
             ]
         } else {
-            vec![
+            [
                 format!("GPGGA,{time},,,,,0,00,99.9,,M,,M,,"),
                 "GPGSA,A,1,,,,,,,,,,,,,99.9,99.9,99.9".to_owned(),
                 format!("GPRMC,{time},V,,,,,,,010126,,,N"),
             ]
         };
         for body in bodies {
-            let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
-            write!(log, "${body}*{sum:02X}\r\n").expect("written to memory");
+            log.push_str(&sentence(&body));
         }
     }
     log
+}
+
+fn sentence(body: &str) -> String {
+    let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+    format!("${body}*{sum:02X}\r\n")
+}
+
+/// The walk with the satellites in view, without which gpsd does not say how many are used.
+fn walk_with_satellites() -> String {
+    let in_view = [
+        "GPGSV,2,1,08,10,63,137,17,07,61,098,15,05,59,290,20,02,54,157,30",
+        "GPGSV,2,2,08,29,39,170,40,04,38,220,41,08,20,050,30,13,10,300,20",
+    ];
+    let in_view = in_view.map(sentence).concat();
+    walk().replace("$GPRMC", &format!("{in_view}$GPRMC"))
 }
 
 /// gpsfake, and the gpsd that it started; both end with it.
@@ -102,7 +113,7 @@ fn check_fixes(fixes: &[Value]) -> Result<()> {
 async fn gpsd_tells_where_it_is_and_that_it_is_lost() -> Result<()> {
     let (folder, port) = (tempfile::tempdir()?, free_port().await?);
     let log = folder.path().join("walk.nmea");
-    std::fs::write(&log, walk())?;
+    std::fs::write(&log, walk_with_satellites())?;
     let fake = Fake::play(&log, port)?;
     let configuration = format!(
         "[ingress.gps]\ndriver = \"gps\"\ngpsd = \"127.0.0.1:{port}\"\ninterval_ms = 0\nlost_after_ms = 1000\n"
