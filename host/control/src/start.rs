@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_pipeline::Pipeline;
-use sandbar_reading::{Clock, Name, Target};
+use sandbar_reading::{Clock, Name, Target, with_causes};
 use sandbar_runtime::Runtime;
 use sandbar_store::{Committer, Disk, Medium, Store, StoreError};
 use sandbar_telemetry::Telemetry;
@@ -49,7 +49,7 @@ impl Control {
             module_max: crate::MODULE_MAX_BYTES,
             ..sandbar_runtime::Options::new(data_dir.join("code"))
         })
-        .map_err(|error| StartError::Runtime(with_sources(&error)))?;
+        .map_err(|error| StartError::Runtime(with_causes(&error)))?;
         let telemetry = Telemetry::start(declared.telemetry())
             .map_err(|error| StartError::Problem(declared.problem(error.within("telemetry"))))?;
         let options = sandbar_pipeline::Options {
@@ -303,23 +303,12 @@ async fn open_store(
         tokio::task::spawn_blocking(move || Store::open(medium, modules, options, clock, Committer::Thread))
             .await;
     let opened = opened.map_err(|error| StartError::Storage(error.to_string()))?;
-    opened.map_err(|error| StartError::Storage(with_sources(&error)))
+    opened.map_err(|error| StartError::Storage(with_causes(&error)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn storage(error: StoreError) -> StartError {
     StartError::Storage(error.to_string())
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 impl From<ConfigProblem> for StartError {

@@ -253,4 +253,14 @@ impl Replies {
     pub async fn next(&mut self) -> Option<Answer> {
         self.0.recv().await
     }
+
+    /// The first reply or rejection, for senders that get one answer: that a handler is called again is none.
+    pub async fn settled(&mut self) -> Option<Answer> {
+        loop {
+            match self.next().await {
+                Some(Answer::Retrying(_)) => {}
+                answer => return answer,
+            }
+        }
+    }
 }

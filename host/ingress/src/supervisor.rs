@@ -1,6 +1,5 @@
 //! The one place that retries links: it runs a driver's sessions one after the other, with backoff.
 
-use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use sandbar_reading::{Name, Timestamp};
+use sandbar_reading::{Name, Timestamp, with_causes};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -170,7 +169,7 @@ impl Ingress {
             self.begin();
             let text = match self.session(session.clone()).await {
                 End::Stopped => break,
-                End::Failed(error) => with_sources(&error),
+                End::Failed(error) => with_causes(&error),
                 End::Panicked(text) => {
                     error!(ingress = %self.name, driver = self.driver.driver(), panic = text, "bug in a driver");
                     format!("bug in the driver {}: {text}", self.driver.driver())
@@ -261,17 +260,6 @@ fn backoff(failures: u32, options: SupervisorOptions, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let full = options.backoff_min.saturating_mul(1 << doublings).min(options.backoff_max);
     full.mul_f64(1.0 - jitter / 2.0)
-}
-
-fn with_sources(error: &LinkError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

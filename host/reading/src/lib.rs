@@ -2,6 +2,7 @@
 
 mod accept;
 mod attributes;
+mod causes;
 mod config;
 mod content_type;
 mod filter;
@@ -20,6 +21,7 @@ mod trace;
 
 pub use accept::{Receipt, Refused};
 pub use attributes::{Attributes, RESERVED_PREFIX};
+pub use causes::with_causes;
 pub use config::{ConfigError, settings};
 pub use content_type::{ContentType, ContentTypeError};
 pub use filter::{FilterError, TopicFilter, TopicTree};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_reading::{Command, ConfigError, Delivery, DeliveryId, Message, Name};
+use sandbar_reading::{Command, ConfigError, Delivery, DeliveryId, Message, Name, with_causes};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -88,14 +88,7 @@ impl Cause {
 
     /// `doing: error: its source: …`
     pub fn of(doing: &str, error: &dyn StdError) -> Self {
-        let mut text = doing.to_owned();
-        let mut next = Some(error);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        Self(text)
+        Self(format!("{doing}: {}", with_causes(error)))
     }
 }
 

@@ -1,12 +1,12 @@
 //! One request to the collector, and what follows from its answer.
 
-use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
+use sandbar_reading::with_causes;
 
 use crate::proto;
 
@@ -29,7 +29,7 @@ pub(crate) async fn send(client: &Client, url: &Url, body: Bytes) -> Answer {
             let body = answer.bytes().await.unwrap_or_default();
             judge(status, after, body)
         }
-        Err(error) => Answer::Later { after: None, cause: with_sources(&error) },
+        Err(error) => Answer::Later { after: None, cause: with_causes(&error) },
     }
 }
 
@@ -49,17 +49,6 @@ fn judge(status: StatusCode, after: Option<Duration>, body: Bytes) -> Answer {
 fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -150,17 +150,9 @@ impl Door {
 
     /// What the handler says in time. The reading is taken: when the session stops, the sender learns that.
     async fn reply(&self, mut replies: Replies) -> Packet {
-        let answer = async {
-            loop {
-                match replies.next().await {
-                    Some(Answer::Retrying(_)) => {}
-                    answer => return answer,
-                }
-            }
-        };
         tokio::select! {
             biased;
-            answer = answer => match answer {
+            answer = replies.settled() => match answer {
                 Some(Answer::Reply(message)) => answers::of_handler(&message),
                 Some(Answer::Rejected(why)) => problem(Code::UnprocessableEntity, &why),
                 Some(Answer::Retrying(_)) | None => answers::taken(),

@@ -60,17 +60,9 @@ impl Collectors {
         collector: &str,
         mut replies: Replies,
     ) -> Result<Response<KrakenResponse>, Status> {
-        let last = async {
-            loop {
-                match replies.next().await {
-                    Some(Answer::Retrying(_)) => {}
-                    answer => return answer,
-                }
-            }
-        };
         tokio::select! {
             biased;
-            last = last => match last {
+            last = replies.settled() => match last {
                 Some(Answer::Reply(message)) => Ok(answer::of_handler(id, collector, message)),
                 Some(Answer::Rejected(why)) => Err(answer::rejected(why)),
                 Some(Answer::Retrying(_)) | None => Ok(answer::taken(id)),

@@ -103,17 +103,9 @@ impl Requests {
         mut replies: Replies,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let taken = || Ok(reply::accepted(path.answer.as_ref(), Some(id)));
-        let answer = async {
-            loop {
-                match replies.next().await {
-                    Some(Answer::Retrying(_)) => {}
-                    answer => return answer,
-                }
-            }
-        };
         tokio::select! {
             biased;
-            answer = answer => match answer {
+            answer = replies.settled() => match answer {
                 Some(Answer::Reply(message)) => reply::of_handler(id, message),
                 Some(Answer::Rejected(why)) => Err(Problem::rejected(id, why)),
                 Some(Answer::Retrying(_)) | None => taken(),
