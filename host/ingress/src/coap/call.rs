@@ -9,6 +9,7 @@ use super::blocks::Block;
 use super::endpoint::Peer;
 use super::layer::{Failure, Token};
 use super::packet::{self, Code, MessageClass, Method, Opt, Packet};
+use crate::CommandError;
 
 /// What an endpoint is told to do.
 #[derive(Debug)]
@@ -72,6 +73,22 @@ pub(crate) enum CallError {
     Unknown,
     #[error("the ingress stops")]
     Stopped,
+}
+
+/// What becomes of a command that its device did not take.
+impl From<&CallError> for CommandError {
+    fn from(error: &CallError) -> Self {
+        let text = error.to_string();
+        match error {
+            CallError::Refused { code: MessageClass::Response(code), .. } => match code {
+                Code::RequestEntityIncomplete | Code::TooManyRequests => Self::Retry(text),
+                Code::NotImplemented | Code::ProxyingNotSupported => Self::Reject(text),
+                code if u8::from(MessageClass::Response(*code)) >> 5 == 4 => Self::Reject(text),
+                _ => Self::Retry(text),
+            },
+            _ => Self::Retry(text),
+        }
+    }
 }
 
 fn refusal(code: MessageClass, text: &str) -> String {

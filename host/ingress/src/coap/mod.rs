@@ -3,6 +3,7 @@
 //! [`layer`] is the protocol's state and waits for nothing; [`endpoint`] is a socket with it; [`call`] is what a
 //! client does over an endpoint.
 
+pub(crate) mod answers;
 pub(crate) mod blocks;
 pub(crate) mod call;
 pub(crate) mod dtls;

@@ -14,8 +14,7 @@ use super::decode::content_type;
 use super::door::Door;
 use crate::coap::call::{Body, CallError};
 use crate::coap::dtls::Identities;
-use crate::coap::packet::MessageClass;
-use crate::coap::{Caller, Code, Method, Packet, formats};
+use crate::coap::{Caller, Method, Packet, formats};
 use crate::devices::Order;
 use crate::{CommandError, Session};
 
@@ -68,7 +67,7 @@ impl Commanding {
             Ok(answer) => Ok(Some(answer)),
             // Carried out, whatever of the answer is not there.
             Err(CallError::TooLarge { .. } | CallError::Torn) => Ok(None),
-            Err(error) => Err(what_next(&error)),
+            Err(error) => Err((&error).into()),
         }
     }
 }
@@ -82,20 +81,6 @@ fn message(command: &Command, answer: &Packet) -> Message {
         content_type: content_type(answer, &ContentType::OCTETS),
         attributes: [("coap.code", code.as_str())].into_iter().collect(),
         payload: Bytes::copy_from_slice(&answer.payload),
-    }
-}
-
-/// What becomes of a command that its device did not take.
-pub(crate) fn what_next(error: &CallError) -> CommandError {
-    let text = error.to_string();
-    match error {
-        CallError::Refused { code: MessageClass::Response(code), .. } => match code {
-            Code::RequestEntityIncomplete | Code::TooManyRequests => CommandError::Retry(text),
-            Code::NotImplemented | Code::ProxyingNotSupported => CommandError::Reject(text),
-            code if u8::from(MessageClass::Response(*code)) >> 5 == 4 => CommandError::Reject(text),
-            _ => CommandError::Retry(text),
-        },
-        _ => CommandError::Retry(text),
     }
 }
 

@@ -8,7 +8,7 @@ use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Topic};
 
 use super::config::ResourceConfig;
 use crate::coap::packet::{self, MessageClass, problem};
-use crate::coap::{Code, Method, Opt, Packet, formats};
+use crate::coap::{Code, Method, Opt, Packet, answers, formats};
 use crate::pattern::{Pattern, Template, Values};
 
 /// One entry of the setting `resources`.
@@ -38,9 +38,6 @@ const METHODS: [(&str, Method); 6] = [
 ];
 
 const DEVICE_MAX: usize = 255;
-
-/// What of a request is known here beside its path: a critical option that is not is refused.
-const KNOWN: [u16; 7] = [3, 7, 11, 15, 17, 23, 27];
 
 impl Resource {
     /// Errors name the setting within the entry.
@@ -119,21 +116,9 @@ fn methods(names: &[String]) -> Result<Vec<Method>, ConfigError> {
     names.iter().enumerate().map(method).collect()
 }
 
-/// What is wrong with a request whatever it asks for; else its path.
-pub(crate) fn check(packet: &Packet) -> Result<String, Packet> {
-    if packet.get_first_option(Opt::ProxyUri).is_some() || packet.get_first_option(Opt::ProxyScheme).is_some()
-    {
-        return Err(problem(Code::ProxyingNotSupported, "this is no proxy"));
-    }
-    if let Some(number) = packet::unknown_critical(packet, &KNOWN) {
-        return Err(problem(Code::BadOption, &format!("option {number} is not understood")));
-    }
-    packet::path(packet).ok_or_else(|| problem(Code::BadRequest, "the path is no text"))
-}
-
 /// An error is what the sender is told.
 pub(crate) fn decode(resources: &[Resource], from: From<'_>, packet: &Packet) -> Result<Inbound, Packet> {
-    let path = check(packet)?;
+    let path = answers::path(packet)?;
     let MessageClass::Request(method) = packet.header.code else {
         return Err(problem(Code::MethodNotAllowed, "a method that is not known"));
     };

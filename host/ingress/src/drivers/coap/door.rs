@@ -11,14 +11,14 @@ use sandbar_reading::{Inbound, Refused};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Settings;
 use super::decode::{self, From};
 use super::shelf::Shelf;
-use super::{Settings, answers};
 use crate::coap::blocks::{Begun, Transfers};
 use crate::coap::endpoint::{Peer, Request};
 use crate::coap::links::Link;
 use crate::coap::packet::{self, MessageClass, problem, response};
-use crate::coap::{Code, Method, Opt, Packet, Service, links};
+use crate::coap::{Code, Method, Opt, Packet, Service, answers, links};
 use crate::complaints::Complaints;
 use crate::devices::{Devices, Joined, Order};
 use crate::{Accepted, Answer, Replies, Session};
@@ -95,7 +95,7 @@ impl Door {
             Begun::Whole(packet) => packet,
         };
         let answer = match packet.header.code {
-            MessageClass::Request(Method::Get) => match decode::check(&packet) {
+            MessageClass::Request(Method::Get) => match answers::path(&packet) {
                 Ok(path) => acceptable(&packet, self.read(&path, (peer, token), &packet)),
                 Err(answer) => answer,
             },

@@ -1,6 +1,5 @@
 //! CoAP, both ways: nodes that send, and nodes that are asked.
 
-pub(crate) mod answers;
 mod commands;
 pub(crate) mod config;
 pub(crate) mod decode;
@@ -23,7 +22,6 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use self::commands::Commanding;
-pub(crate) use self::commands::what_next;
 pub(crate) use self::config::Config;
 use self::door::Door;
 use self::nodes::{Asking, Presence};

@@ -20,9 +20,7 @@ use crate::coap::call::{Body, CallError};
 use crate::coap::endpoint::{Peer, Request};
 use crate::coap::links::{self, Link};
 use crate::coap::packet::{self, MessageClass, problem, response};
-use crate::coap::{Caller, Code, Method, Opt, Packet, Service};
-use crate::drivers::coap::answers;
-use crate::drivers::coap::decode::check;
+use crate::coap::{Caller, Code, Method, Opt, Packet, Service, answers};
 
 /// How many nodes may wait to be looked at.
 const DISCOVERIES_MAX: usize = 1024;
@@ -75,7 +73,7 @@ impl Gateway {
     }
 
     async fn respond(&self, peer: Peer, packet: &Packet) -> Packet {
-        let path = match check(packet) {
+        let path = match answers::path(packet) {
             Ok(path) => path,
             Err(answer) => return answer,
         };
@@ -205,7 +203,7 @@ impl Gateway {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.note(&uid, &endpoint, error);
-                Err(crate::drivers::coap::what_next(error))
+                Err(error.into())
             }
         };
         if let Some(done) = done {

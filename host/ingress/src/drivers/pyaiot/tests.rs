@@ -75,7 +75,7 @@ impl Peer for Node {
     }
 
     fn told_for(&self, refused: &Refused) -> Told {
-        Told::Refused(said(&crate::drivers::coap::answers::refused(refused)))
+        Told::Refused(said(&crate::coap::answers::refused(refused)))
     }
 
     async fn send_garbage(&self, bytes: Bytes) {

@@ -1,12 +1,27 @@
-//! What a sender is told of its reading. Pure.
+//! What a sender is told of its request and its reading. Pure.
 
 use sandbar_reading::{Message, Refused};
 
-use crate::coap::packet::{self, problem, response};
-use crate::coap::{Code, Opt, Packet, formats};
+use super::formats;
+use super::packet::{self, Code, Opt, Packet, problem, response};
+
+/// What of a request is known here beside its path: a critical option that is not is refused.
+const KNOWN: [u16; 7] = [3, 7, 11, 15, 17, 23, 27];
 
 /// Seconds after which a sender may try again when the host cannot say.
 const RETRY_LATER_S: u32 = 10;
+
+/// What is wrong with a request whatever it asks for; else its path.
+pub(crate) fn path(packet: &Packet) -> Result<String, Packet> {
+    if packet.get_first_option(Opt::ProxyUri).is_some() || packet.get_first_option(Opt::ProxyScheme).is_some()
+    {
+        return Err(problem(Code::ProxyingNotSupported, "this is no proxy"));
+    }
+    if let Some(number) = packet::unknown_critical(packet, &KNOWN) {
+        return Err(problem(Code::BadOption, &format!("option {number} is not understood")));
+    }
+    packet::path(packet).ok_or_else(|| problem(Code::BadRequest, "the path is no text"))
+}
 
 /// It is on disk.
 pub(crate) fn taken() -> Packet {
