@@ -1,7 +1,7 @@
 //! Changes that wait for a payload to be on disk, and those that must not overtake them. Pure.
 //!
 //! The rest goes by: nobody waits for a picture but who comes behind it in one of its lanes, or writes the same of
-//! a driver's state.
+//! a driver's state, and who discards what it may belong to.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -23,16 +23,42 @@ pub(crate) struct Aside {
 /// Changes that share one are committed in the order of the calls.
 pub(crate) type Order = u64;
 
+/// What a change must not overtake.
+pub(crate) enum Behind {
+    /// Those that share one of these.
+    Orders(Vec<Order>),
+    /// Whatever came before. What comes after it may go by.
+    All,
+}
+
 struct Entry {
     /// What it waits for; nothing but others if there is none.
     ticket: Option<u64>,
     change: Change,
     size: Size,
-    orders: Vec<Order>,
+    behind: Behind,
+}
+
+impl Entry {
+    fn orders(&self) -> &[Order] {
+        match &self.behind {
+            Behind::Orders(orders) => orders,
+            Behind::All => &[],
+        }
+    }
+}
+
+/// What a change must not overtake.
+pub(crate) fn behind(work: &Work) -> Behind {
+    match work {
+        // What is on its way may be for them: it would stay for ever.
+        Work::DiscardRoute(_) | Work::DiscardTarget(_) => Behind::All,
+        work => Behind::Orders(orders(work)),
+    }
 }
 
 /// Which orders a change has to keep to.
-pub(crate) fn orders(work: &Work) -> Vec<Order> {
+fn orders(work: &Work) -> Vec<Order> {
     let of_lanes = |accept: &Accept, orders: &mut Vec<Order>| {
         let order = |route: &str, lane: u64| XxHash3_64::oneshot(route.as_bytes()).rotate_left(1) ^ lane;
         orders.extend(accept.lanes.iter().map(|lane| order(lane.route.as_str(), lane.id().0)));
@@ -69,49 +95,63 @@ impl Aside {
         self.entries.is_empty()
     }
 
-    /// Whether somebody here must go before a change of these orders.
-    pub(crate) fn holds_back(&self, orders: &[Order]) -> bool {
-        orders.iter().any(|order| self.orders.contains_key(order))
+    /// Whether somebody here must go before such a change.
+    pub(crate) fn holds_back(&self, behind: &Behind) -> bool {
+        match behind {
+            Behind::Orders(orders) => orders.iter().any(|order| self.orders.contains_key(order)),
+            Behind::All => !self.is_empty(),
+        }
     }
 
     /// Something that must not overtake what is here.
-    pub(crate) fn add(&mut self, change: Change, size: Size, orders: Vec<Order>) {
-        self.push(Entry { ticket: None, change, size, orders });
+    pub(crate) fn add(&mut self, change: Change, size: Size, behind: Behind) {
+        self.push(Entry { ticket: None, change, size, behind });
     }
 
     /// Something whose payload is yet to be written: then [`Self::written`] or [`Self::refused`] is told the ticket.
-    pub(crate) fn add_waiting(&mut self, change: Change, size: Size, orders: Vec<Order>) -> u64 {
+    pub(crate) fn add_waiting(&mut self, change: Change, size: Size, behind: Behind) -> u64 {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        self.push(Entry { ticket: Some(ticket), change, size, orders });
+        self.push(Entry { ticket: Some(ticket), change, size, behind });
         ticket
     }
 
-    /// What may go now, in order. A ticket that is not here was refused meanwhile.
+    /// The payload is on disk: what may go now. A ticket that is not here was refused meanwhile.
     pub(crate) fn written(&mut self, ticket: u64, pins: Pins) -> Vec<(Change, Size)> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.ticket == Some(ticket)) else {
             return Vec::new();
         };
         entry.ticket = None;
         entry.change.pins = Some(pins);
-        let mut held_back = HashSet::new();
+        self.freed()
+    }
+
+    /// What may go now, in order.
+    pub(crate) fn freed(&mut self) -> Vec<(Change, Size)> {
+        let (mut stays, mut held_back) = (false, HashSet::new());
         self.remove(|entry| {
-            let goes = entry.ticket.is_none() && !entry.orders.iter().any(|order| held_back.contains(order));
+            let is_held = match &entry.behind {
+                Behind::Orders(orders) => orders.iter().any(|order| held_back.contains(order)),
+                Behind::All => stays,
+            };
+            let goes = entry.ticket.is_none() && !is_held;
             if !goes {
-                held_back.extend(entry.orders.iter().copied());
+                stays = true;
+                held_back.extend(entry.orders().iter().copied());
             }
             goes
         })
     }
 
-    /// The payload could not be written: its change goes, and all that would now come out of order.
+    /// The payload could not be written: its change goes, and all that would now come out of order. What is left may
+    /// be [`Self::freed`] by that.
     pub(crate) fn refused(&mut self, ticket: u64) -> Vec<(Change, Size)> {
         let mut missing = HashSet::new();
         self.remove(|entry| {
             let goes =
-                entry.ticket == Some(ticket) || entry.orders.iter().any(|order| missing.contains(order));
+                entry.ticket == Some(ticket) || entry.orders().iter().any(|order| missing.contains(order));
             if goes {
-                missing.extend(entry.orders.iter().copied());
+                missing.extend(entry.orders().iter().copied());
             }
             goes
         })
@@ -123,7 +163,7 @@ impl Aside {
     }
 
     fn push(&mut self, entry: Entry) {
-        for order in &entry.orders {
+        for order in entry.orders() {
             *self.orders.entry(*order).or_default() += 1;
         }
         self.entries.push_back(entry);
@@ -136,7 +176,7 @@ impl Aside {
                 self.entries.push_back(entry);
                 continue;
             }
-            for order in &entry.orders {
+            for order in entry.orders() {
                 if let Some(count) = self.orders.get_mut(order) {
                     *count -= 1;
                     if *count == 0 {

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use sandbar_reading::{IdGenerator, Name, Scope, StateWrite, Target, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
-use crate::aside::{Aside, orders};
+use crate::aside::{Aside, behind};
 use crate::change::{Accept, Delivered, Lane, NewDelivery, Outcome, Replayed};
 use crate::devices::DevicesWork;
 use crate::documents::Kind;
@@ -311,15 +311,16 @@ impl Queue {
         match result {
             Ok(pins) => {
                 let mut state = self.state.lock();
-                for (change, size) in state.aside.written(ticket, pins) {
-                    state.ready(change, size);
-                }
+                let written = state.aside.written(ticket, pins);
+                state.all_ready(written);
             }
             Err(error) => {
                 let refused = {
                     let mut state = self.state.lock();
                     let refused = state.aside.refused(ticket);
                     state.forget(&refused);
+                    let freed = state.aside.freed();
+                    state.all_ready(freed);
                     refused
                 };
                 self.room.notify_waiters();
@@ -419,16 +420,22 @@ impl State {
     /// Whether the committer is to be woken, and the ticket of what is to be written first.
     fn put(&mut self, change: Change, size: Size, to_write: bool) -> (bool, Option<u64>) {
         if to_write || !self.aside.is_empty() {
-            let orders = orders(&change.work);
+            let behind = behind(&change.work);
             if to_write {
-                return (false, Some(self.aside.add_waiting(change, size, orders)));
+                return (false, Some(self.aside.add_waiting(change, size, behind)));
             }
-            if self.aside.holds_back(&orders) {
-                self.aside.add(change, size, orders);
+            if self.aside.holds_back(&behind) {
+                self.aside.add(change, size, behind);
                 return (false, None);
             }
         }
         (self.ready(change, size), None)
+    }
+
+    fn all_ready(&mut self, changes: Vec<(Change, Size)>) {
+        for (change, size) in changes {
+            self.ready(change, size);
+        }
     }
 
     /// Whether it is news: the committer looks at all there is, and need not be woken for what comes after.

@@ -88,6 +88,18 @@ async fn small_readings_go_by_and_what_shares_a_lane_does_not() {
     assert_eq!(told[1..], ids);
 }
 
+/// Who sent it may be gone: nobody but the store knows that it is on its way.
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_deleted_leaves_nothing_of_what_was_on_its_way_to_it() {
+    let rig = rig();
+    let lane = lane("r", "k");
+    let picture = rig.store.accept(accept(&[&lane], &picture('x'))).unwrap();
+    rig.store.discard_route(name("r")).await.unwrap();
+    assert_eq!(rig.waiting_ids(&lane), []);
+    assert_eq!(rig.dead_letters().len(), 1);
+    assert_eq!(picture.committed.await.unwrap().id(), picture.id);
+}
+
 /// A driver that writes how far it has come must not be told further than what is journaled.
 #[tokio::test(start_paused = true)]
 async fn what_a_driver_keeps_is_written_in_the_order_of_the_calls() {
