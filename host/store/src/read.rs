@@ -141,6 +141,15 @@ impl Store {
         })
     }
 
+    /// Whether the reading waits in the lane.
+    pub fn waits(&self, route: &Name, lane: LaneId, reading: ReadingId) -> Result<bool> {
+        self.shared().ask(|read| {
+            let mut key = Vec::new();
+            key::waiting(&mut key, route.as_str(), lane, reading.as_u128());
+            Ok(read.open_table(WAITING)?.get(&key[..])?.is_some())
+        })
+    }
+
     /// What waits in a lane, oldest first, without what `skip` says yes to; at most `count` readings and,
     /// beyond the first, `bytes` of them. What has lost its payload becomes a dead letter.
     pub fn waiting(

@@ -409,21 +409,22 @@ impl RouteDispatch {
     }
 
     /// Says what is to be said of a lane's readings. Doubted ones that no longer wait were handled: nobody
-    /// knows the answer any more, and no other comes.
+    /// knows the answer any more, and no other comes. Those that wait are handled again, and get theirs.
     fn tell(&self, lane: LaneId, said: Vec<(ReadingId, Said)>) {
         let mut doubted = self.doubted.lock().remove(&lane).unwrap_or_default();
         for (reading, said) in said {
             doubted.remove(&reading);
             self.shared.awaited.say(reading, said);
         }
-        if doubted.is_empty() {
-            return;
-        }
         let name = self.route.load().name.clone();
-        let waiting = self.shared.store.waiting(&name, lane, &|_| false, 1, 0);
-        let first = waiting.ok().and_then(|waiting| waiting.items.first().map(|first| first.reading.id));
-        for reading in doubted.into_iter().filter(|reading| first.is_none_or(|first| *reading < first)) {
-            self.shared.awaited.say(reading, Said::Last(Vec::new()));
+        for reading in doubted {
+            match self.shared.store.waits(&name, lane, reading) {
+                Ok(true) => {}
+                Ok(false) => self.shared.awaited.say(reading, Said::Last(Vec::new())),
+                Err(_unavailable) => {
+                    self.doubted.lock().entry(lane).or_default().insert(reading);
+                }
+            }
         }
     }
 
