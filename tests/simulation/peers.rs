@@ -103,6 +103,5 @@ async fn answers(world: World, label: String, mut replies: Replies, unanswered: 
             }
         }
     }
-    world.trace(|| format!("peer: {label} waits no longer for an answer"));
     unanswered.fetch_sub(1, Relaxed);
 }
