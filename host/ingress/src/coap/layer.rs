@@ -2,7 +2,7 @@
 //! belongs to which request. Waits for nothing: the time is passed in, and what is to be sent is taken out.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +56,7 @@ pub(crate) type Token = [u8; 8];
 pub(crate) struct Ticket<P> {
     pub(crate) peer: P,
     id: u16,
+    print: Print,
     token: ([u8; 8], u8),
     confirmable: bool,
 }
@@ -84,7 +85,17 @@ pub(crate) enum Failure {
     Full,
 }
 
-enum Heard {
+/// Of a message's bytes. A repetition has those of the first (section 4.2); a node that was switched off and counts
+/// from the beginning again uses the same message ids for others, which are not to be lost.
+type Print = u64;
+
+struct Heard {
+    print: Print,
+    since: Instant,
+    state: HeardState,
+}
+
+enum HeardState {
     /// It is being answered; an acknowledgement of its own was sent or not.
     Open { acknowledged: bool },
     /// What was said to it; nothing to who does not want to hear anything again.
@@ -130,6 +141,7 @@ pub(crate) struct Layer<P> {
     heard_order: VecDeque<(Instant, P, u16)>,
     /// Of what was said, in `heard`.
     heard_bytes: usize,
+    printer: RandomState,
     sent: HashMap<(P, u16), Sent>,
     /// How many of a peer's are in `sent`, and what goes out after them.
     starting: HashMap<P, (usize, VecDeque<(Packet, What)>)>,
@@ -148,6 +160,7 @@ impl<P: Address> Layer<P> {
             heard: HashMap::new(),
             heard_order: VecDeque::new(),
             heard_bytes: 0,
+            printer: RandomState::new(),
             sent: HashMap::new(),
             starting: HashMap::new(),
             awaited: HashMap::new(),
@@ -179,6 +192,7 @@ impl<P: Address> Layer<P> {
             }
             Parsed::Foreign => return None,
         };
+        let print = self.printer.hash_one(datagram);
         let (kind, id) = (packet.header.get_type(), packet.header.message_id);
         match (packet.header.code, kind) {
             // A ping (section 4.3), or nothing that has a meaning.
@@ -192,9 +206,9 @@ impl<P: Address> Layer<P> {
             (_, MessageType::Reset) => None,
             _ if packet::class(&packet) == 0 => match kind {
                 MessageType::Acknowledgement => None,
-                _ => self.requested(peer, packet, now),
+                _ => self.requested(peer, packet, print, now),
             },
-            _ => self.responded(peer, packet, now),
+            _ => self.responded(peer, packet, print, now),
         }
     }
 
@@ -215,33 +229,21 @@ impl<P: Address> Layer<P> {
         }
     }
 
-    fn requested(&mut self, peer: P, packet: Packet, now: Instant) -> Option<Event<P>> {
+    fn requested(&mut self, peer: P, packet: Packet, print: Print, now: Instant) -> Option<Event<P>> {
         let id = packet.header.message_id;
         let confirmable = packet.header.get_type() == MessageType::Confirmable;
-        match self.heard.get(&(peer, id)) {
-            Some(Heard::Done(bytes)) => {
-                if confirmable && !bytes.is_empty() {
-                    self.outgoing.push((peer, bytes.clone()));
-                }
-                return None;
-            }
-            Some(Heard::Open { acknowledged }) => {
-                if confirmable && *acknowledged {
-                    self.say(peer, MessageType::Acknowledgement, id);
-                }
-                return None;
-            }
-            None => {}
+        if self.is_repeated(peer, id, print, confirmable) {
+            return None;
         }
-        self.hear(peer, id, Heard::Open { acknowledged: false }, now);
+        self.hear(peer, id, print, now);
         if confirmable {
             self.timers.add(now + self.parameters.separate_after, Due::Separate(peer, id));
         }
-        let ticket = Ticket { peer, id, token: fixed(packet.get_token()), confirmable };
+        let ticket = Ticket { peer, id, print, token: fixed(packet.get_token()), confirmable };
         Some(Event::Request(ticket, packet))
     }
 
-    fn responded(&mut self, peer: P, packet: Packet, now: Instant) -> Option<Event<P>> {
+    fn responded(&mut self, peer: P, packet: Packet, print: Print, now: Instant) -> Option<Event<P>> {
         let (kind, id) = (packet.header.get_type(), packet.header.message_id);
         let token = Token::try_from(packet.get_token()).ok();
         if kind == MessageType::Acknowledgement {
@@ -253,12 +255,7 @@ impl<P: Address> Layer<P> {
                 return None;
             }
             self.finish(peer, id, now);
-        } else if let Some(Heard::Done(bytes)) = self.heard.get(&(peer, id)) {
-            if kind == MessageType::Confirmable && !bytes.is_empty() {
-                self.outgoing.push((peer, bytes.clone()));
-            }
-            return None;
-        } else if self.heard.contains_key(&(peer, id)) {
+        } else if self.is_repeated(peer, id, print, kind == MessageType::Confirmable) {
             return None;
         }
         let known = token.and_then(|token| Some((token, self.awaited.get_mut(&(peer, token))?)));
@@ -279,13 +276,13 @@ impl<P: Address> Layer<P> {
             self.awaited.remove(&(peer, token));
         }
         let confirmable = kind == MessageType::Confirmable;
-        let ticket = Ticket { peer, id, token: fixed(&token), confirmable };
+        let ticket = Ticket { peer, id, print, token: fixed(&token), confirmable };
         if goes_on && kind != MessageType::Acknowledgement {
-            self.hear(peer, id, Heard::Open { acknowledged: false }, now);
+            self.hear(peer, id, print, now);
             return Some(Event::Response(peer, token, packet, Some(ticket)));
         }
         if kind != MessageType::Acknowledgement {
-            self.hear(peer, id, Heard::Open { acknowledged: false }, now);
+            self.hear(peer, id, print, now);
             self.acknowledge(&ticket);
         }
         Some(Event::Response(peer, token, packet, None))
@@ -293,25 +290,23 @@ impl<P: Address> Layer<P> {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, ticket: &Ticket<P>, mut packet: Packet, now: Instant) {
-        let Ticket { peer, id, token: (token, length), confirmable } = *ticket;
+        let Ticket { peer, id, token: (token, length), confirmable, .. } = *ticket;
         packet.set_token(token[..usize::from(length)].to_vec());
-        let acknowledged = match self.heard.get(&(peer, id)) {
-            Some(Heard::Open { acknowledged }) => *acknowledged,
-            // Forgotten: there were too many after it.
-            Some(Heard::Done(_)) | None => false,
-        };
+        // It may be forgotten, when there were too many after it.
+        let acknowledged =
+            self.heard_as(ticket).is_some_and(|heard| matches!(heard, HeardState::Open { acknowledged: true }));
         if confirmable && !acknowledged {
             packet.header.set_type(MessageType::Acknowledgement);
             packet.header.message_id = id;
             let bytes: Bytes = packet::bytes(&packet).into();
-            self.done(peer, id, bytes.clone());
+            self.done(ticket, bytes.clone());
             self.outgoing.push((peer, bytes));
         } else if confirmable {
             let said = packet::bytes(&packet::empty(MessageType::Acknowledgement, id));
-            self.done(peer, id, said.into());
+            self.done(ticket, said.into());
             self.send(peer, packet, What::Response, now);
         } else {
-            self.done(peer, id, Bytes::new());
+            self.done(ticket, Bytes::new());
             self.say_once(peer, packet);
         }
     }
@@ -320,17 +315,19 @@ impl<P: Address> Layer<P> {
     pub(crate) fn acknowledge(&mut self, ticket: &Ticket<P>) {
         let Ticket { peer, id, confirmable, .. } = *ticket;
         if !confirmable {
-            self.done(peer, id, Bytes::new());
+            self.done(ticket, Bytes::new());
             return;
         }
         let bytes: Bytes = packet::bytes(&packet::empty(MessageType::Acknowledgement, id)).into();
-        self.done(peer, id, bytes.clone());
+        self.done(ticket, bytes.clone());
         self.outgoing.push((peer, bytes));
     }
 
     /// It was not taken, and is as if it had not come: a repetition counts.
     pub(crate) fn forget(&mut self, ticket: &Ticket<P>) {
-        self.unhear(ticket.peer, ticket.id);
+        if self.heard_as(ticket).is_some() {
+            self.unhear(ticket.peer, ticket.id);
+        }
     }
 
     /// Sends a request; its answer is to come within `patience` after it was acknowledged.
@@ -373,8 +370,8 @@ impl<P: Address> Layer<P> {
         while let Some(due) = self.timers.take_due(now) {
             match due {
                 Due::Separate(peer, id) => {
-                    if let Some(Heard::Open { acknowledged: acknowledged @ false }) =
-                        self.heard.get_mut(&(peer, id))
+                    if let Some(heard) = self.heard.get_mut(&(peer, id))
+                        && let HeardState::Open { acknowledged: acknowledged @ false } = &mut heard.state
                     {
                         *acknowledged = true;
                         self.say(peer, MessageType::Acknowledgement, id);
@@ -474,29 +471,58 @@ impl<P: Address> Layer<P> {
         self.next_id
     }
 
-    fn hear(&mut self, peer: P, id: u16, heard: Heard, now: Instant) {
+    /// Whether this message came before. If so, what was said to it is said again.
+    fn is_repeated(&mut self, peer: P, id: u16, print: Print, confirmable: bool) -> bool {
+        let Some(heard) = self.heard.get(&(peer, id)).filter(|heard| heard.print == print) else {
+            return false;
+        };
+        match &heard.state {
+            HeardState::Done(said) if confirmable && !said.is_empty() => {
+                self.outgoing.push((peer, said.clone()));
+            }
+            HeardState::Open { acknowledged: true } if confirmable => {
+                self.say(peer, MessageType::Acknowledgement, id);
+            }
+            HeardState::Done(_) | HeardState::Open { .. } => {}
+        }
+        true
+    }
+
+    fn hear(&mut self, peer: P, id: u16, print: Print, now: Instant) {
         while let Some((since, from, first)) = self.heard_order.front().copied()
             && (now.duration_since(since) >= REPEATABLE
                 || self.heard_order.len() >= self.parameters.heard_max
                 || self.heard_bytes > HEARD_BYTES_MAX)
         {
             self.heard_order.pop_front();
-            self.unhear(from, first);
+            // Unless the id was used for another message since.
+            if self.heard.get(&(from, first)).is_some_and(|heard| heard.since == since) {
+                self.unhear(from, first);
+            }
         }
+        self.unhear(peer, id);
         self.heard_order.push_back((now, peer, id));
-        self.heard.insert((peer, id), heard);
+        let state = HeardState::Open { acknowledged: false };
+        self.heard.insert((peer, id), Heard { print, since: now, state });
     }
 
     fn unhear(&mut self, peer: P, id: u16) {
-        if let Some(Heard::Done(said)) = self.heard.remove(&(peer, id)) {
+        if let Some(Heard { state: HeardState::Done(said), .. }) = self.heard.remove(&(peer, id)) {
             self.heard_bytes -= said.len();
         }
     }
 
-    fn done(&mut self, peer: P, id: u16, said: Bytes) {
-        if let Some(heard @ Heard::Open { .. }) = self.heard.get_mut(&(peer, id)) {
-            self.heard_bytes += said.len();
-            *heard = Heard::Done(said);
+    /// What came of the ticket's message; nothing if it is forgotten.
+    fn heard_as(&mut self, ticket: &Ticket<P>) -> Option<&mut HeardState> {
+        let heard = self.heard.get_mut(&(ticket.peer, ticket.id))?;
+        (heard.print == ticket.print).then_some(&mut heard.state)
+    }
+
+    fn done(&mut self, ticket: &Ticket<P>, said: Bytes) {
+        let length = said.len();
+        if let Some(state @ HeardState::Open { .. }) = self.heard_as(ticket) {
+            *state = HeardState::Done(said);
+            self.heard_bytes += length;
         }
     }
 

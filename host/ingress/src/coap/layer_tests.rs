@@ -115,6 +115,31 @@ async fn a_repeated_request_is_answered_again_and_not_taken_again() {
     rig.ticket(&post(MessageType::Confirmable, 40));
 }
 
+/// A node that was switched off, and begins to count again.
+#[tokio::test(start_paused = true)]
+async fn another_message_under_a_used_id_is_not_taken_for_a_repetition() {
+    let mut rig = Rig::new();
+    let (mut colder, mut warmer) = (post(MessageType::Confirmable, 1), post(MessageType::Confirmable, 1));
+    colder.payload = b"20.5".to_vec();
+    warmer.payload = b"21.5".to_vec();
+    let first = rig.ticket(&colder);
+    let second = rig.ticket(&warmer);
+    answer(&mut rig, &first);
+    assert_eq!(rig.sent(), ["ACK 2.04 1"]);
+    // What was said to the first is not said to the second.
+    assert!(rig.receive(&warmer).is_none());
+    assert!(rig.sent().is_empty());
+    answer(&mut rig, &second);
+    assert!(rig.receive(&warmer).is_none());
+    assert_eq!(rig.sent(), ["ACK 2.04 1", "ACK 2.04 1"]);
+    // The second is remembered for as long as if it had been the only one.
+    rig.pass(200);
+    rig.ticket(&colder);
+    rig.pass(100);
+    rig.ticket(&post(MessageType::Confirmable, 2));
+    assert!(rig.receive(&colder).is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_forgotten_counts_when_it_is_repeated() {
     let mut rig = Rig::new();
