@@ -41,7 +41,6 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("sandbar-api", &["sandbar-control", "sandbar-reading"]),
     ("sandbar-compat", &["sandbar-control", "sandbar-reading"]),
-    ("sandbar-agent", &["sandbar-control", "sandbar-reading"]),
 ];
 
 /// They put everything together.
