@@ -6,6 +6,7 @@ mod client;
 mod componentize;
 mod demo;
 mod embedded;
+mod heap;
 mod kraken;
 mod logging;
 mod output;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         eprintln!("sandbar: {problem}");
         return USAGE.into();
     }
+    heap::bound();
     install_tls();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -12,6 +12,7 @@ mod convert;
 mod engine;
 mod fault;
 mod handler;
+mod heap;
 mod host;
 mod instance;
 mod keyvalue;

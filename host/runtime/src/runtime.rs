@@ -14,6 +14,7 @@ use crate::component::{self, Component, ComponentError};
 use crate::engine::{self, InstanceMemory, Room};
 use crate::fault::InitError;
 use crate::handler::{Handler, Pool, Settings};
+use crate::heap;
 use crate::host::Host;
 use crate::script;
 use crate::ticker::Ticker;
@@ -104,10 +105,11 @@ impl Runtime {
             .linker
             .instantiate_pre(component.code())
             .map_err(|error| ComponentError::WrongImport(format!("{error:#}")))?;
-        if !is_cached {
-            self.0.cache.store(component.code(), component.digest());
+        if is_cached {
+            return Ok(component);
         }
-        Ok(component)
+        self.0.cache.store(component.code(), component.digest());
+        self.0.reread(component)
     }
 
     /// The component that runs scripts; read once.
@@ -145,6 +147,21 @@ impl Runtime {
 }
 
 impl Inner {
+    /// What was just compiled, mapped from the cache: such pages the system can drop and read again. And the
+    /// compiler's memory goes back to it.
+    fn reread(&self, compiled: Component) -> Result<Component, ComponentError> {
+        let (digest, size) = (compiled.digest().to_owned(), compiled.size());
+        let component = match self.cache.load(&self.engine, &digest) {
+            Some(code) => {
+                drop(compiled);
+                Component::check(code, digest, size)?
+            }
+            None => compiled,
+        };
+        heap::give_back();
+        Ok(component)
+    }
+
     fn register(&self, pool: &Arc<Pool>) {
         let mut pools = self.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);

@@ -47,7 +47,7 @@ pub enum Committer {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 16 << 20,
+            cache_bytes: 4 << 20,
             retention: Retention::default(),
             queue_max: 16_384,
             queue_bytes: 64 << 20,

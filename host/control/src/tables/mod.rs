@@ -53,7 +53,7 @@ impl Default for HostTable {
             journal_mib: 256,
             trace_mib: 32,
             depth_max: 8,
-            store_cache_mib: 16,
+            store_cache_mib: 4,
         }
     }
 }
