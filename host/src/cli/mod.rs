@@ -25,7 +25,7 @@ mod users;
 mod why;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -91,7 +91,7 @@ struct HostOptions {
     /// The host's token; else it is read from DATA/token
     #[arg(long, global = true, env = "SANDBAR_TOKEN", hide_env_values = true, help_heading = "Global")]
     token: Option<String>,
-    /// The host's data directory [default: what the configuration says, else sandbar-data]
+    /// The host's data directory [default: what the configuration says, else sandbar-data; who asks a host looks in the folders above, too]
     #[arg(
         long,
         global = true,
@@ -237,7 +237,7 @@ impl HostOptions {
         if let Some(token) = &self.token {
             return Token::Given(token.trim().to_owned());
         }
-        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(run::DATA_DIR));
+        let data = self.data.clone().unwrap_or_else(|| data_dir_from(Path::new("")));
         let file = data.join(sandbar_control::TOKEN_FILE);
         match std::fs::read_to_string(&file) {
             Ok(text) => Token::Given(text.trim().to_owned()),
@@ -246,8 +246,19 @@ impl HostOptions {
     }
 }
 
+/// Where a host that was started in this folder, or in one above it, has its data: a module's folder lies in the box's.
+fn data_dir_from(folder: &Path) -> PathBuf {
+    let own = folder.join(run::DATA_DIR);
+    let whole = std::path::absolute(folder.join(".")).unwrap_or_default();
+    let above = whole.ancestors().skip(1).map(|above| above.join(run::DATA_DIR));
+    let found = std::iter::once(own.clone())
+        .chain(above)
+        .find(|data| data.join(sandbar_control::TOKEN_FILE).is_file());
+    found.unwrap_or(own)
+}
+
 /// The bytes of a file, or of standard input for `-`.
-fn read_bytes(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut io::stdin().lock(), &mut bytes).context("reading standard input")?;
@@ -387,7 +398,7 @@ mod tests {
     fn the_token_is_read_from_the_data_directory() {
         let data = tempfile::tempdir().unwrap();
         std::fs::write(data.path().join("token"), "abc\n").unwrap();
-        let options = |token: Option<&str>, data: &std::path::Path| HostOptions {
+        let options = |token: Option<&str>, data: &Path| HostOptions {
             url: String::new(),
             token: token.map(str::to_owned),
             data: Some(data.to_owned()),
@@ -398,5 +409,18 @@ mod tests {
         );
         let elsewhere = options(None, &data.path().join("gone")).find_token();
         assert!(matches!(elsewhere, Token::Missing { file, .. } if file.ends_with("gone/token")));
+    }
+
+    #[test]
+    fn a_hosts_data_is_found_from_a_folder_below_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let module = folder.path().join("modules/mine");
+        std::fs::create_dir_all(&module).unwrap();
+        assert_eq!(data_dir_from(&module), module.join("sandbar-data"));
+        let data = folder.path().join("sandbar-data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("token"), "abc\n").unwrap();
+        assert_eq!(data_dir_from(&module), data);
+        assert_eq!(data_dir_from(folder.path()), data);
     }
 }

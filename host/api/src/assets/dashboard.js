@@ -88,7 +88,7 @@ const span = (seconds) => {
   return `${Math.floor(seconds / size)} ${unit}`;
 };
 
-/// How many dead letters there were when they were last listed: the list follows, but not under a reader's hands.
+// How many dead letters there were when they were last listed: the list follows, but not under a reader's hands.
 let listed = null;
 
 function showFigures(status) {
@@ -116,7 +116,7 @@ function showFigures(status) {
 }
 
 function showRoutes(routes) {
-  table("routes", ["Route", "Version", "Handled", "Outputs", "Failed", "Dead", "Time", ""], routes.map((route) => [
+  table("routes", ["Route", "Version", "Handled", "Outputs", "Failed", "Dead", "Busy for", ""], routes.map((route) => [
     route.name, route.version ? `v${route.version}` : "", route.handled, route.outputs, route.failed_attempts,
     route.dead_letters, `${count(route.busy_ms)} ms`, long(route.broken),
   ]));
