@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Method, StatusCode};
 use sandbar_tests::eventually;
 use sandbar_tests::host::{Host, guest};
+use sandbar_tests::tool::succeeds;
 use serde_json::{Value, json};
 
 /// Every way to misbehave, and what its dead letter says (`None`: it is handled all the same).
@@ -89,9 +90,9 @@ async fn each_costs_its_own_route_only() -> Result<()> {
 
     let dead = host.all("/v1/dead-letters").await?;
     let mut wrong = Vec::new();
-    for (id, mode, said) in expected {
+    for (id, mode, said) in &expected {
         let cause =
-            dead.iter().find(|dead| dead["reading"]["id"] == *id).map(|dead| dead["cause"].to_string());
+            dead.iter().find(|dead| dead["reading"]["id"] == **id).map(|dead| dead["cause"].to_string());
         let as_expected = match (said, &cause) {
             (None, None) => true,
             (Some(said), Some(cause)) => cause.to_lowercase().contains(said),
@@ -104,6 +105,57 @@ async fn each_costs_its_own_route_only() -> Result<()> {
     ensure!(wrong.is_empty(), "{wrong:#?}");
     let good = host.get("/v1/routes/good").await?;
     ensure!(good["status"]["handled"] == MODES.len(), "the good route: {good}");
+    every_limit_is_told(&host, &expected).await
+}
+
+/// In the route's log by reading, in its status by name, and in the metrics.
+async fn every_limit_is_told(host: &Host, expected: &[(String, &str, Option<&str>)]) -> Result<()> {
+    for (id, mode, said) in expected {
+        let Some(said) = said else { continue };
+        let logs = host.get(&format!("/v1/routes/hostile/logs?reading={id}&level=error")).await?;
+        let lines = logs["items"].as_array().context("no items")?;
+        let told = |line: &Value| {
+            let text = line["message"].as_str().unwrap_or_default().to_lowercase();
+            text.starts_with("attempt ") && text.contains(said) && text.ends_with("it is a dead letter")
+        };
+        ensure!(lines.iter().any(told), "{mode}: {logs}");
+    }
+    let route = host.get("/v1/routes/hostile").await?;
+    let handler = &route["status"]["handler"];
+    // Twice each, but for what is rejected: that is not tried again.
+    for (fault, at_least) in [
+        ("timed_out", 2),
+        ("out_of_memory", 2),
+        ("trap", 4),
+        ("too_much_output", 4),
+        ("invalid_output", 2),
+        ("rejected", 1),
+        ("retry", 2),
+    ] {
+        ensure!(handler["faults"][fault].as_u64() >= Some(at_least), "{fault}: {handler}");
+    }
+    ensure!(handler["refused_writes"].as_u64() >= Some(2), "{handler}");
+    let refused = host.get("/v1/routes/hostile/logs?level=warn&limit=1000").await?.to_string();
+    ensure!(refused.contains("writes to the state were refused, the first of `flood/"), "{refused}");
+    let status = succeeds(host.cli(&["status"]), 30).await?;
+    for told in ["FAULTS", "timed_out ", "out_of_memory ", "too_much_output ", "refused_writes "] {
+        ensure!(status.contains(told), "{told}: {status}");
+    }
+
+    let metrics = host.request(Method::GET, "/metrics").send().await?.text().await?;
+    let figure = |name: &str| -> Result<f64> {
+        let line = metrics.lines().find(|line| line.starts_with(name)).with_context(|| name.to_owned())?;
+        Ok(line.rsplit(' ').next().context("no value")?.parse()?)
+    };
+    let calls = figure("sandbar_handler_call_seconds_count{route=\"hostile\"}")?;
+    ensure!(Some(calls) == handler["calls"].as_f64() && calls >= MODES.len() as f64, "{calls}: {handler}");
+    let all = figure("sandbar_handler_call_seconds_bucket{le=\"+Inf\",route=\"hostile\"}")?;
+    let quick = figure("sandbar_handler_call_seconds_bucket{le=\"0.1\",route=\"hostile\"}")?;
+    ensure!(all == calls && quick < calls, "those that looped took longer: {quick} of {calls}");
+    let peak = figure("sandbar_handler_memory_peak_bytes{route=\"hostile\"}")?;
+    ensure!(peak > 0.0 && peak <= f64::from(16 << 20), "{peak}");
+    figure("sandbar_handler_instances{route=\"hostile\"}")?;
+    ensure!(metrics.contains("fault=\"timed_out\"") && metrics.contains("sandbar_handler_refused_writes"));
     Ok(())
 }
 
@@ -214,10 +266,17 @@ async fn an_upload_of_200_megabytes_is_refused_without_being_kept() -> Result<()
 async fn a_handler_whose_configuration_misbehaves_is_not_deployed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut host = host(folder.path()).await?;
-    for mode in ["configure-refuse", "configure-trap", "configure-loop"] {
-        let table = json!({ "topic": "x", "module": "hostile", "config": { "mode": mode }, "limits": { "time_ms": 100 } });
+    for (mode, why) in [
+        ("configure-refuse", "the module refuses it: refused as told"),
+        ("configure-trap", "it does not start: trapped"),
+        ("configure-loop", "it does not start: took longer than its 300 ms"),
+    ] {
+        let limits = json!({ "time_ms": 100, "init_time_ms": 300 });
+        let table =
+            json!({ "topic": "x", "module": "hostile", "config": { "mode": mode }, "limits": limits });
         let answer = host.request(Method::PUT, "/v1/routes/bad").json(&table).send().await?;
-        ensure!(answer.status().is_client_error(), "{mode}: {}", answer.status());
+        let (status, problem) = (answer.status(), answer.text().await?);
+        ensure!(status.is_client_error() && problem.contains(why), "{mode}: {status} {problem}");
     }
     ensure!(host.is_running());
     tokio::time::timeout(Duration::from_secs(5), host.get("/v1/status")).await??;

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is printed")]
 
 mod asking;
+mod guide;
 mod permissions;
 mod provenance;
 mod replays;

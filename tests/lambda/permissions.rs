@@ -1,15 +1,19 @@
 //! What a route permits, and nothing else: HTTP by method, host, path and address, clocks, randomness, secrets;
 //! logging, settings and key-value as WASI has them. In Rust and in Python, and but for HTTP in JavaScript.
 
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use reqwest::Method;
-use sandbar_tests::eventually;
-use sandbar_tests::host::{Host, guest};
+use sandbar_tests::host::{Host, binary, guest};
+use sandbar_tests::{eventually, tool};
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 
 use crate::{delivered, done, send, upload};
 
@@ -36,13 +40,16 @@ async fn server() -> Result<u16> {
 /// Two routes, each with its module.
 const IN_THE_FILE: [(&str, &str); 2] = [("r", "rust"), ("j", "js")];
 
-async fn start(folder: &std::path::Path) -> Result<Host> {
-    let more = format!(
+async fn start(folder: &Path) -> Result<Host> {
+    crate::host(folder, &modules()).await
+}
+
+fn modules() -> String {
+    format!(
         "[secret]\nkey = \"hunter2\"\n[module.rust]\nfile = \"{}\"\n[module.js]\nfile = \"{}\"\n",
         guest("permitted").display(),
         guest("permitted-js").display()
-    );
-    crate::host(folder, &more).await
+    )
 }
 
 async fn route(host: &Host, name: &str, module: &str, permissions: Value) -> Result<()> {
@@ -89,6 +96,64 @@ async fn http_reaches_what_is_named_and_nothing_else() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = start(folder.path()).await?;
     reaches(&host, "r", "rust", server().await?).await
+}
+
+/// A web server of openssl's, with a certificate for `localhost` that signs itself.
+struct TlsServer {
+    _child: Child,
+    port: u16,
+    certificate: PathBuf,
+}
+
+impl TlsServer {
+    async fn start(folder: &Path) -> Result<Self> {
+        let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+        let mut make = Command::new(tool::path("openssl"));
+        make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+        make.args(["-days", "2", "-subj", "/CN=unknown", "-addext", "subjectAltName=DNS:localhost"]);
+        make.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        make.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        tool::succeeds(make, 30).await?;
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        let mut serve = Command::new(tool::path("openssl"));
+        serve.args(["s_server", "-www", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
+        serve.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+        let serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = serve.kill_on_drop(true).spawn().context("starting openssl")?;
+        eventually("openssl listens", 30, async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
+        Ok(Self { _child: child, port, certificate })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_reaches_whom_the_machine_trusts_and_nobody_else() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = TlsServer::start(folder.path()).await?;
+    let url = format!("https://localhost:{}/", server.port);
+    let permissions = json!({ "http": [{ "url": url, "addresses": ["127.0.0.0/8", "::1"] }] });
+    for (trusted, expected) in [(true, "200 "), (false, "error: ")] {
+        crate::write_config(folder.path(), &modules())?;
+        let mut command = std::process::Command::new(binary());
+        if trusted {
+            command.env("SSL_CERT_FILE", &server.certificate);
+        }
+        let host = Host::start_with(folder.path(), command).await?;
+        let table = json!({ "module": "rust", "topic": ["r/#"], "sinks": ["out"], "key": "topic",
+            "permissions": permissions, "limits": { "time_ms": 20_000 } });
+        done(&host, Method::PUT, "/v1/routes/r", table).await?;
+        let answer = ask(&host, "r", &format!("GET {url}")).await?;
+        ensure!(answer.starts_with(expected), "trusted: {trusted}: {answer}");
+        let logs = host.get("/v1/routes/r/logs?level=warn").await?.to_string();
+        ensure!(trusted || logs.contains("invalid peer certificate"), "{logs}");
+        // What is listed is one scheme.
+        let answer = ask(&host, "r", &format!("GET http://localhost:{}/", server.port)).await?;
+        ensure!(answer.contains("HttpRequestDenied"), "{answer}");
+        host.terminate().await?;
+    }
+    Ok(())
 }
 
 /// All of it once more: its component takes long to compile, so it is done once.

@@ -63,9 +63,20 @@ async fn only_what_a_trusted_key_has_signed_is_taken() -> Result<()> {
     let signature = signature.to_str().context("a path")?;
     let signed = deploy(&host, &["m", file, "--signature", signature]).await?;
     ensure!(signed.code == Some(0), "{signed:?}");
+    std::fs::copy(signature, folder.path().join("m.wasm.sig"))?;
+    let beside = deploy(&host, &["beside", file]).await?;
+    ensure!(beside.code == Some(0), "the signature lies beside it: {beside:?}");
     let hostile = guest("hostile").display().to_string();
     let swapped = deploy(&host, &["m", &hostile, "--signature", signature]).await?;
     ensure!(swapped.code == Some(1), "a signature of other bytes: {swapped:?}");
+    let second = folder.path().join("second.wasm");
+    std::fs::copy(&hostile, &second)?;
+    let second_signature = sign(&ours, &second).await?;
+    let (second, second_signature) = (second.to_str().context("a path")?, second_signature.to_str());
+    let arguments = ["m", second, "--signature", second_signature.context("a path")?, "--no-activate"];
+    let signed = deploy(&host, &arguments).await?;
+    ensure!(signed.code == Some(0), "{signed:?}");
+    crate::done(&host, Method::PUT, "/v1/routes/r", json!({ "module": "m", "topic": ["in/#"] })).await?;
 
     // The key is revoked: what it signed is taken no more, and not activated again; what runs runs on.
     write_config(folder.path(), &trust(&[&other_key]))?;
@@ -76,6 +87,29 @@ async fn only_what_a_trusted_key_has_signed_is_taken() -> Result<()> {
         call(&host, Method::POST, "/v1/modules/m/activate", json!({ "version": 1 })).await?;
     ensure!(status == 403 && problem["code"] == "untrusted", "{status} {problem}");
     ensure!(host.get("/v1/modules/m").await?["active"] == 1);
+    // Nor is it called in any other way.
+    let reading = json!({ "topic": "in/a", "payload": "{}" });
+    let since = "2020-01-01T00:00:00Z";
+    for (path, asked) in [
+        ("activate", json!({ "version": 2 })),
+        ("candidate", json!({ "version": 2, "mode": "shadow" })),
+        ("candidate", json!({ "version": 2, "mode": "canary" })),
+        ("invoke", json!({ "version": 2, "reading": reading })),
+    ] {
+        let method = if path == "candidate" { Method::PUT } else { Method::POST };
+        let (status, problem) = call(&host, method, &format!("/v1/modules/m/{path}"), asked).await?;
+        ensure!(status == 403 && problem["code"] == "untrusted", "{path}: {status} {problem}");
+    }
+    for (path, asked) in [
+        ("/v1/replays", json!({ "route": "r", "version": 2, "since": since })),
+        ("/v1/try?route=r&version=2", Value::Null),
+    ] {
+        let (status, problem) = call(&host, Method::POST, path, asked).await?;
+        ensure!(status == 403 && problem["code"] == "untrusted", "{path}: {status} {problem}");
+    }
+    let runs_on = json!({ "route": "r", "version": 1, "since": since });
+    crate::done(&host, Method::POST, "/v1/replays", runs_on).await?;
+    crate::done(&host, Method::POST, "/v1/modules/m/invoke", json!({ "reading": reading })).await?;
     Ok(())
 }
 

@@ -121,7 +121,7 @@ async fn activation_roll_back_shadow_and_canary_under_load() -> Result<()> {
 }
 
 /// A component with a custom section more: other bytes, another digest, the same behaviour.
-fn another(wasm: &[u8]) -> Vec<u8> {
+pub(crate) fn another(wasm: &[u8]) -> Vec<u8> {
     let mut other = wasm.to_vec();
     other.extend([0, 6, 4, b'n', b'o', b't', b'e', b'2']);
     other

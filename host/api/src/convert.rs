@@ -59,6 +59,7 @@ impl From<Uploaded> for views::UploadedView {
             imports: uploaded.version.imports,
             size: uploaded.version.size,
             active: uploaded.active,
+            not_granted: uploaded.not_granted.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -228,6 +229,7 @@ impl From<RouteStatus> for views::RouteStatus {
             warm: stats.warm as u64,
             calls: stats.calls,
             faults: stats.faults.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
+            refused_writes: stats.refused_writes,
             memory_peak_bytes: stats.memory_peak as u64,
         });
         Self {

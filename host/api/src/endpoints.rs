@@ -79,7 +79,7 @@ fn of_modules() -> Vec<Endpoint> {
             .does("Try a module on a reading; nothing of it is kept")
             .takes::<NewTrial>()
             .gives::<TrialView>(200)
-            .fails(&[Code::InvalidConfig, Code::InvalidComponent]),
+            .fails(&[Code::InvalidConfig, Code::InvalidComponent, Code::Untrusted]),
     ]
 }
 
@@ -103,7 +103,7 @@ fn of_routes() -> Vec<Endpoint> {
             .query::<logs::Wanted>()
             .gives::<Page<LogRecordView>>(200),
         get("/v1/routes/{name}/logs/tail", logs::tail)
-            .does("Watch what the route's handler logs (`event: log`); `missed` says how many lines a slow watcher did not see")
+            .does("Watch what the route's handler logs (`event: log`), after the newest `last` lines that are kept; `missed` says how many lines a slow watcher did not see")
             .query::<logs::WantedTail>()
             .gives_text("text/event-stream"),
     ]
@@ -123,7 +123,7 @@ fn of_trials() -> Vec<Endpoint> {
             .does("Handle readings of a time range, or dead letters, once more; what is put out says so")
             .takes::<NewReplay>()
             .gives::<ReplayView>(202)
-            .fails(&[Code::NotFound, Code::Conflict]),
+            .fails(&[Code::NotFound, Code::Conflict, Code::Untrusted]),
         get("/v1/replays/{id}", trials::replay).does("Show how far a replay has come").gives::<ReplayView>(200),
         delete("/v1/replays/{id}", trials::cancel_replay)
             .does("End a replay; what it has put out stays")

@@ -51,7 +51,7 @@ fn one(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
         }
         Samples::Histograms(samples) => {
             for (labels, times) in samples {
-                let bound = |(end, count): &(Option<f64>, u64)| (end.unwrap_or(f64::MAX), *count);
+                let bound = |(end, count): &(Option<f64>, u64)| (end.unwrap_or(f64::INFINITY), *count);
                 let buckets: Vec<_> = times.buckets.iter().map(bound).collect();
                 let mut metric = metric.encode_family(labels)?;
                 metric.encode_histogram::<NoLabelSet>(times.sum, times.count, &buckets, None)?;

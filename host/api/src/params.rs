@@ -67,6 +67,9 @@ params! {
     ReplayParam(String) = replay, { "type": "string", "pattern": ID_PATTERN };
     LevelParam(LogLevel) = level,
         { "type": "string", "enum": ["trace", "debug", "info", "warn", "error", "critical"] };
+    FlagParam(bool) = |text| parse(text), { "type": "boolean", "default": false };
+    /// At most so many; none, unless said otherwise.
+    LastParam(usize) = limit, { "type": "integer", "minimum": 1, "maximum": LIMIT_MAX };
     LimitParam(usize) = limit, { "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": 100 };
 }
 

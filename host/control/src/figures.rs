@@ -129,6 +129,15 @@ fn handlers(routes: &[(Name, RouteStatus)]) -> Vec<Family> {
     });
     vec![
         gauge("sandbar_handler_instances", "Instances that exist.", &|stats| stats.instances as f64),
+        Family::many(
+            Kind::Counter,
+            "sandbar_handler_refused_writes",
+            "Writes to the state that a limit refused.",
+            handlers
+                .iter()
+                .map(|(name, stats)| (label("route", name), stats.refused_writes as f64))
+                .collect(),
+        ),
         gauge("sandbar_handler_memory_peak_bytes", "The most that one held.", &|stats| {
             stats.memory_peak as f64
         }),

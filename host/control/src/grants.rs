@@ -3,7 +3,8 @@
 use sandbar_reading::Name;
 
 use crate::tables::PermissionsTable;
-use crate::wanted::{Module, Wanted};
+use crate::views::Version;
+use crate::wanted::Wanted;
 
 /// An import that is there and, on these routes, does not do what its name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +71,8 @@ const GUARDED: &[Guarded] = &[
     },
 ];
 
-/// Of the module's active version, for the routes that use it.
-pub(crate) fn not_granted(wanted: &Wanted, name: &Name, module: &Module) -> Vec<NotGranted> {
-    let Some(version) = module.version(module.active) else { return Vec::new() };
+/// Of a version of the module `name`, for the routes that use the module.
+pub(crate) fn not_granted(wanted: &Wanted, name: &Name, version: &Version) -> Vec<NotGranted> {
     let routes: Vec<_> = wanted.routes_with(name).collect();
     let check = |import: &String| {
         let guarded = GUARDED.iter().find(|guarded| import.starts_with(guarded.prefix))?;

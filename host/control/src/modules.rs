@@ -73,6 +73,7 @@ impl Control {
                 module.candidate = None;
             }
             let active = module.active == version.version;
+            let not_granted = not_granted(&wanted, &name, &version);
             let asked = Asked {
                 wanted,
                 by: By::Api(Item { what: What::Module, name: name.clone() }),
@@ -81,7 +82,7 @@ impl Control {
                 components: HashMap::from([(digest, component)]),
             };
             control.change(asked).await?;
-            Ok(Uploaded { name, version, active, created })
+            Ok(Uploaded { name, version, active, created, not_granted })
         })
         .await
     }
@@ -124,10 +125,11 @@ fn info(running: &Running, name: &Name, module: &Owned<Module>) -> ModuleInfo {
         asked,
         routes: wanted.routes_with(name).filter_map(compared).collect(),
     });
+    let active = module.it.version(module.it.active);
     ModuleInfo {
         candidate,
         ended: module.it.ended.clone(),
-        not_granted: not_granted(wanted, name, &module.it),
+        not_granted: active.map(|active| not_granted(wanted, name, active)).unwrap_or_default(),
         name: name.clone(),
         declared: module.declared,
         active: module.it.active,

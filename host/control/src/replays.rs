@@ -113,6 +113,7 @@ impl Control {
         if known.it.version(version).is_none() {
             return Err(not_found(What::Module, format!("{module}, version {version}")));
         }
+        running.wanted.may_call(&known.it, version)?;
         let now = self.inner.clock.now();
         let id = ulid(now);
         let replay = Replay {
@@ -295,8 +296,10 @@ impl Inner {
     ) -> Result<Arc<dyn Handler>, String> {
         let table = &running.wanted.routes[&replay.route.0].it;
         let module = table.module.as_ref().and_then(|module| running.wanted.modules.get(&module.0));
-        let version = module.and_then(|module| module.it.version(replay.version));
-        let digest = &version.ok_or_else(|| format!("version {} is no longer there", replay.version))?.digest;
+        let gone = || format!("version {} is no longer there", replay.version);
+        let module = &module.ok_or_else(gone)?.it;
+        let digest = &module.version(replay.version).ok_or_else(gone)?.digest;
+        running.wanted.may_call(module, replay.version).map_err(|untrusted| untrusted.to_string())?;
         if let Some(handler) = self.replaying.lock().get(&replay.id) {
             return Ok(handler.clone());
         }

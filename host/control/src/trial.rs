@@ -25,6 +25,7 @@ impl Control {
         let digest = module.version(version).map(|version| version.digest.clone());
         let missing = || not_found(What::Module, format!("{}, version {version}", trial.module));
         let digest = digest.ok_or_else(missing)?;
+        running.wanted.may_call(module, version)?;
         let mut table = match &trial.route {
             None => RouteTable { module: Some(Text(trial.module.clone())), ..RouteTable::default() },
             Some(route) => {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sandbar_pipeline::{Filter, as_inbound, difference};
 use sandbar_reading::{Name, Reading, ReadingId, Refused, StateWrite, Timestamp, TopicFilter};
 use sandbar_runtime::{Component, Fault, Handled, Handler, Instance, LogLine, StateUnavailable, StateView};
-use sandbar_store::ReadingQuery;
+use sandbar_store::{DeadLetterQuery, ReadingQuery, Subject};
 
 use crate::build;
 use crate::control::Control;
@@ -35,6 +35,8 @@ pub struct Try {
     pub until: Option<Timestamp>,
     /// The newest so many.
     pub last: usize,
+    /// Of those that the route could not handle, instead of the journal's.
+    pub dead_letters: bool,
     pub candidate: TryCandidate,
 }
 
@@ -97,13 +99,11 @@ impl Control {
             TryCandidate::Version(version) => {
                 let no_module = || ControlError::Conflict("the route has no module".to_owned());
                 let module = &table.module.as_ref().ok_or_else(no_module)?.0;
-                let known = running.wanted.modules.get(module);
-                let digest = known.and_then(|known| known.it.version(*version)).map(|known| &known.digest);
                 let missing = || not_found(What::Module, format!("{module}, version {version}"));
-                self.inner
-                    .component(digest.ok_or_else(missing)?, None)
-                    .await
-                    .map_err(ControlError::Component)?
+                let known = &running.wanted.modules.get(module).ok_or_else(missing)?.it;
+                let digest = &known.version(*version).ok_or_else(missing)?.digest;
+                running.wanted.may_call(known, *version)?;
+                self.inner.component(digest, None).await.map_err(ControlError::Component)?
             }
         };
         let name = asked.route.clone().unwrap_or_else(|| "try".parse().expect("it is a name"));
@@ -114,7 +114,11 @@ impl Control {
             None => None,
         };
         let filter = build::route(&name, &table, Ok(None)).filter;
-        let readings = self.newest(&name, &filter, &asked).await?;
+        let readings = match (asked.dead_letters, &asked.route) {
+            (false, _) => self.newest(&name, &filter, &asked).await?,
+            (true, Some(route)) => self.newest_letters(route, asked.last).await?,
+            (true, None) => return Err(ControlError::Conflict("dead letters are a route's".to_owned())),
+        };
         let mut result = TryResult { readings: readings.len(), tried: Vec::with_capacity(readings.len()) };
         let began = Instant::now();
         for reading in readings {
@@ -165,6 +169,30 @@ impl Control {
                 if found.len() < asked.last && filter.objection(route, &reading).is_none() {
                     bytes += reading.size();
                     found.push(reading);
+                }
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The newest readings that the route could not handle, oldest first.
+    async fn newest_letters(&self, route: &Name, last: usize) -> Result<Vec<Reading>, ControlError> {
+        let (mut found, mut bytes, mut cursor) = (Vec::new(), 0, None);
+        while found.len() < last.min(TRY_MAX) && bytes < BYTES_MAX {
+            let route = Some(route.clone());
+            let query = DeadLetterQuery { route, cursor, limit: 64, ..DeadLetterQuery::default() };
+            let page = self.dead_letters(query).await?;
+            for letter in page.items {
+                if let Subject::Reading { reading, .. } = letter.subject
+                    && found.len() < last
+                {
+                    bytes += reading.size();
+                    found.push(Reading::clone(&reading));
                 }
             }
             match page.next {

@@ -70,6 +70,8 @@ pub struct Uploaded {
     pub active: bool,
     /// The module was not there before.
     pub created: bool,
+    /// What the version imports and the module's routes do not grant.
+    pub not_granted: Vec<NotGranted>,
 }
 
 /// A configured thing: its table as JSON, without its secrets, and how it is doing.

@@ -8,7 +8,7 @@ use sandbar_reading::Name;
 use crate::candidates::{OnTrial, TrialEnded};
 use crate::declared::Declared;
 use crate::tables::{IngressTable, RouteTable, SinkTable};
-use crate::trust::Trust;
+use crate::trust::{Trust, Untrusted};
 use crate::views::Version;
 use crate::what::What;
 
@@ -140,6 +140,16 @@ impl Wanted {
         let module = &self.modules.get(&route.module.as_ref()?.0)?.it;
         let candidate = module.candidate.as_ref()?;
         Some((candidate, module.version(candidate.version)?.digest.as_str()))
+    }
+
+    /// Whether a version may be called. The active one may, whoever signed it: it handles readings until another one
+    /// is activated.
+    pub(crate) fn may_call(&self, module: &Module, version: u32) -> Result<(), Untrusted> {
+        let signed_by = module.version(version).and_then(|version| version.signed_by.as_deref());
+        match version == module.active {
+            true => Ok(()),
+            false => self.trust.still_holds(version, signed_by),
+        }
     }
 
     /// The number of the version that handles the route's readings; 0 without a module.

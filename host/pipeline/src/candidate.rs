@@ -15,8 +15,9 @@ use crate::handlers::Handler;
 
 /// How many differences are kept for those who look.
 const DIFFERENCES_MAX: usize = 20;
-/// After so many calls in a row that took too long it stops: each costs its route its whole time.
-const TIMED_OUT_MAX: u32 = 3;
+/// After so many calls in a row that took too long, or for which there was no instance of it, it stops: each costs
+/// its route the whole time, or a start for nothing.
+const DEAR_MAX: u32 = 3;
 
 pub struct Candidate {
     pub version: u32,
@@ -75,7 +76,8 @@ pub struct Difference {
 struct State {
     compared: Compared,
     differences: VecDeque<Difference>,
-    timed_out: u32,
+    /// In a row.
+    dear: u32,
 }
 
 /// How a call ended, as far as it is compared.
@@ -113,7 +115,7 @@ impl Candidate {
     /// The canary handled a reading.
     pub(crate) fn handled(&self, took: Duration) {
         let mut state = self.compared.lock();
-        state.timed_out = 0;
+        state.dear = 0;
         state.compared.calls += 1;
         state.compared.time += took;
     }
@@ -127,20 +129,30 @@ impl Candidate {
         timed_out: bool,
         alone: bool,
     ) {
+        self.count(reading, took, fault, alone, timed_out.then_some("calls in a row took too long"));
+    }
+
+    /// There was no instance of it for a reading: its `configure` refused, trapped or took too long.
+    pub(crate) fn not_started(&self, reading: ReadingId, took: Duration, fault: &str) {
+        self.count(reading, took, fault, true, Some("times in a row it could not be started"));
+    }
+
+    /// `dear`: what so many of in a row are more than its route should pay for.
+    fn count(&self, reading: ReadingId, took: Duration, fault: &str, alone: bool, dear: Option<&str>) {
         let mut state = self.compared.lock();
         state.compared.calls += 1;
         state.compared.time += took;
-        state.timed_out = if timed_out { state.timed_out + 1 } else { 0 };
+        state.dear = if dear.is_some() { state.dear + 1 } else { 0 };
         if alone {
             state.compared.errors += 1;
             state.differ(reading, format!("it failed: {fault}"));
         }
         let Compared { calls, errors, .. } = state.compared;
         let too_many = calls >= self.limit.after && errors as f64 * 100.0 > calls as f64 * self.limit.percent;
-        let why = match state.timed_out >= TIMED_OUT_MAX {
-            true => format!("{TIMED_OUT_MAX} calls in a row took too long: {fault}"),
-            false if too_many && alone => format!("it failed at {errors} of {calls} readings, last: {fault}"),
-            false => return,
+        let why = match dear.filter(|_| state.dear >= DEAR_MAX) {
+            Some(dear) => format!("{DEAR_MAX} {dear}: {fault}"),
+            None if too_many && alone => format!("it failed at {errors} of {calls} readings, last: {fault}"),
+            None => return,
         };
         drop(state);
         self.stopped.send_if_modified(|stopped| {
@@ -280,11 +292,27 @@ mod tests {
     fn calls_that_take_too_long_stop_it_soon() {
         let shadow = candidate(Mode::Shadow);
         let fault = Fault::TimedOut { limit: Duration::from_secs(1) };
-        for _ in 0..TIMED_OUT_MAX {
+        for _ in 0..DEAR_MAX {
             assert!(!shadow.is_stopped());
             shadow.compare(READING, Ok(&Handled::default()), Err(&fault), Duration::from_secs(1));
         }
         assert!(shadow.is_stopped());
+    }
+
+    #[test]
+    fn one_that_cannot_be_started_stops_soon() {
+        let canary = candidate(Mode::Canary { percent: 50.0 });
+        let fail = || canary.not_started(READING, Duration::ZERO, "configure: no table");
+        fail();
+        fail();
+        canary.handled(Duration::ZERO);
+        fail();
+        fail();
+        assert!(!canary.is_stopped(), "not in a row");
+        fail();
+        let why = canary.stops().borrow().clone();
+        assert_eq!(why.unwrap(), "3 times in a row it could not be started: configure: no table");
+        assert_eq!(canary.compared().errors, 5);
     }
 
     #[test]

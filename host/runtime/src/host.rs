@@ -31,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) deadline: Instant,
     /// None outside of calls.
     state: Option<Overlay>,
+    refused: Option<Refused>,
     moment: Moment,
     trace: TraceHeaders,
     /// Made when first used: most handlers never do.
@@ -45,6 +46,7 @@ impl Host {
             logs: Logs::new(limits.log_lines, limits.log_line_bytes),
             deadline,
             state: None,
+            refused: None,
             moment: Moment::default(),
             trace: TraceHeaders::default(),
             wasi: None,
@@ -73,12 +75,17 @@ impl Host {
         }
     }
 
-    /// Ends the call: what it wrote.
-    pub(crate) fn finish(&mut self) -> Vec<StateWrite> {
+    /// Ends the call: what it wrote, and how many writes a limit has refused.
+    pub(crate) fn finish(&mut self) -> (Vec<StateWrite>, u64) {
         if let Some(wasi) = &mut self.wasi {
             wasi.flush();
         }
-        self.state.take().map(Overlay::into_writes).unwrap_or_default()
+        let refused = self.refused.take().map_or(0, |refused| {
+            // The handler was told, and may have kept it to itself.
+            self.logs.say(LogLevel::Warn, &refused.to_string());
+            refused.writes
+        });
+        (self.state.take().map(Overlay::into_writes).unwrap_or_default(), refused)
     }
 
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
@@ -87,8 +94,42 @@ impl Host {
         self.wasi.get_or_insert_with(|| Box::new(Wasi::new(permissions, logs, moment, trace)))
     }
 
+    /// Writes to the state, as far as the route's limits let it.
+    pub(crate) fn write(
+        &mut self,
+        name: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> wasmtime::Result<Result<(), TooLarge>> {
+        let (value_max, state_max) = (self.settings.limits.value_bytes, self.settings.limits.state_bytes);
+        let set = self.state()?.set(name, value, ttl, value_max, state_max).map_err(lost)?;
+        if let Err(why) = set {
+            let first = || Refused { name: excerpt(name), why, writes: 0 };
+            self.refused.get_or_insert_with(first).writes += 1;
+        }
+        Ok(set)
+    }
+
     pub(crate) fn state(&mut self) -> wasmtime::Result<&mut Overlay> {
         self.state.as_mut().ok_or_else(|| wasmtime::format_err!("there is no state during `configure`"))
+    }
+}
+
+/// Writes of one call that a limit did not let through.
+#[derive(Debug, thiserror::Error)]
+#[error("{writes} writes to the state were refused, the first of `{name}`: {why}")]
+struct Refused {
+    name: String,
+    why: TooLarge,
+    writes: u64,
+}
+
+/// Enough of a name to know it again.
+fn excerpt(name: &str) -> String {
+    const BYTES: usize = 64;
+    match name.len() <= BYTES {
+        true => name.to_owned(),
+        false => format!("{}…", &name[..name.floor_char_boundary(BYTES)]),
     }
 }
 
@@ -113,9 +154,7 @@ impl state::Host for Host {
         value: Vec<u8>,
         ttl_ms: Option<u64>,
     ) -> wasmtime::Result<Result<(), state::StateError>> {
-        let (value_max, state_max) = (self.settings.limits.value_bytes, self.settings.limits.state_bytes);
-        let ttl = ttl_ms.map(Duration::from_millis);
-        let set = self.state()?.set(&name, Bytes::from(value), ttl, value_max, state_max).map_err(lost)?;
+        let set = self.write(&name, Bytes::from(value), ttl_ms.map(Duration::from_millis))?;
         Ok(set.map_err(|refused| match refused {
             TooLarge::Name(bytes) => state::StateError::NameTooLong(limit(bytes)),
             TooLarge::Value(bytes) => state::StateError::ValueTooLarge(limit(bytes)),

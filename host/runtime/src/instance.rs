@@ -121,7 +121,8 @@ impl Warm {
         let mut id = [0; 26];
         let parameters = (WitReading::new(reading, &mut id),);
         let called = within(limits.time, typed(self.handle).call_async(&mut self.store, parameters)).await;
-        let writes = self.store.data_mut().finish();
+        let (writes, refused) = self.store.data_mut().finish();
+        pool.counters.refused(refused);
         match called {
             Some(Ok((Ok(returned),))) => {
                 let outputs = convert::outputs(returned, reading, limits);

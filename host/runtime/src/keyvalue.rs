@@ -6,7 +6,6 @@ use wasmtime::component::Resource;
 use crate::bindings::wasi::keyvalue::store::{Error, KeyResponse};
 use crate::bindings::wasi::keyvalue::{atomics, batch, store};
 use crate::host::{Host, lost};
-use crate::overlay::TooLarge;
 
 /// The only bucket there is; any handle is a handle of it.
 #[allow(unreachable_pub, reason = "generated code names it")]
@@ -19,15 +18,8 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 impl Host {
     fn put(&mut self, key: &str, value: Vec<u8>) -> Answer<()> {
-        let (value_max, state_max) = (self.settings.limits.value_bytes, self.settings.limits.state_bytes);
-        let set = self.state()?.set(key, Bytes::from(value), None, value_max, state_max).map_err(lost)?;
-        Ok(set.map_err(|refused| {
-            Error::Other(match refused {
-                TooLarge::Name(bytes) => format!("a key may have {bytes} bytes"),
-                TooLarge::Value(bytes) => format!("a value may have {bytes} bytes"),
-                TooLarge::State(bytes) => format!("all keys and values together may have {bytes} bytes"),
-            })
-        }))
+        let set = self.write(key, Bytes::from(value), None)?;
+        Ok(set.map_err(|refused| Error::Other(refused.to_string())))
     }
 
     fn look(&mut self, key: &str) -> wasmtime::Result<Option<Vec<u8>>> {
@@ -114,5 +106,120 @@ impl batch::Host for Host {
             self.state()?.delete(&key).map_err(lost)?;
         }
         Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use sandbar_reading::{Attributes, ContentType, Lineage, Reading, ReadingId, Timestamp};
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::{Permissions, Settings, StateUnavailable, StateView};
+
+    struct Empty;
+
+    impl StateView for Empty {
+        fn get(&self, _: &str, _: Timestamp) -> Result<Option<Bytes>, StateUnavailable> {
+            Ok(None)
+        }
+
+        fn names(&self, _: &str, _: Timestamp) -> Result<Vec<Box<str>>, StateUnavailable> {
+            Ok(Vec::new())
+        }
+
+        fn used(&self, _: Timestamp) -> Result<usize, StateUnavailable> {
+            Ok(0)
+        }
+    }
+
+    /// In a call.
+    fn host() -> Host {
+        let settings = Settings {
+            route: "r".parse().unwrap(),
+            config: BTreeMap::new(),
+            limits: Limits { value_bytes: 4, ..Limits::default() },
+            permissions: Permissions::default(),
+        };
+        let reading = Reading {
+            id: ReadingId::from_u128(5),
+            ingress: "web".parse().unwrap(),
+            topic: "t".parse().unwrap(),
+            device: None,
+            time: Timestamp::from_millis(1),
+            content_type: ContentType::TEXT,
+            attributes: Attributes::new(),
+            payload: "x".into(),
+            lineage: Lineage::default(),
+        };
+        let mut host = Host::new(Arc::new(settings), Instant::now());
+        host.begin(&reading, Arc::new(Empty), Timestamp::from_millis(1), Instant::now(), None);
+        host
+    }
+
+    fn open(host: &mut Host) -> Resource<Bucket> {
+        store::Host::open(host, "default".to_owned()).unwrap().unwrap()
+    }
+
+    fn pair(key: &str, value: &str) -> (String, Vec<u8>) {
+        (key.to_owned(), value.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn many_at_once_are_set_found_and_deleted() {
+        let mut host = host();
+        let bucket = open(&mut host);
+        let pairs = vec![pair("a", "1"), pair("b", "2"), pair("c", "3")];
+        batch::Host::set_many(&mut host, bucket, pairs).unwrap().unwrap();
+        let bucket = open(&mut host);
+        batch::Host::delete_many(&mut host, bucket, vec!["b".to_owned(), "x".to_owned()]).unwrap().unwrap();
+        let bucket = open(&mut host);
+        let keys = ["c", "b", "a"].map(str::to_owned).to_vec();
+        let found = batch::Host::get_many(&mut host, bucket, keys).unwrap().unwrap();
+        assert_eq!(found, [Some(pair("c", "3")), None, Some(pair("a", "1"))]);
+        assert!(matches!(store::Host::open(&mut host, "other".to_owned()).unwrap(), Err(Error::NoSuchStore)));
+    }
+
+    #[test]
+    fn what_a_limit_refuses_is_told_to_the_handler_and_said_in_its_log() {
+        let mut host = host();
+        let bucket = open(&mut host);
+        let pairs = vec![pair("a", "1"), pair("large", "12345"), pair("b", "2")];
+        let refused = batch::Host::set_many(&mut host, bucket, pairs).unwrap();
+        assert!(matches!(refused, Err(Error::Other(why)) if why == "a value may have 4 bytes"));
+        let bucket = open(&mut host);
+        store::HostBucket::set(&mut host, bucket, "larger".to_owned(), vec![0; 6]).unwrap().unwrap_err();
+        let (writes, refused) = host.finish();
+        assert_eq!((writes.len(), refused), (1, 2), "what came before stays, what came after was not tried");
+        let lines: Vec<_> = host.logs.take().into_iter().map(|line| line.message).collect();
+        let expected = "2 writes to the state were refused, the first of `large`: a value may have 4 bytes";
+        assert_eq!(lines, [Box::<str>::from(expected)]);
+    }
+
+    #[test]
+    fn keys_are_listed_in_parts_and_numbers_count_as_text() {
+        let mut host = host();
+        for key in 0..=KEYS_AT_ONCE {
+            assert!(host.put(&format!("{key:05}"), b"9".to_vec()).unwrap().is_ok());
+        }
+        let list = |host: &mut Host, cursor| {
+            let bucket = open(host);
+            store::HostBucket::list_keys(host, bucket, cursor).unwrap().unwrap()
+        };
+        let first = list(&mut host, None);
+        assert_eq!((first.keys.len(), first.cursor), (KEYS_AT_ONCE, Some(KEYS_AT_ONCE as u64)));
+        let rest = list(&mut host, first.cursor);
+        assert_eq!((rest.keys, rest.cursor), (vec!["01000".to_owned()], None));
+        let bucket = open(&mut host);
+        assert_eq!(atomics::Host::increment(&mut host, bucket, "00000".to_owned(), 2).unwrap().unwrap(), 11);
+        assert_eq!(host.look("00000").unwrap().unwrap(), b"11");
+        host.put("word", b"x".to_vec()).unwrap().unwrap();
+        let bucket = open(&mut host);
+        let refused = atomics::Host::increment(&mut host, bucket, "word".to_owned(), 1).unwrap();
+        assert!(matches!(refused, Err(Error::Other(why)) if why == "the value is not a number"));
     }
 }

@@ -36,6 +36,8 @@ struct Inner {
 }
 
 const CONTEXT_BYTES: usize = 64;
+/// What the host calls itself.
+const OWN: &str = "sandbar";
 
 impl Logs {
     pub(crate) fn new(lines_max: usize, line_bytes: usize) -> Self {
@@ -48,12 +50,19 @@ impl Logs {
 
     pub(crate) fn add(&self, level: LogLevel, context: &str, message: &str) {
         let mut inner = self.0.lock();
-        if inner.lines.len() == inner.lines_max {
+        if inner.lines.len() >= inner.lines_max {
             inner.dropped += 1;
             return;
         }
         let message = cut(message, inner.line_bytes);
         inner.lines.push(LogLine { level, context: cut(context, CONTEXT_BYTES), message });
+    }
+
+    /// A word of the host's own, however many lines there are.
+    pub(crate) fn say(&self, level: LogLevel, message: &str) {
+        let mut inner = self.0.lock();
+        let message = cut(message, inner.line_bytes);
+        inner.lines.push(LogLine { level, context: OWN.into(), message });
     }
 
     /// The lines so far, and a last one that counts what did not fit.
@@ -64,7 +73,7 @@ impl Logs {
             0 => {}
             dropped => lines.push(LogLine {
                 level: LogLevel::Warn,
-                context: "sandbar".into(),
+                context: OWN.into(),
                 message: format!("{dropped} more lines of this call were dropped").into(),
             }),
         }

@@ -28,10 +28,13 @@ struct Write {
 }
 
 /// Why a value is not taken. Each holds the limit in bytes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooLarge {
+    #[error("a name may have {0} bytes")]
     Name(usize),
+    #[error("a value may have {0} bytes")]
     Value(usize),
+    #[error("all names and values of a key may have {0} bytes together")]
     State(usize),
 }
 

@@ -36,6 +36,8 @@ pub struct HandlerStats {
     pub times: Vec<(Option<Duration>, u64)>,
     /// The most bytes that an instance held after a call.
     pub memory_peak: usize,
+    /// Writes to the state that a limit did not let through.
+    pub refused_writes: u64,
 }
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ pub(crate) struct Counters {
     times: [AtomicU64; BOUNDS.len() + 1],
     faults: [AtomicU64; Fault::CODES.len()],
     memory_peak: AtomicUsize,
+    refused_writes: AtomicU64,
 }
 
 impl Counters {
@@ -60,6 +63,12 @@ impl Counters {
         self.faults[fault.index()].fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn refused(&self, writes: u64) {
+        if writes > 0 {
+            self.refused_writes.fetch_add(writes, Relaxed);
+        }
+    }
+
     pub(crate) fn snapshot(&self, warm: usize) -> HandlerStats {
         let bounds = BOUNDS.iter().copied().map(Some).chain([None]);
         let times: Vec<_> = bounds.zip(self.times.iter().map(|count| count.load(Relaxed))).collect();
@@ -72,6 +81,7 @@ impl Counters {
             time: Duration::from_nanos(self.nanos.load(Relaxed)),
             times,
             memory_peak: self.memory_peak.load(Relaxed),
+            refused_writes: self.refused_writes.load(Relaxed),
         }
     }
 }

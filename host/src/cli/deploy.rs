@@ -99,7 +99,7 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
     let signature = signature.map(|file| read_signature(&file)).transpose()?;
     let stem = options.script.as_deref().and_then(|script| script.file_stem()?.to_str());
     let name = options.name.as_deref().or(stem).context("say what the module is called")?;
-    let uploaded = client
+    let mut uploaded = client
         .put_component(&["modules", name], component.into(), signature.as_deref(), !options.no_activate)
         .await
         .with_context(|| format!("{name} was not deployed"))?;
@@ -110,16 +110,16 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         put.with_context(|| format!("{name} was uploaded, but the route {route_name} was not made"))?;
         route = Some(route_name);
     }
-    let module = client.get(&["modules", name], &[]).await?;
-    if options.json {
-        let mut uploaded = uploaded;
+    if uploaded["active"] == true {
+        // The route may have been made after the upload.
+        let module = client.get(&["modules", name], &[]).await?;
         uploaded["not_granted"] = module["not_granted"].clone();
+    }
+    if options.json {
         return Ok(output::json(&uploaded)?);
     }
     print_uploaded(&uploaded)?;
-    if !options.no_activate {
-        print_not_granted(&module)?;
-    }
+    print_not_granted(&uploaded)?;
     match route {
         Some(route) => line(format_args!("route    {route}: see it work with `sandbar tail`"))?,
         None if options.no_activate => {
@@ -271,10 +271,10 @@ pub(crate) fn read_signature(file: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// What it imports, and what that does not do.
-fn print_not_granted(module: &Value) -> std::io::Result<()> {
+/// Of what it imports, what does not do what its name says.
+fn print_not_granted(uploaded: &Value) -> std::io::Result<()> {
     let mut title = "denied";
-    for not in module["not_granted"].as_array().into_iter().flatten() {
+    for not in uploaded["not_granted"].as_array().into_iter().flatten() {
         let routes = match not["routes"].as_array().map(Vec::as_slice) {
             Some([]) | None => String::new(),
             Some(_) => format!(" on {}", at(not, "/routes")),

@@ -66,6 +66,7 @@ pub(crate) const ROUTES: Tables = Tables {
         Column { title: "HANDLED", cell: |item| at(item, "/status/handled") },
         Column { title: "FAILED", cell: |item| at(item, "/status/failed_attempts") },
         Column { title: "DEAD", cell: |item| at(item, "/status/dead_letters") },
+        Column { title: "FAULTS", cell: faults },
         Column { title: "PROBLEM", cell: problem },
     ],
 };
@@ -159,6 +160,18 @@ pub(super) fn declared(item: &Value) -> String {
     }
 }
 
+/// What its handler's calls came to other than outputs, and which limits it passed: `timed_out 2, trap 1`.
+fn faults(item: &Value) -> String {
+    let handler = &item["status"]["handler"];
+    let faults = handler["faults"].as_object().into_iter().flatten();
+    let refused = handler["refused_writes"].as_u64().filter(|count| *count > 0);
+    let all: Vec<_> = faults
+        .map(|(code, count)| format!("{code} {count}"))
+        .chain(refused.map(|count| format!("refused_writes {count}")))
+        .collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+}
+
 /// Why it does not work now. What failed last is no problem of something that runs again.
 fn problem(item: &Value) -> String {
     let status = &item["status"];
@@ -188,6 +201,15 @@ mod tests {
             assert_eq!(parse_table(Path::new(file), text.as_bytes()).unwrap(), expected, "{file}");
         }
         assert!(parse_table(Path::new("r.json"), b"topic = 1").is_err());
+    }
+
+    #[test]
+    fn faults_and_passed_limits_are_counted_by_name() {
+        let handler = json!({ "faults": { "timed_out": 2, "trap": 1 }, "refused_writes": 7 });
+        let told = faults(&json!({ "status": { "handler": handler } }));
+        assert_eq!(told, "timed_out 2, trap 1, refused_writes 7");
+        assert_eq!(faults(&json!({ "status": { "handler": { "faults": {}, "refused_writes": 0 } } })), "-");
+        assert_eq!(faults(&json!({ "status": {} })), "-");
     }
 
     #[test]

@@ -40,17 +40,18 @@ const WAIT_LONGEST: Duration = Duration::from_secs(10);
 pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
     let filter =
         query(&[("ingress", &options.ingress), ("topic", &options.topic), ("device", &options.device)]);
-    follow(client, &["tail"], &filter, |sent| shown(sent, options.json)).await
+    let first = client.stream(&["tail"], &filter).await?;
+    follow(client, first, &["tail"], &filter, |sent| shown(sent, options.json)).await
 }
 
-/// A line for every event at `path`, for as long as there is anybody to read them.
+/// A line for every event of `response`, and then of what is at `path`, for as long as there is anybody to read them.
 pub(super) async fn follow(
     client: &Client,
+    mut response: reqwest::Response,
     path: &[&str],
     filter: &[(&'static str, String)],
     shown: impl Fn(&Sent) -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
-    let mut response = client.stream(path, filter).await?;
     loop {
         let cause = show(client, response, &shown).await?;
         eprintln!("sandbar: {cause}; connecting again …");

@@ -82,6 +82,9 @@ pub(crate) struct TryOptions {
     /// Only readings accepted before
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
+    /// The readings that the route could not handle
+    #[arg(long, conflicts_with_all = ["since", "until"])]
+    dead_letters: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -119,7 +122,7 @@ pub(crate) struct ReplayOptions {
     #[arg(long)]
     commands: bool,
     /// Only show what would differ from the active version
-    #[arg(long, conflicts_with_all = ["dead_letters", "commands"], requires = "version")]
+    #[arg(long, conflicts_with = "commands", requires = "version")]
     trial: bool,
     /// As JSON
     #[arg(long)]
@@ -250,6 +253,7 @@ pub(crate) async fn try_out(client: &Client, options: TryOptions) -> anyhow::Res
         ("version", &options.version.map(|version| version.to_string())),
     ]);
     asked.push(("last", options.last.to_string()));
+    asked.push(("dead_letters", options.dead_letters.to_string()));
     let signature = options.signature.map(|file| read_signature(&file)).transpose()?;
     let result = client.post_component(&["try"], &asked, component.into(), signature.as_deref()).await?;
     print_tried(&result, options.json)
@@ -338,6 +342,7 @@ pub(crate) async fn replay(client: &Client, options: ReplayOptions) -> anyhow::R
             ("version", &options.version.map(|version| version.to_string())),
         ]);
         asked.push(("last", "1000".to_owned()));
+        asked.push(("dead_letters", options.dead_letters.to_string()));
         let result = client.post_component(&["try"], &asked, Vec::new().into(), None).await?;
         return print_tried(&result, options.json);
     }

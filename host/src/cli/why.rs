@@ -120,21 +120,30 @@ fn told(trace: &Value) -> String {
 
 pub(crate) async fn logs(client: &Client, options: LogsOptions) -> anyhow::Result<()> {
     let filter = query(&[("reading", &options.reading), ("level", &options.level)]);
-    let mut asked = filter.clone();
-    asked.push(("limit", options.limit.to_string()));
+    if options.follow {
+        return follow_logs(client, &options, &filter).await;
+    }
+    let asked = [&filter[..], &[("limit", options.limit.to_string())]].concat();
     let kept = client.get(&["routes", &options.route, "logs"], &asked).await?;
-    let lines = kept["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if options.json && !options.follow {
+    if options.json {
         return Ok(output::json(&kept)?);
     }
-    for record in lines {
-        line(shown(record, options.json))?;
+    for record in kept["items"].as_array().into_iter().flatten() {
+        line(shown(record, false))?;
     }
-    if !options.follow {
-        return Ok(());
-    }
+    Ok(())
+}
+
+/// Begins with what is kept; a connection that is made again goes on with what comes.
+async fn follow_logs(
+    client: &Client,
+    options: &LogsOptions,
+    filter: &[(&'static str, String)],
+) -> anyhow::Result<()> {
     let path = ["routes", &options.route, "logs", "tail"];
-    follow(client, &path, &filter, |sent: &Sent| {
+    let asked = [filter, &[("last", options.limit.to_string())]].concat();
+    let first = client.stream(&path, &asked).await?;
+    follow(client, first, &path, filter, |sent: &Sent| {
         let record: Value = serde_json::from_str(&sent.data)?;
         Ok(match sent.kind.as_str() {
             "missed" if options.json => json!({ "missed": record["count"] }).to_string(),

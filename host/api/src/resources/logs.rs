@@ -1,6 +1,7 @@
 //! Why: a reading's trace, and what handlers logged.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Respond;
@@ -8,9 +9,9 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
-use sandbar_control::{LogLevel, LogQuery};
-use sandbar_reading::Name;
+use futures::{StreamExt, stream};
+use sandbar_control::{LogLevel, LogQuery, LogRecord};
+use sandbar_reading::{Name, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -18,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Answer, Named};
 use crate::app::App;
 use crate::extract::{Path, Query};
-use crate::params::{LevelParam, LimitParam, ReadingParam};
+use crate::params::{LastParam, LevelParam, LimitParam, ReadingParam};
 use crate::views::{Code, LogRecordView, Missed, Page, Problem, TraceView};
 
 /// Shorter than the idle time-out of any proxy.
@@ -44,6 +45,8 @@ pub(crate) struct WantedTail {
     reading: Option<ReadingParam>,
     /// Lines that are that urgent at least.
     level: Option<LevelParam>,
+    /// Begin with the newest so many of those that are kept; by default with what comes.
+    last: Option<LastParam>,
 }
 
 #[derive(Deserialize)]
@@ -77,28 +80,53 @@ pub(crate) async fn tail(
 ) -> Result<Response, Problem> {
     let permit = app.tails.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Code::Busy, "too many are watching already"))?;
-    let query = query(name.0, wanted.reading, wanted.level, 0);
-    app.control.route(query.route.as_str())?;
-    let watching = (app.control.watch_logs(), query, app.stop, permit);
-    let events = stream::unfold(watching, async |(mut lines, query, stop, permit)| {
+    let query = query(name.0, wanted.reading, wanted.level, wanted.last.map_or(0, |last| last.0));
+    // Watched before they are read: none comes in between.
+    let watch = app.control.watch_logs();
+    let kept = app.control.logs(&query)?;
+    let shown = Shown::of(&kept);
+    let kept: Vec<_> = kept.iter().map(|record| event("log", &LogRecordView::from(&**record))).collect();
+    let watching = (watch, query, shown, app.stop, permit);
+    let events = stream::unfold(watching, async |(mut lines, query, shown, stop, permit)| {
         let event = loop {
             let line = tokio::select! {
                 line = lines.recv() => line,
                 () = stop.cancelled() => return None,
             };
             match line {
-                Ok(record) if query.wants(&record) => break event("log", &LogRecordView::from(&*record)),
+                Ok(record) if query.wants(&record) && !shown.has(&record) => {
+                    break event("log", &LogRecordView::from(&*record));
+                }
                 Ok(_) => {}
                 Err(RecvError::Lagged(count)) => break event("missed", &Missed { count }),
                 Err(RecvError::Closed) => return None,
             }
         };
-        Some((Ok::<_, Infallible>(event), (lines, query, stop, permit)))
+        Some((event, (lines, query, shown, stop, permit)))
     });
+    let events = stream::iter(kept).chain(events).map(Ok::<_, Infallible>);
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // nginx would hold events back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Which lines a watcher has from those that are kept.
+struct Shown {
+    number: Option<u64>,
+    time: Timestamp,
+}
+
+impl Shown {
+    fn of(kept: &[Arc<LogRecord>]) -> Self {
+        let number = kept.last().map(|record| record.number);
+        Self { number, time: kept.iter().map(|record| record.time).max().unwrap_or_default() }
+    }
+
+    /// Numbers begin anew with a route of the same name: later lines are others.
+    fn has(&self, record: &LogRecord) -> bool {
+        self.number.is_some_and(|last| record.number <= last) && record.time <= self.time
+    }
 }
 
 fn event(name: &str, data: &impl serde::Serialize) -> Event {

@@ -13,7 +13,7 @@ use super::{Answer, Named};
 use crate::app::App;
 use crate::body;
 use crate::extract::{Json, Path, Query};
-use crate::params::{FilterParam, LimitParam, NameParam, ReplayParam, SinceParam, VersionParam};
+use crate::params::{FilterParam, FlagParam, LimitParam, NameParam, ReplayParam, SinceParam, VersionParam};
 use crate::views::{self, CandidateMode, Code, ModuleView, NewCandidate, Page, Problem, ReplayView, TryView};
 
 pub(crate) async fn put_candidate(
@@ -57,6 +57,8 @@ pub(crate) struct WantedTry {
     until: Option<SinceParam>,
     /// The newest so many of them.
     last: LimitParam,
+    /// Of those that the route could not handle, instead of the journal's; `topic`, `since` and `until` are for those.
+    dead_letters: Option<FlagParam>,
     /// A version of the route's module to try, if the body is empty.
     version: Option<VersionParam>,
 }
@@ -80,12 +82,19 @@ pub(crate) async fn try_out(
             return Err(Problem::at(Code::InvalidParameter, ConfigError::at("version", problem)));
         }
     };
+    let dead_letters = wanted.dead_letters.is_some_and(|flag| flag.0);
+    let of_the_journal = wanted.topic.is_some() || wanted.since.is_some() || wanted.until.is_some();
+    if dead_letters && (of_the_journal || wanted.route.is_none()) {
+        let problem = "are a route's, and cannot be limited by topic, since or until";
+        return Err(Problem::at(Code::InvalidParameter, ConfigError::at("dead_letters", problem)));
+    }
     let asked = Try {
         route: wanted.route.map(|route| route.0),
         topic: wanted.topic.map(|topic| topic.0),
         since: wanted.since.map(|since| since.0),
         until: wanted.until.map(|until| until.0),
         last: wanted.last.0,
+        dead_letters,
         candidate,
     };
     Ok(Respond(app.control.try_out(asked).await?.into()))

@@ -40,6 +40,9 @@ pub struct UploadedView {
     pub size: u64,
     /// Whether this version is the one that routes use.
     pub active: bool,
+    /// What this version imports and the module's routes do not grant.
+    #[serde(default)]
+    pub not_granted: Vec<NotGrantedView>,
 }
 
 /// A module.

@@ -54,6 +54,9 @@ pub struct HandlerStatus {
     pub calls: u64,
     /// Calls that came to nothing, by the fault's code.
     pub faults: BTreeMap<String, u64>,
+    /// Writes to the state that the route's limits did not let through.
+    #[serde(default)]
+    pub refused_writes: u64,
     /// The most bytes that an instance held after a call.
     pub memory_peak_bytes: u64,
 }

@@ -9,3 +9,4 @@ mod modules;
 mod readings;
 mod server;
 mod support;
+mod trials;

@@ -73,7 +73,12 @@ impl Host {
 
     /// What passes by from now on.
     pub(crate) async fn tail(&self, query: &str) -> Tail {
-        let request = with_token("GET", &format!("/v1/tail{query}")).body(Body::empty()).unwrap();
+        self.watch(&format!("/v1/tail{query}")).await
+    }
+
+    /// Events of any path.
+    pub(crate) async fn watch(&self, path: &str) -> Tail {
+        let request = with_token("GET", path).body(Body::empty()).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");

@@ -1,13 +1,14 @@
 //! Versions on trial, tries, replays, and what is told of readings.
 
 use bytes::Bytes;
-use sandbar_reading::{Name, ReadingId, Timestamp};
+use sandbar_reading::{Name, Output, ReadingId, Timestamp};
 use sandbar_runtime::{LogLevel, test_components};
 use sandbar_store::{Part, TracedEnd};
 
 use super::{Host, name, until};
 use crate::{
-    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, TrialMode, Try, TryCandidate,
+    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, Trial, TrialMode, Try,
+    TryCandidate,
 };
 
 fn on_trial(version: u32, mode: TrialMode) -> OnTrial {
@@ -83,9 +84,31 @@ async fn a_shadow_is_compared_and_nothing_comes_of_it() {
     let trace = host.control.trace(sent[0].parse().unwrap()).await.unwrap().trace;
     let parts: Vec<_> = trace.handlings[0].calls.iter().map(|call| (call.version, call.part)).collect();
     assert_eq!(parts, [(1, Part::Active), (2, Part::Shadow)]);
+    // What it has written is not there: it would count from 1.
+    let reading = sandbar_reading::Inbound {
+        device: Some("d0".into()),
+        ..sandbar_reading::Inbound::new("t".parse().unwrap(), sandbar_reading::ContentType::TEXT, "x".into())
+    };
+    let version = Some(2);
+    let asked = Trial { module: name("m"), version, route: Some(name("r")), config: None, reading };
+    let outputs = host.control.invoke(asked).await.unwrap().result.unwrap().outputs;
+    let [Output::Message(counted)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(counted.payload, 1_u64.to_le_bytes().to_vec());
     host.control.remove_candidate(name("m")).await.unwrap();
     assert_eq!(host.control.module("m").unwrap().ended.unwrap().why, "by hand");
     host.stop().await;
+}
+
+fn all_of_route(candidate: TryCandidate) -> Try {
+    Try {
+        route: Some(name("r")),
+        topic: None,
+        since: None,
+        until: None,
+        last: 1000,
+        dead_letters: false,
+        candidate,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,8 +116,7 @@ async fn a_try_shows_what_differs_and_keeps_nothing() {
     let host = host_with(test_components::echo(), test_components::nothing()).await;
     send_many(&host, 5).await;
     host.settled().await;
-    let asked =
-        |candidate| Try { route: Some(name("r")), topic: None, since: None, until: None, last: 3, candidate };
+    let asked = |candidate| Try { last: 3, ..all_of_route(candidate) };
     let result = host.control.try_out(asked(TryCandidate::Version(2))).await.unwrap();
     assert_eq!((result.readings, result.tried.len()), (3, 3));
     assert!(result.tried.iter().all(|tried| tried.difference.as_deref() == Some("1 outputs became 0")));
@@ -155,6 +177,49 @@ async fn a_replay_puts_out_anew_and_says_so() {
     host.stop().await;
 }
 
+/// Once what is accepted next has another millisecond in its id: times of acceptance are no finer there.
+async fn next_moment(last: ReadingId) {
+    until(|| sandbar_reading::Clock::now(&sandbar_reading::SystemClock).millis() > last.time().millis())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_and_a_try_take_the_readings_of_their_time_range_and_topic_alone() {
+    let host = host_with(test_components::nothing(), test_components::echo()).await;
+    let mut sent: Vec<ReadingId> = Vec::new();
+    for _ in 0..4 {
+        let id: ReadingId = host.send("d", "x").await.parse().unwrap();
+        next_moment(id).await;
+        sent.push(id);
+    }
+    host.settled().await;
+    let (since, until) = (sent[1].time(), sent[3].time());
+    for (topic, expected) in [(None, &sent[1..3]), (Some("t"), &sent[1..3]), (Some("u/#"), &[][..])] {
+        let asked = Try {
+            topic: topic.map(|topic| topic.parse().unwrap()),
+            since: Some(since),
+            until: Some(until),
+            ..all_of_route(TryCandidate::Version(2))
+        };
+        let tried = host.control.try_out(asked).await.unwrap().tried;
+        let tried: Vec<_> = tried.iter().map(|tried| tried.reading.id).collect();
+        assert_eq!(tried, expected, "{topic:?}");
+        let of = ReplayOf::Journal { since, until, topic: topic.map(str::to_owned) };
+        let asked = NewReplay { route: name("r"), version: Some(2), of, commands: false };
+        let replay = host.control.begin_replay(asked).await.unwrap();
+        assert_eq!(over(&host, &replay.id).await.handled, expected.len() as u64, "{topic:?}");
+        host.settled().await;
+        let lines = host.delivered();
+        let of_it: Vec<_> = lines
+            .iter()
+            .filter(|line| line["attributes"]["sandbar.replay"] == replay.id.as_str())
+            .map(|line| line["reading"].as_str().unwrap().parse::<ReadingId>().unwrap())
+            .collect();
+        assert_eq!(of_it, expected, "{topic:?}");
+    }
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_replay_goes_on_where_it_was() {
     let mut host = host_with(test_components::nothing(), test_components::echo()).await;
@@ -191,6 +256,11 @@ async fn dead_letters_are_replayed_and_are_none_any_more() {
         of: ReplayOf::DeadLetters,
         commands: false,
     };
+    let asked_first = Try { dead_letters: true, ..all_of_route(TryCandidate::Version(2)) };
+    let tried = host.control.try_out(asked_first).await.unwrap().tried;
+    assert_eq!(tried.len(), sent.len());
+    assert!(tried.iter().all(|tried| sent.contains(&tried.reading.id.to_string())));
+    assert!(tried.iter().all(|tried| tried.candidate.result.is_ok() && tried.difference.is_some()));
     let replay = host.control.begin_replay(asked(1)).await.unwrap();
     let done = over(&host, &replay.id).await;
     assert_eq!((done.handled, done.failed, done.failures.len()), (0, 5, 5));
@@ -294,6 +364,10 @@ async fn what_is_imported_and_not_granted_is_told() {
         has("wasi:clocks/wall-clock@", Some("clock")) && has("wasi:random/random@", Some("random")),
         "{found:?}"
     );
+    // A version that is not active is told of when it is uploaded.
+    let uploaded = host.control.upload(name("m"), test_components::sleeping().into(), false).await.unwrap();
+    let not: Vec<_> = uploaded.not_granted.iter().map(|not| (not.permission, not.routes.len())).collect();
+    assert!(!uploaded.active && not.contains(&(Some("clock"), 1)), "{not:?}");
     let table = serde_json::json!({ "module": "m", "permissions": { "clock": true, "random": true } });
     host.control.put_route(name("r"), serde_json::from_value(table).unwrap()).await.unwrap();
     assert!(not_granted(&host).is_empty());

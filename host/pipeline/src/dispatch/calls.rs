@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{Reading, TraceContext};
+use sandbar_reading::{Reading, StateWrite, TraceContext};
 use sandbar_runtime::{Call, Fault, Handled, LogLevel, LogLine};
 use sandbar_store::{Part, TracedCall, TracedLine};
 
-use super::turn::Context;
+use super::turn::{Context, Sorted, Unhandled};
 use crate::candidate::{Candidate, Mode};
 use crate::handlers::Sandbox;
 use crate::lane_state::LaneState;
@@ -24,11 +24,17 @@ pub(crate) struct Hands<'a> {
 /// What came of a reading's calls.
 pub(crate) struct Called {
     /// Of the call that counts.
-    pub(crate) result: Result<Handled, Fault>,
+    pub(crate) result: Result<Taken, Unhandled>,
     pub(crate) calls: Vec<TracedCall>,
     /// The sandboxes that can be used again.
     pub(crate) active_usable: bool,
     pub(crate) candidate_usable: bool,
+}
+
+/// What a call put out, each on its way, and what it wrote.
+pub(crate) struct Taken {
+    pub(crate) sorted: Sorted,
+    pub(crate) writes: Vec<StateWrite>,
 }
 
 /// How much of what a call logs stays with the reading.
@@ -50,51 +56,59 @@ impl Hands<'_> {
     ) -> Called {
         let mut calls = Vec::with_capacity(1);
         let mut candidate_usable = true;
-        let mut canary_fault = None;
+        let mut canary_failed = None;
         if let Some((canary, sandbox)) = &mut self.candidate
             && let Mode::Canary { .. } = canary.mode
             && !canary.is_stopped()
         {
             let call = sandbox.handle(reading, state.clone(), context.now, trace).await;
-            let took = call.elapsed;
-            calls.push(context.note(reading, canary.version, Part::Canary, &call));
-            match call.result {
-                Ok(handled) => {
-                    canary.handled(took);
-                    return Called { result: Ok(handled), calls, active_usable: true, candidate_usable };
+            let mut traced = context.note(reading, canary.version, Part::Canary, &call);
+            let Call { result, elapsed, .. } = call;
+            candidate_usable = result.as_ref().err().is_none_or(is_usable_after);
+            let taken = context.take(reading, result, trace, &mut traced);
+            calls.push(traced);
+            match taken {
+                Ok(taken) => {
+                    canary.handled(elapsed);
+                    return Called { result: Ok(taken), calls, active_usable: true, candidate_usable };
                 }
-                Err(fault) => {
-                    candidate_usable = is_usable_after(&fault);
-                    canary_fault = Some((fault, took));
-                }
+                Err(unhandled) => canary_failed = Some((unhandled, elapsed)),
             }
         }
         let Some(active) = &mut self.active else {
             let fault = Fault::NoRoom("the route has no module".to_owned());
-            return Called { result: Err(fault), calls, active_usable: false, candidate_usable };
+            let result = Err(Unhandled::Fault(fault));
+            return Called { result, calls, active_usable: false, candidate_usable };
         };
         let call = active.handle(reading, state.clone(), context.now, trace).await;
-        calls.push(context.note(reading, context.route.version, Part::Active, &call));
-        let active_usable = call.result.as_ref().err().is_none_or(is_usable_after);
+        let mut traced = context.note(reading, context.route.version, Part::Active, &call);
         let Call { result, elapsed, .. } = call;
-        if let Some((candidate, sandbox)) = &mut self.candidate {
-            candidate.active(elapsed, result.is_err());
-            match (candidate.mode, canary_fault) {
-                (_, Some((fault, took))) => {
-                    let timed_out = matches!(fault, Fault::TimedOut { .. });
-                    candidate.failed(reading.id, took, &fault.to_string(), timed_out, result.is_ok());
-                }
-                (Mode::Shadow, None) if !candidate.is_stopped() && counts(&result) => {
-                    // It sees the state as the active version saw it: that one's writes come later.
-                    let call = sandbox.handle(reading, state.clone(), context.now, trace).await;
-                    calls.push(context.note(reading, candidate.version, Part::Shadow, &call));
-                    candidate.compare(reading.id, result.as_ref(), call.result.as_ref(), call.elapsed);
-                    candidate_usable = call.result.as_ref().err().is_none_or(is_usable_after);
-                }
-                _ => {}
+        let active_usable = result.as_ref().err().is_none_or(is_usable_after);
+        let mut shadowed = None;
+        if let Some((shadow, sandbox)) = &mut self.candidate
+            && shadow.mode == Mode::Shadow
+            && !shadow.is_stopped()
+            && counts(&result)
+        {
+            // It sees the state as the active version saw it: that one's writes come later.
+            let call = sandbox.handle(reading, state.clone(), context.now, trace).await;
+            shadowed = Some(context.note(reading, shadow.version, Part::Shadow, &call));
+            candidate_usable = call.result.as_ref().err().is_none_or(is_usable_after);
+            if counts(&call.result) {
+                shadow.compare(reading.id, result.as_ref(), call.result.as_ref(), call.elapsed);
             }
         }
-        Called { result, calls, active_usable, candidate_usable }
+        let taken = context.take(reading, result, trace, &mut traced);
+        calls.push(traced);
+        calls.extend(shadowed);
+        if let Some((candidate, _)) = &self.candidate {
+            candidate.active(elapsed, taken.is_err());
+            if let Some((unhandled, took)) = canary_failed.filter(|(unhandled, _)| unhandled.counts()) {
+                let timed_out = matches!(unhandled, Unhandled::Fault(Fault::TimedOut { .. }));
+                candidate.failed(reading.id, took, &unhandled.to_string(), timed_out, taken.is_ok());
+            }
+        }
+        Called { result: taken, calls, active_usable, candidate_usable }
     }
 }
 
@@ -108,6 +122,20 @@ fn is_usable_after(fault: &Fault) -> bool {
 }
 
 impl Context<'_> {
+    /// A call has not succeeded before everything that it put out has somewhere to go.
+    fn take(
+        &self,
+        reading: &Reading,
+        result: Result<Handled, Fault>,
+        trace: Option<TraceContext>,
+        traced: &mut TracedCall,
+    ) -> Result<Taken, Unhandled> {
+        let Handled { outputs, writes } = result.map_err(Unhandled::Fault)?;
+        let sorted = self.sort(reading, outputs, trace);
+        let sorted = sorted.inspect_err(|unhandled| traced.fault = Some(unhandled.to_string()))?;
+        Ok(Taken { sorted, writes })
+    }
+
     /// A call's lines go to the host's log and to the route's; a part of them stays with the reading.
     pub(crate) fn note(&self, reading: &Reading, version: u32, part: Part, call: &Call) -> TracedCall {
         let speaker = Speaker { route: &self.route.name, reading: reading.id, version, part, time: self.now };

@@ -355,7 +355,7 @@ impl RouteDispatch {
             sampling: self.shared.telemetry.sampling(),
         };
         let began = Instant::now();
-        let done = match sandbox.ready(&route, &turn.lane.key).await {
+        let done = match sandbox.ready(&route, turn).await {
             Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
             Err(fault) => Done::without_sandbox(&context, turn, fault),
         };
@@ -445,11 +445,11 @@ struct Sandboxed {
 }
 
 impl Sandboxed {
-    /// What a lane's turn is handled with. A candidate that cannot be had keeps nobody waiting.
+    /// What a lane's turn is handled with. A candidate that cannot be had is passed over.
     async fn ready<'a>(
         &'a mut self,
         route: &'a Arc<Route>,
-        key: &str,
+        turn: &Turn,
     ) -> Result<Hands<'a>, sandbar_runtime::Fault> {
         if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, route)) {
             *self = Self { of: Some(route.clone()), ..Self::default() };
@@ -458,10 +458,10 @@ impl Sandboxed {
         if self.active.is_none() {
             self.active = Some(handler.checkout().await?);
         }
-        let candidate = route.candidate.as_deref().filter(|candidate| candidate.takes(key));
+        let candidate = route.candidate.as_deref().filter(|candidate| candidate.takes(&turn.lane.key));
         let candidate = match candidate {
             None => None,
-            Some(candidate) => candidate_sandbox(&mut self.candidate, candidate).await,
+            Some(candidate) => candidate_sandbox(&mut self.candidate, candidate, turn).await,
         };
         let active = self.active.as_deref_mut().map(|sandbox| sandbox as &mut dyn Sandbox);
         Ok(Hands { active, candidate })
@@ -481,12 +481,17 @@ impl Sandboxed {
 async fn candidate_sandbox<'a>(
     kept: &'a mut Option<Box<dyn Sandbox>>,
     candidate: &'a Candidate,
+    turn: &Turn,
 ) -> Option<(&'a Candidate, &'a mut dyn Sandbox)> {
     if kept.is_none() {
+        let began = Instant::now();
         match candidate.handler.checkout().await {
             Ok(sandbox) => *kept = Some(sandbox),
             Err(fault) => {
                 tracing::debug!(%fault, version = candidate.version, "the candidate is passed over");
+                if let Some(head) = turn.readings.first().filter(|_| fault.is_the_handlers()) {
+                    candidate.not_started(head.reading.id, began.elapsed(), &fault.to_string());
+                }
                 return None;
             }
         }

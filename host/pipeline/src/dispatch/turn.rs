@@ -62,6 +62,13 @@ pub(crate) enum Unhandled {
     TooDeep(String),
 }
 
+impl Unhandled {
+    /// Whether it says anything about the handler.
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(self, Self::Fault(fault) if !fault.is_the_handlers())
+    }
+}
+
 /// Handles what a turn holds until one fails, or `enough` says that others should have their turn.
 pub(crate) async fn run(
     context: &Context<'_>,
@@ -83,8 +90,9 @@ pub(crate) async fn run(
                 let called = hands.call(context, reading, &state, trace).await;
                 let Called { result, calls, active_usable, candidate_usable } = called;
                 (done.sandbox_usable, done.candidate_usable) = (active_usable, candidate_usable);
-                let sorted = result.map_err(Unhandled::Fault).and_then(|handled| {
-                    context.sort(reading, handled.outputs, trace).inspect(|_| state.write(handled.writes))
+                let sorted = result.map(|taken| {
+                    state.write(taken.writes);
+                    taken.sorted
                 });
                 (sorted, calls)
             }
@@ -337,7 +345,7 @@ fn judge(unhandled: &Unhandled, attempts: u32, limits: &Attempts, context: &Cont
         )))
     };
     match unhandled {
-        Unhandled::Fault(fault) if !fault.is_the_handlers() => Verdict::NoAttempt,
+        unhandled if !unhandled.counts() => Verdict::NoAttempt,
         Unhandled::Fault(Fault::Failure(Failure::Reject(cause))) => {
             Verdict::Attempt(Next::DeadLetter, format!("rejected: {cause}"))
         }

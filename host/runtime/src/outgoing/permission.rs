@@ -180,6 +180,7 @@ mod tests {
         assert!(reaches("http://localhost/", &["127.0.0.0/8"], "127.0.0.1"));
         assert!(reaches("http://10.0.0.7/", &[], "10.0.0.7"));
         assert!(!reaches("http://10.0.0.7/", &[], "10.0.0.8"));
+        assert!(reaches("http://[::ffff:10.0.0.7]/", &[], "::ffff:10.0.0.7"));
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl FromStr for AddressRange {
 
 impl AddressRange {
     pub(crate) fn of(address: IpAddr) -> Self {
+        let address = plain(address);
         Self { first: address, bits: if address.is_ipv4() { 32 } else { 128 } }
     }
 
@@ -94,7 +95,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // Translated to IPv4 on the way (RFC 6052), and 6to4.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        [0x2001, 0xdb8, ..] => false,
+        // For protocols (RFC 2928; Teredo, which has an IPv4 address in it, is one), and for documents.
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // What is in use of the world's addresses; all else is special or not given to anybody.
         [first, ..] => first & 0xe000 == 0x2000,
     }
@@ -127,10 +129,20 @@ mod tests {
             "2002:7f00:1::",
             "::127.0.0.1",
             "2001:db8::1",
+            "2001:0:7f00:1::1",
+            "2001:20::1",
+            "3fff::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
-        for public in ["1.1.1.1", "172.32.0.1", "192.167.1.1", "2606:4700::1111", "64:ff9b::101:101"] {
+        for public in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "192.167.1.1",
+            "2606:4700::1111",
+            "2001:4860:4860::8888",
+            "64:ff9b::101:101",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }

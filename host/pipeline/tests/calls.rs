@@ -1,0 +1,262 @@
+//! How many readings are handled at once and before a commit, and whose call counts while a version is on trial.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use sandbar_pipeline::{
+    Attempts, Candidate, ErrorLimit, Filter, Handler, Key, Mode, Options, Pipeline, Replying, Route, Sandbox,
+};
+use sandbar_reading::{
+    Attributes, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
+    TraceContext,
+};
+use sandbar_runtime::{Call, Fault, Handled, StateView};
+use sandbar_store::simulated::Simulated;
+use sandbar_store::{Committer, Store};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// What a call finds, and what it does then.
+type Does = Arc<dyn Fn() -> BoxFuture<'static, Result<Handled, Fault>> + Send + Sync>;
+
+struct Doing {
+    does: Does,
+    /// Why there is no instance of it.
+    refuses: Option<Fault>,
+}
+
+struct Doer(Does);
+
+impl Handler for Doing {
+    fn checkout(&self) -> BoxFuture<'_, Result<Box<dyn Sandbox>, Fault>> {
+        let sandbox = match &self.refuses {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(Box::new(Doer(self.does.clone())) as Box<dyn Sandbox>),
+        };
+        Box::pin(std::future::ready(sandbox))
+    }
+}
+
+impl Sandbox for Doer {
+    fn handle<'a>(
+        &'a mut self,
+        _: &'a Reading,
+        _: Arc<dyn StateView>,
+        _: Timestamp,
+        _: Option<TraceContext>,
+    ) -> BoxFuture<'a, Call> {
+        Box::pin(async {
+            let result = (self.0)().await;
+            Call { result, logs: Vec::new(), elapsed: Duration::ZERO }
+        })
+    }
+}
+
+fn doing(does: Does) -> Arc<dyn Handler> {
+    Arc::new(Doing { does, refuses: None })
+}
+
+fn puts_out(outputs: Vec<Output>) -> Arc<dyn Handler> {
+    doing(Arc::new(move || {
+        let handled = Handled { outputs: outputs.clone(), ..Handled::default() };
+        Box::pin(std::future::ready(Ok(handled)))
+    }))
+}
+
+fn route(handler: Arc<dyn Handler>) -> Route {
+    Route {
+        name: route_name(),
+        filter: Filter { topics: vec!["in".parse().unwrap()], ..Filter::default() },
+        key: Key::Device,
+        handler: Some(handler),
+        sinks: Vec::new(),
+        reply: Replying::Nobody,
+        attempts: Attempts { max: 2_u32.try_into().unwrap(), ..Attempts::default() },
+        concurrency: 4,
+        batch: 64,
+        version: 1,
+        candidate: None,
+    }
+}
+
+fn route_name() -> Name {
+    "r".parse().unwrap()
+}
+
+struct Rig {
+    store: Store,
+    pipeline: Pipeline,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (medium, clock) = (Arc::new(Simulated::new(1)), Arc::new(SystemClock));
+        let options = sandbar_store::Options::default();
+        let store =
+            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
+        let pipeline = Pipeline::start(store.clone(), clock, Options::default()).unwrap();
+        Self { store, pipeline, _folder: folder }
+    }
+
+    async fn accept(&self, device: &str) {
+        let inbound = Inbound {
+            device: Some(device.into()),
+            ..Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into())
+        };
+        self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+    }
+
+    fn handled(&self) -> u64 {
+        self.pipeline.route_counts(&route_name()).unwrap().handled
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_readings_are_handled_at_once_as_the_route_says_each_of_another_key() {
+    for concurrency in [1, 3] {
+        let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(0)));
+        let (opens, seen) = (gate.clone(), begun.clone());
+        let waits = doing(Arc::new(move || {
+            let (gate, begun) = (gate.clone(), begun.clone());
+            Box::pin(async move {
+                *begun.lock() += 1;
+                let _passed = gate.acquire().await.unwrap();
+                Ok(Handled::default())
+            })
+        }));
+        let rig = Rig::new();
+        rig.pipeline.set_routes(vec![Route { concurrency, ..route(waits) }]);
+        for device in ["a", "a", "b", "c", "d", "e"] {
+            rig.accept(device).await;
+        }
+        sleep(LONG).await;
+        assert_eq!((rig.handled(), *seen.lock()), (0, concurrency));
+        opens.add_permits(1);
+        sleep(LONG).await;
+        assert_eq!((rig.handled(), *seen.lock()), (6, 6));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_comes_after_as_many_readings_of_a_key_as_the_route_says() {
+    for (batch, expected) in [(1, [6, 5, 4, 3, 2, 1]), (3, [6, 6, 6, 3, 3, 3]), (64, [6; 6])] {
+        let rig = Rig::new();
+        // How many wait, as far as is committed, when a call goes on.
+        let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (opens, seen, store) = (gate.clone(), waiting.clone(), rig.store.clone());
+        let looks = doing(Arc::new(move || {
+            let (gate, waiting, store) = (gate.clone(), waiting.clone(), store.clone());
+            Box::pin(async move {
+                let _passed = gate.acquire().await.unwrap();
+                waiting.lock().push(store.stats().waiting);
+                Ok(Handled::default())
+            })
+        }));
+        rig.pipeline.set_routes(vec![Route { batch, ..route(looks) }]);
+        // The first has a turn of its own; the others wait for it.
+        for _ in 0..7 {
+            rig.accept("a").await;
+            sleep(LONG).await;
+        }
+        opens.add_permits(1);
+        sleep(LONG).await;
+        assert_eq!(rig.handled(), 7);
+        assert_eq!(seen.lock()[1..], expected, "a batch of {batch}");
+    }
+}
+
+fn message(topic: &str) -> Output {
+    Output::Message(Message {
+        topic: topic.parse().unwrap(),
+        device: None,
+        content_type: ContentType::TEXT,
+        attributes: Attributes::new(),
+        payload: "y".into(),
+    })
+}
+
+fn on_trial(handler: Arc<dyn Handler>, mode: Mode) -> Arc<Candidate> {
+    Arc::new(Candidate::new(2, handler, mode, ErrorLimit { percent: 10.0, after: 5 }))
+}
+
+const EVERYBODY: Mode = Mode::Canary { percent: 100.0 };
+
+/// Its call went well, and yet nothing can come of it.
+#[tokio::test(start_paused = true)]
+async fn what_a_canary_puts_out_for_nobody_is_its_failure_and_not_the_readings() {
+    let command = Command {
+        device: "d".into(),
+        name: "a/#".into(),
+        content_type: ContentType::TEXT,
+        payload: "y".into(),
+    };
+    let canary = on_trial(puts_out(vec![Output::Command(command)]), EVERYBODY);
+    let rig = Rig::new();
+    let active = route(puts_out(vec![message("out")]));
+    rig.pipeline.set_routes(vec![Route { candidate: Some(canary.clone()), ..active }]);
+    for reading in 1..=4 {
+        rig.accept("d").await;
+        sleep(LONG).await;
+        let counts = rig.pipeline.route_counts(&route_name()).unwrap();
+        assert_eq!((counts.handled, counts.failed_attempts, counts.dead_letters), (reading, 0, 0));
+    }
+    let compared = canary.compared();
+    assert_eq!((compared.calls, compared.errors, compared.active_calls), (4, 4, 4));
+    assert!(compared.differences[0].what.starts_with("it failed: command `a/#`"), "{compared:?}");
+    rig.accept("d").await;
+    sleep(LONG).await;
+    assert!(canary.stops().borrow().as_ref().unwrap().starts_with("it failed at 5 of 5 readings"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_on_trial_that_cannot_be_started_is_given_up_on() {
+    for mode in [Mode::Shadow, EVERYBODY] {
+        let refuses = Some(Fault::Init("trapped: no table".to_owned()));
+        let does: Does = Arc::new(|| Box::pin(std::future::ready(Ok(Handled::default()))));
+        let candidate = on_trial(Arc::new(Doing { does, refuses }), mode);
+        let rig = Rig::new();
+        let active = route(puts_out(Vec::new()));
+        rig.pipeline.set_routes(vec![Route { candidate: Some(candidate.clone()), ..active }]);
+        for _ in 0..4 {
+            rig.accept("d").await;
+            sleep(LONG).await;
+        }
+        assert_eq!(rig.handled(), 4);
+        let why = candidate.stops().borrow().clone().unwrap();
+        assert_eq!(why, "3 times in a row it could not be started: configure: trapped: no table");
+        assert_eq!(candidate.compared().errors, 3, "it is left alone then");
+    }
+}
+
+/// Nobody can say of a machine without room that the version on trial is at fault.
+#[tokio::test(start_paused = true)]
+async fn what_the_host_lacks_is_no_failure_of_a_version_on_trial() {
+    let nowhere: Does = Arc::new(|| Box::pin(std::future::ready(Err(Fault::NoRoom("none".to_owned())))));
+    for (mode, refuses) in [
+        (Mode::Shadow, None),
+        (EVERYBODY, None),
+        (Mode::Shadow, Some(Fault::NoRoom("none".to_owned()))),
+        (EVERYBODY, Some(Fault::NoRoom("none".to_owned()))),
+    ] {
+        let candidate = on_trial(Arc::new(Doing { does: nowhere.clone(), refuses }), mode);
+        let rig = Rig::new();
+        let active = route(puts_out(Vec::new()));
+        rig.pipeline.set_routes(vec![Route { candidate: Some(candidate.clone()), ..active }]);
+        for _ in 0..6 {
+            rig.accept("d").await;
+            sleep(LONG).await;
+        }
+        assert_eq!(rig.handled(), 6);
+        let compared = candidate.compared();
+        assert_eq!((compared.errors, compared.different), (0, 0), "{mode:?}");
+        assert_eq!(*candidate.stops().borrow(), None);
+    }
+}
