@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
+use sandbar_mqtt_client::codec::{Ack, AckKind, Filter, Subscribe};
+use sandbar_mqtt_client::{Link, Packet, Publish, Qos, Session};
+use sandbar_tests::eventually;
 use sandbar_tests::host::Host;
+use sandbar_tests::publisher::{KEPT, broker};
 use serde_json::{Value, json};
 
-use super::{Robot, ask, host, until, until_presence};
+use super::{CONFIG, Robot, ask, host, host_with, until, until_presence};
 
 async fn order(host: &Host, id: &str, body: Value) -> Result<(u16, Value)> {
     ask(host, Method::POST, &format!("/v1/devices/{id}/commands"), &body).await
@@ -50,6 +54,95 @@ async fn a_command_for_a_device_that_is_away_survives_a_crash_and_arrives_once()
     let mut again = Robot::connect(&host, "r1").await?;
     again.hears_nothing().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_handlers_command_takes_the_same_path() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let script = "function handle(reading) { return [command('r1', 'turn', { left: json(reading).kwh })]; }";
+    std::fs::write(folder.path().join("turn.js"), script)?;
+    let config = format!(
+        "{CONFIG}[module.turn]\nfile = \"turn.js\"\n[route.turn]\ningress = \"meters\"\nmodule = \"turn\"\n"
+    );
+    let host = host_with(folder.path(), &config).await?;
+    Robot::connect(&host, "r1").await?.close().await?;
+    until_presence(&host, "r1", "offline").await?;
+    let address = host.ingress("meters").await?;
+    let sent = host.http.post(format!("{address}/meters/m1")).json(&json!({ "kwh": 90 })).send().await?;
+    ensure!(sent.status().is_success());
+    let commands = || async { host.all("/v1/devices/r1/commands").await.unwrap_or_default() };
+    eventually("it waits for the robot", 20, || async { commands().await.len() == 1 }).await;
+    let command = commands().await.remove(0);
+    assert_eq!(
+        (&command["name"], &command["state"], &command["route"]),
+        (&json!("turn"), &json!("queued"), &json!("turn"))
+    );
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, r#"{"left":90}"#);
+    until_state(&host, "r1", &command, "acknowledged").await
+}
+
+/// A device with MQTT takes a command and says nothing of it.
+#[tokio::test]
+async fn a_command_that_was_sent_is_known_to_be_and_is_sent_again_after_a_crash() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let config = format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\n[ingress.broker]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:{port}\"\n\
+         command_topic = \"to/{{device}}/{{command}}\"\n"
+    );
+    let first = host_with(folder.path(), &config).await?;
+    first.ingress("broker").await?;
+    let mut lamp = Lamp::connect(port).await?;
+    let (_, command) = order(&first, "lamp", json!({ "name": "led", "payload": "on" })).await?;
+    let sent = lamp.hear().await?;
+    assert_eq!((&*sent.topic, &sent.payload[..]), ("to/lamp/led", &b"on"[..]));
+    let path = format!("/v1/devices/lamp/commands/{}", command["id"].as_str().unwrap_or_default());
+    eventually("it is written that it is sent", 10, || async {
+        let now = first.get(&path).await.unwrap_or_default();
+        now["state"] == "sent" && now["changed"] != command["changed"]
+    })
+    .await;
+    let (status, _) = ask(&first, Method::DELETE, &path, &json!({})).await?;
+    assert_eq!(status, 409, "it is on its way");
+    first.kill();
+    let host = host_with(folder.path(), &config).await?;
+    host.ingress("broker").await?;
+    assert_eq!(state(&host, "lamp", &command).await?, "sent");
+    let mut lamp = Lamp::connect(port).await?;
+    let sent = lamp.hear().await?;
+    lamp.take(&sent);
+    // Whatever is said is written while it listens.
+    let acknowledged = until_state(&host, "lamp", &command, "acknowledged");
+    tokio::select! {
+        acknowledged = acknowledged => acknowledged,
+        more = lamp.hear() => anyhow::bail!("it is told again: {more:?}"),
+    }
+}
+
+/// A client that says what the test says.
+struct Lamp(Link);
+
+impl Lamp {
+    async fn connect(port: u16) -> Result<Self> {
+        let session = Session { clean_start: true, expiry_s: 0, ..KEPT };
+        let (mut link, _) = Link::open(&broker(port, "lamp", "5"), session).await?;
+        let filters = vec![Filter::new("to/lamp/+", Qos::AtLeastOnce)];
+        link.send(&Packet::Subscribe(Subscribe { packet_id: 1, filters }));
+        let Packet::SubAck(_) = link.next().await? else { anyhow::bail!("no SUBACK") };
+        Ok(Self(link))
+    }
+
+    async fn hear(&mut self) -> Result<Publish> {
+        match tokio::time::timeout(Duration::from_secs(20), self.0.next()).await?? {
+            Packet::Publish(publish) => Ok(publish),
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+
+    fn take(&mut self, publish: &Publish) {
+        self.0.send(&Packet::Ack(Ack::new(AckKind::PubAck, publish.packet_id)));
+    }
 }
 
 #[tokio::test]

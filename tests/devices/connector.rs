@@ -1,8 +1,9 @@
 //! The face of IoT Cloud Connector.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{SinkExt, StreamExt};
 use reqwest::Method;
+use sandbar_tests::eventually;
 use sandbar_tests::host::Host;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -121,6 +122,42 @@ async fn who_has_no_token_or_no_id_does_not_get_in() -> Result<()> {
     let bearer = ("authorization", "Bearer s3cret");
     let full = connect(&address, &[("device-id", "r2"), bearer]).await.unwrap_err();
     assert!(full.to_string().contains("503"), "{full}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_follows_the_configuration_while_the_host_runs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (host, first) = start(folder.path(), "").await?;
+    let second = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let configure = |more: &str| {
+        // In one step, as an editor does it.
+        std::fs::write(folder.path().join("new.toml"), format!("[api]\nlisten = \"127.0.0.1:0\"\n{more}"))?;
+        std::fs::rename(folder.path().join("new.toml"), folder.path().join("sandbar.toml"))
+    };
+    let says = |address: String, wanted: Option<u16>| {
+        let host = &host;
+        async move { get(host, &address, "/devices").await.ok().map(|(status, _)| status) == wanted }
+    };
+    let mut robot = connect(&first, &[("device_id", "r1")]).await?;
+    for (config, at_first, at_second) in [
+        (format!("[compat.cloud_connector]\nlisten = \"{second}\"\n"), None, Some(200)),
+        (format!("[compat.cloud_connector]\nlisten = \"{second}\"\ntoken = \"s3cret\"\n"), None, Some(401)),
+        (format!("[compat.cloud_connector]\nlisten = \"{first}\"\n"), Some(200), None),
+        (String::new(), None, None),
+    ] {
+        configure(&config)?;
+        eventually(&config, 20, || async {
+            says(first.clone(), at_first).await && says(second.clone(), at_second).await
+        })
+        .await;
+        let log = host.stderr();
+        ensure!(!log.contains("at the next start"), "{log}");
+    }
+    let said = tokio::time::timeout(std::time::Duration::from_secs(10), robot.next()).await?;
+    let Some(Ok(Message::Close(Some(frame)))) = said else { anyhow::bail!("{said:?}") };
+    assert_eq!(u16::from(frame.code), 1001, "who was there is told to go");
+    assert_eq!(host.terminate().await?, Some(0));
     Ok(())
 }
 

@@ -29,6 +29,7 @@ async fn host(folder: &Path, certificates: &Certificates) -> Result<(Host, Ports
 driver = "mqtt"
 listen = "127.0.0.1:{tcp}"
 anonymous = false
+device = "user"
 listeners = [
   {{ listen = "127.0.0.1:{tls}", tls = {{ certificate = "{certificate}", key = "{key}", client_ca = "{ca}" }} }},
   {{ listen = "127.0.0.1:{web_socket}", protocol = "websocket" }},
@@ -69,11 +70,48 @@ async fn paho_is_understood() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let certificates = Certificates::make(folder.path())?;
     let (_host, ports) = host(folder.path(), &certificates).await?;
+    works(paho(&ports, &certificates)).await
+}
+
+fn paho(ports: &Ports, certificates: &Certificates) -> tokio::process::Command {
     let mut python = tokio::process::Command::new(tool::python_peer("python3"));
-    python.arg(program("python/library.py")).arg(places(&ports, &certificates).to_string());
+    python.arg(program("python/library.py")).arg(places(ports, certificates).to_string());
     python.env("PYTHONDONTWRITEBYTECODE", "1");
-    let said = tool::succeeds(python, 180).await?;
+    python
+}
+
+fn mqtt_js(ports: &Ports, certificates: &Certificates) -> tokio::process::Command {
+    let mut node = tokio::process::Command::new(tool::path("node"));
+    node.arg(program("javascript/library.js")).arg(places(ports, certificates).to_string());
+    node.env("NODE_PATH", tool::node_peers());
+    node
+}
+
+async fn works(program: tokio::process::Command) -> Result<()> {
+    let said = tool::succeeds(program, 180).await?;
     ensure!(said.trim() == "all of it works", "{said}");
+    Ok(())
+}
+
+/// Over each transport and in both versions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn their_sessions_outlive_the_host() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let certificates = Certificates::make(folder.path())?;
+    let (host, ports) = host(folder.path(), &certificates).await?;
+    for program in [paho, mqtt_js] {
+        let mut leaving = program(&ports, &certificates);
+        leaving.args(["leave", "outlives"]);
+        works(leaving).await?;
+    }
+    host.kill();
+    let host = Host::start(folder.path()).await?;
+    host.ingress("mqtt").await?;
+    for program in [paho, mqtt_js] {
+        let mut coming = program(&ports, &certificates);
+        coming.args(["back", "outlives"]);
+        works(coming).await?;
+    }
     Ok(())
 }
 
@@ -82,12 +120,7 @@ async fn mqtt_js_is_understood() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let certificates = Certificates::make(folder.path())?;
     let (_host, ports) = host(folder.path(), &certificates).await?;
-    let mut node = tokio::process::Command::new(tool::path("node"));
-    node.arg(program("javascript/library.js")).arg(places(&ports, &certificates).to_string());
-    node.env("NODE_PATH", tool::node_peers());
-    let said = tool::succeeds(node, 180).await?;
-    ensure!(said.trim() == "all of it works", "{said}");
-    Ok(())
+    works(mqtt_js(&ports, &certificates)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,12 +149,46 @@ async fn mosquittos_clients_are_understood() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mosquittos_clients_leave_wills_and_share() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let certificates = Certificates::make(folder.path())?;
+    let (_host, ports) = host(folder.path(), &certificates).await?;
+    let port = ports.tcp;
+    for version in ["311", "5"] {
+        let gone = format!("mosquitto/gone/{version}");
+        let mut watcher =
+            Subscriber::start(port, version, &with(&["-t", &gone, "-q", "1", "-F", "%q %r %p"])).await?;
+        let will = ["--will-topic", &gone, "--will-payload", "lost", "--will-qos", "1", "-t", "nothing"];
+        drop(Subscriber::start(port, version, &with(&will)).await?);
+        ensure!(watcher.next().await? == "1 0 lost");
+
+        let topic = format!("mosquitto/shared/{version}");
+        let arguments = ["-t", &format!("$share/mosquitto/{topic}"), "-q", "1", "-F", "%p"];
+        let mut first = Subscriber::start(port, version, &with(&arguments)).await?;
+        let mut second = Subscriber::start(port, version, &with(&arguments)).await?;
+        let mut counts = [0, 0];
+        let mut got = std::collections::BTreeSet::new();
+        for n in 0..20 {
+            publish(port, version, &with(&["-t", &topic, "-q", "1", "-m", &n.to_string()])).await?;
+            let (by, line) = tokio::select! {
+                line = first.next() => (0, line?),
+                line = second.next() => (1, line?),
+            };
+            counts[by] += 1;
+            ensure!(got.insert(line.clone()), "{line} came twice");
+        }
+        ensure!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_passwords_certificates_and_topics_are_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let certificates = Certificates::make(folder.path())?;
     let strangers = tempfile::tempdir()?;
     let stranger = Certificates::make(strangers.path())?;
-    let (_host, ports) = host(folder.path(), &certificates).await?;
+    let (host, ports) = host(folder.path(), &certificates).await?;
     let message = ["-t", "both", "-q", "1", "-m", "x"];
     for version in ["311", "5"] {
         for who in [&["-u", "alice", "-P", "wrong"][..], &["-u", "mallory", "-P", "secret"], &[]] {
@@ -144,6 +211,9 @@ async fn wrong_passwords_certificates_and_topics_are_refused() -> Result<()> {
         let said = tool::run(client("mosquitto_pub", ports.tls, "5", &arguments), 20).await?;
         ensure!((said.code == Some(0)) == lets_in, "{arguments:?}: {said:?}");
     }
+    // Its certificate's name is the device.
+    let readings = host.all("/v1/readings?ingress=mqtt&topic=both").await?;
+    ensure!(readings.len() == 1 && readings[0]["device"] == "boiler", "{readings:?}");
     // Bob has topics of his own; 0x87 is what MQTT 5 has to say of others.
     let bob = ["-u", "bob", "-P", "secret", "-i", "b1"];
     for (topic, allowed) in

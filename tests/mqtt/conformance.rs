@@ -13,7 +13,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_behaviour_is_as_the_specification_says() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let configuration = "[ingress.mqtt]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:0\"\n";
+    let configuration = "[ingress.mqtt]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:0\"\n\
+                         deny = [{ subscribe = [\"+/nosubscribe\"] }]\n";
     let host = crate::host(folder.path(), configuration).await?;
     let address = host.ingress("mqtt").await?;
     let port = address.rsplit(':').next().unwrap_or_default().to_owned();

@@ -19,12 +19,45 @@ async fn leave_a_session(port: u16, version: &str, name: &str, filter: &str) -> 
 async fn come_back(port: u16, version: &str, name: &str, filter: &str, count: usize) -> Result<Vec<String>> {
     let count = count.to_string();
     let mut arguments =
-        vec!["-c", "-i", name, "-t", filter, "-q", "2", "-C", &count, "-W", "15", "-F", "%q %p"];
+        vec!["-c", "-i", name, "-t", filter, "-q", "2", "-C", &count, "-W", "40", "-F", "%q %p"];
     if version == "5" {
         arguments.extend(["-x", "0"]);
     }
-    let said = tool::succeeds(client("mosquitto_sub", port, version, &arguments), 20).await?;
+    let said = tool::succeeds(client("mosquitto_sub", port, version, &arguments), 60).await?;
     Ok(said.lines().map(ToOwned::to_owned).collect())
+}
+
+/// Who was connected has ten seconds to come back; then it is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_outlives_a_kill_and_what_has_expired_does_not() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let port = crate::free_port()?;
+    let configuration = format!("[ingress.mqtt]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:{port}\"\n");
+    let host = crate::host(folder.path(), &configuration).await?;
+    for version in ["311", "5"] {
+        leave_a_session(port, version, &format!("heir-{version}"), &format!("left/{version}/+")).await?;
+    }
+    let mut dying = Vec::new();
+    for version in ["311", "5"] {
+        let topic = format!("left/{version}/will");
+        let will = ["--will-topic", &topic, "--will-payload", "lost", "--will-qos", "2", "-t", "nothing"];
+        dying.push(Subscriber::start(port, version, &will).await?);
+    }
+    for (seconds, payload) in [("1", "short"), ("600", "long")] {
+        let expiry = ["-D", "publish", "message-expiry-interval", seconds];
+        let message = ["-t", "left/5/message", "-q", "1", "-m", payload];
+        publish(port, "5", &[&expiry[..], &message].concat()).await?;
+    }
+    host.kill();
+    drop(dying);
+    let host = Host::start(folder.path()).await?;
+    host.ingress("mqtt").await?;
+    let got = come_back(port, "311", "heir-311", "left/311/+", 1).await?;
+    ensure!(got == ["2 lost"], "{got:?}");
+    let mut got = come_back(port, "5", "heir-5", "left/5/+", 2).await?;
+    got.sort();
+    ensure!(got == ["1 long", "2 lost"], "{got:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

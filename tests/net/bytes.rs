@@ -154,6 +154,35 @@ async fn openssl_is_talked_to_over_tls() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_names_the_device() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let made = self_signed(folder.path()).await?;
+    let certificate = made.certificate.to_str().context("a path")?;
+    let key = made.key.to_str().context("a path")?;
+    let configuration = format!(
+        "[ingress.secure]\ndriver = \"tcp\"\nlisten = \"127.0.0.1:0\"\nacknowledge = \"OK\\n\"\n\
+         topic = \"machines/{{device}}\"\ndevice = \"{{certificate}}\"\n\
+         tls = {{ certificate_file = \"{certificate}\", key_file = \"{key}\", client_ca_file = \"{certificate}\" }}\n"
+    );
+    let host = host(folder.path(), &configuration).await?;
+    let to = address(&host, "secure").await?;
+    let arguments = ["s_client", "-quiet", "-CAfile", certificate, "-connect", &to];
+    let mut openssl =
+        Talk::start("openssl", &[&arguments[..], &["-cert", certificate, "-key", key]].concat())?;
+    openssl.say("21.5\n").await?;
+    ensure!(openssl.line().await? == "OK");
+    // Without one nothing is taken.
+    let mut stranger = Talk::start("openssl", &arguments)?;
+    drop(stranger.say("22.5\n").await);
+    while let Ok(Some(_)) = stranger.lines.next_line().await {}
+    let readings = host.all("/v1/readings?ingress=secure").await?;
+    ensure!(readings.len() == 1 && readings[0]["device"] == "localhost", "{readings:?}");
+    ensure!(readings[0]["topic"] == "machines/localhost", "{readings:?}");
+    ensure!(readings[0]["attributes"]["tls.certificate"] == "localhost", "{readings:?}");
+    check_log(&host)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_connects_to_socat_and_its_sink_to_openssl() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let made = self_signed(folder.path()).await?;

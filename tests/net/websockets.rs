@@ -186,3 +186,38 @@ async fn pythons_server_gets_every_message_also_over_a_new_connection() -> Resul
     all_is_done(&host, 20).await;
     check_log(&host)
 }
+
+/// Shows its certificate.
+const SHOWN: &str = r#"
+import asyncio, ssl, sys, websockets
+address, certificate, key = sys.argv[1:]
+tls = ssl.create_default_context(cafile=certificate)
+tls.load_cert_chain(certificate, key)
+
+async def main():
+    async with websockets.connect(f"wss://{address}/ws", ssl=tls, server_hostname="localhost") as socket:
+        await socket.send("21.5")
+        print(await socket.recv())
+
+asyncio.run(main())
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_names_the_device() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let made = self_signed(folder.path()).await?;
+    let (certificate, key) = (made.certificate.display(), made.key.display());
+    let configuration = format!(
+        "[ingress.ws]\ndriver = \"websocket\"\nlisten = \"127.0.0.1:0\"\nacknowledge = \"ok\"\n\
+         tls = {{ certificate_file = \"{certificate}\", key_file = \"{key}\", client_ca_file = \"{certificate}\" }}\n\
+         paths = [{{ path = \"/ws\", device = \"{{certificate}}\" }}]\n"
+    );
+    let host = host(folder.path(), &configuration).await?;
+    let mut python = tokio::process::Command::new(tool::python_peer("python"));
+    python.arg("-c").arg(SHOWN).arg(address(&host, "ws").await?).args([&made.certificate, &made.key]);
+    ensure!(tool::succeeds(python, 20).await?.trim() == "ok");
+    let readings = host.all("/v1/readings?ingress=ws").await?;
+    ensure!(readings.len() == 1 && readings[0]["device"] == "localhost", "{readings:?}");
+    ensure!(readings[0]["attributes"]["tls.certificate"] == "localhost", "{readings:?}");
+    check_log(&host)
+}

@@ -259,6 +259,7 @@ impl From<IngressState> for views::IngressStatus {
                     last_error: None,
                     sessions: 0,
                     accepted: 0,
+                    figures: <_>::default(),
                 };
             }
         };
@@ -277,6 +278,7 @@ impl From<IngressState> for views::IngressStatus {
             last_error: status.last_error.map(|error| error_view(error.at, error.text)),
             sessions: status.sessions,
             accepted: status.accepted,
+            figures: status.figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
 }

@@ -75,6 +75,7 @@ impl From<Ordered> for views::OrderedView {
             state: match row.state {
                 CommandState::Queued if is_sent => views::CommandStateView::Sent,
                 CommandState::Queued => views::CommandStateView::Queued,
+                CommandState::Sent => views::CommandStateView::Sent,
                 CommandState::Acknowledged => views::CommandStateView::Acknowledged,
                 CommandState::Failed => views::CommandStateView::Failed,
                 CommandState::Expired => views::CommandStateView::Expired,

@@ -172,14 +172,15 @@ impl Control {
 }
 
 impl Inner {
-    /// Tells how long devices of each ingress may be silent.
-    pub(crate) fn set_silences(&self, running: &Running) {
+    /// Tells how devices are kept, and how long those of each ingress may be silent.
+    pub(crate) fn set_device_options(&self, running: &Running) {
         let silence = |(name, owned): (&Name, &crate::wanted::Owned<crate::tables::IngressTable>)| {
             let seconds = owned.it.silence_s?;
             Some((name.clone(), Duration::from_secs(seconds.get())))
         };
         if let Some(registry) = self.pipeline.registry() {
-            registry.set_silences(running.wanted.ingresses.iter().filter_map(silence).collect());
+            let by_ingress = running.wanted.ingresses.iter().filter_map(silence).collect();
+            registry.set_options(running.declared.devices().options(), by_ingress);
         }
     }
 }

@@ -164,7 +164,21 @@ fn ingresses(ingresses: &[(Name, IngressState)]) -> Vec<Family> {
         let samples = ingresses.iter().map(|(name, state)| (label("ingress", name.as_str()), status(state)));
         Family::many(kind, name, help, samples.collect())
     };
+    let own = ingresses.iter().flat_map(|(name, state)| {
+        let figures = match state {
+            IngressState::Supervised(status) => &status.figures[..],
+            IngressState::Broken(_) => &[],
+        };
+        let labels = |figure: &str| vec![("ingress", name.to_string()), ("figure", figure.to_owned())];
+        figures.iter().map(move |(figure, value)| (labels(figure), *value as f64))
+    });
     vec![
+        Family::many(
+            Kind::Gauge,
+            "sandbar_ingress_figures",
+            "What drivers count of their own.",
+            own.collect(),
+        ),
         family(Kind::Counter, "sandbar_ingress_accepted", "Readings accepted.", &|status| {
             status.accepted as f64
         }),

@@ -93,6 +93,11 @@ impl Control {
         })
     }
 
+    /// The faces of other programs that there are to be.
+    pub fn compat(&self) -> CompatTable {
+        self.running().declared.compat().clone()
+    }
+
     pub fn routes(&self) -> Vec<RouteInfo> {
         let running = self.running();
         let info = |(name, owned): (&Name, &Owned<RouteTable>)| Info {
@@ -275,7 +280,5 @@ fn at_next_start(old: &Declared, new: &Declared) -> Vec<String> {
     settings.extend((api.listen != new.api().listen).then(|| "api.listen".to_owned()));
     settings.extend((api.token != new.api().token).then(|| "api.token".to_owned()));
     settings.extend((old.telemetry() != new.telemetry()).then(|| "telemetry".to_owned()));
-    settings.extend((old.devices() != new.devices()).then(|| "devices".to_owned()));
-    settings.extend((old.compat() != new.compat()).then(|| "compat".to_owned()));
     settings
 }

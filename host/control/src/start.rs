@@ -234,7 +234,7 @@ impl Inner {
                 }
             }
         }
-        self.set_silences(running);
+        self.set_device_options(running);
         for (name, driver) in drivers {
             running.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
         }

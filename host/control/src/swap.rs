@@ -54,7 +54,7 @@ impl Inner {
         if !routes.is_empty() || !plan.routes.removed.is_empty() {
             self.pipeline.change_routes(routes, &plan.routes.removed);
         }
-        self.set_silences(after);
+        self.set_device_options(after);
         self.stop_ingresses(plan.ingresses.removed.iter().chain(&plan.ingresses.changed), after).await;
         for (name, driver) in built.drivers {
             after.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
@@ -102,7 +102,7 @@ impl Inner {
         self.pipeline.set_routes(old_routes.filter_map(|name| before.route(name)).collect());
         self.stop_ingresses(plan.ingresses.set(), &mut after).await;
         let mut back = before.clone();
-        self.set_silences(&back);
+        self.set_device_options(&back);
         for name in plan.ingresses.changed.iter().chain(&plan.ingresses.removed) {
             if matches!(before.ingresses.get(name), Some(Ok(_))) {
                 let driver = build::driver(&before.wanted.ingresses[name].it);

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::offers::Done;
 use crate::{Attachment, CommandError, Session};
@@ -21,10 +22,16 @@ pub struct Order {
     pub command: Command,
     /// Somebody waits for what the device says to it.
     pub asks: bool,
+    sent: CancellationToken,
     done: oneshot::Sender<Done>,
 }
 
 impl Order {
+    /// As [`CommandOffer::sent`](crate::CommandOffer::sent).
+    pub fn sent(&self) {
+        self.sent.cancel();
+    }
+
     pub fn done(self, result: Result<(), CommandError>) {
         let _ = self.done.send(result.map(|()| None));
     }
@@ -125,7 +132,8 @@ async fn carry(devices: Weak<Devices>, mut attachment: Attachment, device: Box<s
         let mut told = Vec::with_capacity(connections.len());
         for connection in connections {
             let (done, result) = oneshot::channel();
-            let order = Order { id: offer.id, command: offer.command.clone(), asks: offer.asks, done };
+            let (command, sent) = (offer.command.clone(), offer.on_its_way());
+            let order = Order { id: offer.id, command, asks: offer.asks, sent, done };
             if connection.try_send(order).is_ok() {
                 told.push(result);
             }
@@ -172,7 +180,9 @@ mod tests {
         assert_eq!(host.devices(), ["d1".into()]);
         let answer = async {
             let order = of_first.recv().await.unwrap();
-            assert_eq!(order.command, command());
+            assert_eq!((&order.command, host.is_sent()), (&command(), false));
+            order.sent();
+            assert!(host.is_sent());
             order.done(Err(CommandError::Reject("too long".to_owned())));
             of_second.recv().await.unwrap().done(Ok(()));
         };

@@ -14,6 +14,22 @@ pub(crate) struct Naming {
     device: Option<Template>,
     /// A JSON pointer (RFC 6901) into the payload.
     device_pointer: Option<Box<str>>,
+    /// Peers may have certificates.
+    certificates: bool,
+}
+
+/// The far end, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peer<'a> {
+    pub(crate) address: Option<SocketAddr>,
+    /// The common name of its certificate.
+    pub(crate) certificate: Option<&'a str>,
+}
+
+impl From<SocketAddr> for Peer<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Self { address: Some(address), certificate: None }
+    }
 }
 
 /// What a payload's topic and device are.
@@ -45,6 +61,17 @@ impl Naming {
         Self::with(&names, topic, device, device_pointer)
     }
 
+    /// The same for peers with certificates: `{certificate}` can be used, too.
+    pub(crate) fn with_certificates(
+        topic: &str,
+        device: Option<&str>,
+        device_pointer: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        let names = ["ip", "port", "certificate", "device"].map(Box::<str>::from);
+        let named = Self::with(&names, topic, device, device_pointer)?;
+        Ok(Self { certificates: true, ..named })
+    }
+
     /// The same for peers without an address: `{device}` can be used in the topic.
     pub(crate) fn without_address(
         topic: &str,
@@ -68,9 +95,10 @@ impl Naming {
             topic: template("topic", topic, names)?,
             device: device.map(|text| template("device", text, &names[..names.len() - 1])).transpose()?,
             device_pointer: device_pointer.map(pointer).transpose()?,
+            certificates: false,
         };
-        let example = ["127.0.0.1", "9", "d"].map(Cow::Borrowed);
-        let example = named.topic.fill(&example[3 - names.len()..]);
+        let example: Vec<_> = names.iter().map(|_| Cow::Borrowed("x")).collect();
+        let example = named.topic.fill(&example);
         match example.parse::<Topic>() {
             Ok(_) => Ok(named),
             Err(error) => Err(ConfigError::at("topic", error.to_string())),
@@ -78,15 +106,12 @@ impl Naming {
     }
 
     /// The device of all that the peer sends, if its payloads do not name it.
-    pub(crate) fn device(&self, peer: impl Into<Option<SocketAddr>>) -> Option<Box<str>> {
-        self.device.as_ref().map(|template| template.fill(&of_peer(peer.into())).into())
+    pub(crate) fn device<'a>(&self, peer: impl Into<Peer<'a>>) -> Option<Box<str>> {
+        let device = self.device.as_ref()?.fill(&self.of_peer(peer.into()));
+        (!device.is_empty()).then(|| device.into())
     }
 
-    pub(crate) fn name(
-        &self,
-        peer: impl Into<Option<SocketAddr>>,
-        payload: &[u8],
-    ) -> Result<Named, NamingError> {
+    pub(crate) fn name<'a>(&self, peer: impl Into<Peer<'a>>, payload: &[u8]) -> Result<Named, NamingError> {
         let peer = peer.into();
         let device = match &self.device_pointer {
             Some(pointer) => device_in(payload, pointer).or_else(|| self.device(peer)).map_or_else(
@@ -95,13 +120,23 @@ impl Naming {
             )?,
             None => self.device(peer),
         };
-        let mut values = of_peer(peer);
+        let mut values = self.of_peer(peer);
         values.push(device.as_deref().unwrap_or_default().into());
         let topic = self.topic.fill(&values);
         match topic.parse() {
             Ok(topic) => Ok(Named { topic, device }),
             Err(error) => Err(NamingError::Topic { topic, error }),
         }
+    }
+
+    fn of_peer<'a>(&self, peer: Peer<'a>) -> Vec<Cow<'a, str>> {
+        let of =
+            |peer: SocketAddr| [peer.ip().to_canonical().to_string().into(), peer.port().to_string().into()];
+        let mut values: Vec<_> = peer.address.into_iter().flat_map(of).collect();
+        if self.certificates {
+            values.push(peer.certificate.unwrap_or_default().into());
+        }
+        values
     }
 }
 
@@ -122,12 +157,6 @@ pub(crate) fn device_in(payload: &[u8], pointer: &str) -> Option<Box<str>> {
         _ => return None,
     };
     (1..=DEVICE_MAX).contains(&device.len()).then(|| device.into())
-}
-
-fn of_peer(peer: Option<SocketAddr>) -> Vec<Cow<'static, str>> {
-    let of =
-        |peer: SocketAddr| vec![peer.ip().to_canonical().to_string().into(), peer.port().to_string().into()];
-    peer.map(of).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -159,11 +188,15 @@ mod tests {
         }
         assert!(name(&by_payload, r##"{"meter":{"id":"a/#"}}"##).starts_with("its topic would be"));
         let line = Naming::without_address("press/{device}", None, Some("/id")).unwrap();
-        let named = line.name(None, br#"{"id":"p"}"#).unwrap();
+        let named = line.name(Peer::default(), br#"{"id":"p"}"#).unwrap();
         assert_eq!((named.topic.as_str(), named.device.as_deref()), ("press/p", Some("p")));
         assert_eq!(Naming::without_address("a/{ip}", None, None).unwrap_err().setting, "topic");
         let either = Naming::new("a", Some("{ip}"), Some("/id")).unwrap();
         assert_eq!(name(&either, "{}"), r#"a Some("10.0.0.7")"#);
+        let shown = Naming::with_certificates("tcp/{ip}/{device}", Some("{certificate}"), None).unwrap();
+        let named = shown.name(Peer { certificate: Some("press"), ..peer().into() }, b"x").unwrap();
+        assert_eq!((named.topic.as_str(), named.device.as_deref()), ("tcp/10.0.0.7/press", Some("press")));
+        assert_eq!(shown.device(peer()), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::notes::Hold;
 
@@ -29,6 +30,7 @@ pub struct CommandOffer {
     /// Somebody waits for what the device answers. A driver whose protocol answers commands says it with
     /// [`answer`](Self::answer); for the others the host takes the device's next message for it.
     pub asks: bool,
+    sent: CancellationToken,
     done: oneshot::Sender<Done>,
 }
 
@@ -75,7 +77,17 @@ impl<T> Offers<T> {
 impl CommandOffer {
     pub fn new(id: DeliveryId, command: Command) -> (Self, oneshot::Receiver<Done>) {
         let (done, result) = oneshot::channel();
-        (Self { id, command, asks: false, done }, result)
+        (Self { id, command, asks: false, sent: CancellationToken::new(), done }, result)
+    }
+
+    /// What is cancelled once the driver says that it was [sent](Self::sent).
+    pub fn on_its_way(&self) -> CancellationToken {
+        self.sent.clone()
+    }
+
+    /// The device has it, as far as the driver can do, and its word is awaited. Nothing to say where no word comes.
+    pub fn sent(&self) {
+        self.sent.cancel();
     }
 
     /// The same, of which somebody waits for the answer.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::RwLock;
 use sandbar_reading::{Inbound, Message, Name, Receipt, Refused, StateWrite, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -72,8 +73,35 @@ pub struct Session {
     stop: CancellationToken,
     link: Arc<watch::Sender<Link>>,
     /// Of this session and those before it.
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accepted_before: u64,
+}
+
+/// What the sessions of an ingress count.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Readings.
+    accepted: AtomicU64,
+    figures: RwLock<Option<Box<dyn Fn() -> Figures + Send + Sync>>>,
+}
+
+/// What a driver counts of its own, by name.
+pub type Figures = Vec<(&'static str, u64)>;
+
+impl Counts {
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.read().as_ref().map(|figures| figures()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counts").field("accepted", &self.accepted).finish_non_exhaustive()
+    }
 }
 
 /// How far a session has come.
@@ -92,15 +120,15 @@ impl Session {
         Self::counting(ingress, intake, stop, Arc::default())
     }
 
-    /// A session after others, whose readings `accepted` has counted.
+    /// A session after others, whose readings `counts` has counted.
     pub(crate) fn counting(
         ingress: Name,
         intake: Arc<dyn Intake>,
         stop: CancellationToken,
-        accepted: Arc<AtomicU64>,
+        counts: Arc<Counts>,
     ) -> Self {
-        let accepted_before = accepted.load(Ordering::Relaxed);
-        Self { ingress, intake, stop, link: Arc::default(), accepted, accepted_before }
+        let accepted_before = counts.accepted();
+        Self { ingress, intake, stop, link: Arc::default(), counts, accepted_before }
     }
 
     /// The driver says that it is connected, or does what it does; an accepted reading says it too.
@@ -145,7 +173,7 @@ impl Session {
             return Err(Refused::Stopping);
         }
         let accepted = self.intake.accept(self.ingress.clone(), inbound, keep).await?;
-        if self.accepted.fetch_add(1, Ordering::Relaxed) == self.accepted_before {
+        if self.counts.accepted.fetch_add(1, Ordering::Relaxed) == self.accepted_before {
             self.ready();
         }
         Ok(accepted)
@@ -215,7 +243,12 @@ impl Session {
 
     /// How many readings this session has had accepted.
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed) - self.accepted_before
+        self.counts.accepted() - self.accepted_before
+    }
+
+    /// What the driver counts of its own is asked for there, whenever somebody wants to see it: it must be quick.
+    pub fn show(&self, figures: impl Fn() -> Figures + Send + Sync + 'static) {
+        *self.counts.figures.write() = Some(Box::new(figures));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::registry::AnyDriver;
-use crate::session::Link;
-use crate::{Intake, LinkError, Session};
+use crate::session::{Counts, Link};
+use crate::{Figures, Intake, LinkError, Session};
 
 /// Starts ingresses.
 #[derive(Debug)]
@@ -49,6 +48,8 @@ pub struct Status {
     pub sessions: u64,
     /// Readings accepted in all of them.
     pub accepted: u64,
+    /// What the driver counts of its own.
+    pub figures: Figures,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub struct LastError {
 #[derive(Debug)]
 pub struct Supervised {
     status: watch::Receiver<Status>,
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     stop: CancellationToken,
     task: AbortHandle,
 }
@@ -89,7 +90,7 @@ impl Supervisor {
         options: SupervisorOptions,
     ) -> Supervised {
         let stop = CancellationToken::new();
-        let accepted = Arc::new(AtomicU64::new(0));
+        let counts = Arc::<Counts>::default();
         let begun = Status {
             state: State::Starting,
             since: intake.now(),
@@ -97,18 +98,19 @@ impl Supervisor {
             last_error: None,
             sessions: 0,
             accepted: 0,
+            figures: Figures::new(),
         };
         let (status, watcher) = watch::channel(begun);
         let ingress = Ingress { name, driver, intake, options, status, stop: stop.clone() };
-        let task = tokio::spawn(ingress.run(Arc::clone(&accepted))).abort_handle();
-        Supervised { status: watcher, accepted, stop, task }
+        let task = tokio::spawn(ingress.run(Arc::clone(&counts))).abort_handle();
+        Supervised { status: watcher, counts, stop, task }
     }
 }
 
 impl Supervised {
     pub fn status(&self) -> Status {
-        let accepted = self.accepted.load(Ordering::Relaxed);
-        Status { accepted, ..self.status.borrow().clone() }
+        let status = self.status.borrow().clone();
+        Status { accepted: self.counts.accepted(), figures: self.counts.figures(), ..status }
     }
 
     /// Resolves once the status is as `wanted` says.
@@ -157,14 +159,14 @@ enum End {
 }
 
 impl Ingress {
-    async fn run(self, accepted: Arc<AtomicU64>) {
+    async fn run(self, counts: Arc<Counts>) {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let session = Session::counting(
                 self.name.clone(),
                 Arc::clone(&self.intake),
                 self.stop.clone(),
-                Arc::clone(&accepted),
+                Arc::clone(&counts),
             );
             self.begin();
             let text = match self.session(session.clone()).await {

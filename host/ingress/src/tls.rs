@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sandbar_reading::{ConfigError, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::parse_x509_certificate;
 
 /// TLS of an ingress that listens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -46,6 +47,17 @@ pub(crate) struct ClientTls {
     /// A PEM file with that certificate's private key.
     #[serde(default)]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Attribute of readings whose peer showed a certificate: its common name.
+pub(crate) const CERTIFICATE: &str = "tls.certificate";
+
+/// The common name of the peer's certificate, which has been verified.
+pub(crate) fn common_name(connection: &ServerConnection) -> Option<Box<str>> {
+    let certificate = connection.peer_certificates()?.first()?;
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    (!name.is_empty()).then(|| name.into())
 }
 
 /// How often the files of an acceptor are looked at, at most.

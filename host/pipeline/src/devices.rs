@@ -1,12 +1,13 @@
 //! Which session reaches a device, and the way of a command to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sandbar_ingress::{Attachment, CommandOffer, Hold};
 use sandbar_reading::{Command, Delivery, DeliveryId, Message, Name};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::places::{NotTaken, Places};
 use crate::queries::Queries;
@@ -21,8 +22,8 @@ pub struct Devices {
 
 #[derive(Default)]
 struct UnderWay {
-    /// Commands that a session has now.
-    carrying: HashSet<DeliveryId>,
+    /// Commands that a session has now, and whether each is sent.
+    carrying: HashMap<DeliveryId, CancellationToken>,
     /// Who wants to know that a command was given up on.
     failing: HashMap<DeliveryId, oneshot::Sender<String>>,
 }
@@ -51,7 +52,12 @@ impl Devices {
 
     /// Whether a session has the command now.
     pub(crate) fn is_carrying(&self, id: DeliveryId) -> bool {
-        self.under_way.lock().carrying.contains(&id)
+        self.under_way.lock().carrying.contains_key(&id)
+    }
+
+    /// Whether its session said that the device has the command now.
+    pub(crate) fn is_sent(&self, id: DeliveryId) -> bool {
+        self.under_way.lock().carrying.get(&id).is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Resolves with the cause once the command is given up on; never, if it is not.
@@ -75,18 +81,30 @@ impl Devices {
         }
     }
 
-    /// What the device answered, if its driver said so.
+    /// What the device answered, if its driver said so. `sent` is begun once the driver says that the device has it and is
+    /// to say how it went.
     pub(crate) async fn carry_out(
         &self,
         id: DeliveryId,
         command: Command,
+        sent: impl Future<Output = ()>,
     ) -> Result<Option<Message>, NotTaken> {
         let device = command.device.clone();
         let (offer, answer) = CommandOffer::new(id, command);
+        let on_its_way = offer.on_its_way();
         let offer = if self.queries.sent(id) { offer.asking() } else { offer };
-        self.under_way.lock().carrying.insert(id);
+        self.under_way.lock().carrying.insert(id, on_its_way.clone());
         let _carrying = Carrying { devices: self, id };
-        self.places.offer(&device, (offer, answer)).await
+        let telling = async {
+            on_its_way.cancelled().await;
+            sent.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            taken = self.places.offer(&device, (offer, answer)) => taken,
+            taken = telling => taken,
+        }
     }
 }
 

@@ -39,7 +39,10 @@ impl OwnHost for Own {
     }
 
     fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
-        Box::pin(async move { self.devices.carry_out(id, command).await.map(drop).map_err(unsent) })
+        Box::pin(async move {
+            let sent = std::future::ready(());
+            self.devices.carry_out(id, command, sent).await.map(drop).map_err(unsent)
+        })
     }
 
     fn reply(&self, delivery: &Delivery, message: Message) {

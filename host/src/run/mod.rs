@@ -99,7 +99,8 @@ pub(crate) async fn run(
             });
         }
     };
-    let connector = match CloudConnector::listen(&declared).await {
+    let stop = CancellationToken::new();
+    let connector = match CloudConnector::start(control.clone(), stop.clone()).await {
         Ok(connector) => connector,
         Err(error) => {
             control.stop(grace).await;
@@ -107,13 +108,11 @@ pub(crate) async fn run(
         }
     };
     let api = listener.local_addr().context("finding the API's address")?;
-    let stop = CancellationToken::new();
     let token = sandbar_api::Token::new(control.token());
     let mut server = tokio::spawn(sandbar_api::serve(listener, control.clone(), token, stop.clone()));
-    let connector = connector.map(|connector| connector.start(control.clone(), stop.clone()));
     banner::print(&control, api, &data_dir, &origin, options.demo).await?;
 
-    let mut host = Host { control, origin, overrides, watch: Watch::default() };
+    let mut host = Host { control, origin, overrides, watch: Watch::default(), connector };
     host.watch.set(&files);
     let (ended, server) = tokio::select! {
         () = host.until_stopped(&mut signals) => (Ok(()), Some(server)),
@@ -121,7 +120,7 @@ pub(crate) async fn run(
     };
     info!(grace_s = grace.as_secs(), "stopping");
     stop.cancel();
-    let stopped = stop_within(grace, &host.control, server, connector, &mut signals).await;
+    let stopped = stop_within(grace, &host.control, server, host.connector, &mut signals).await;
     ended.map(|()| stopped)
 }
 
@@ -144,6 +143,7 @@ struct Host {
     origin: Origin,
     overrides: Overrides,
     watch: Watch,
+    connector: CloudConnector,
 }
 
 impl Host {
@@ -161,6 +161,8 @@ impl Host {
                     if self.look().await {
                         self.reload().await;
                     }
+                    // The API reloads, too.
+                    self.connector.follow().await;
                 }
             }
         }
@@ -225,7 +227,7 @@ async fn stop_within(
     grace: Duration,
     control: &Control,
     server: Option<JoinHandle<io::Result<()>>>,
-    connector: Option<JoinHandle<()>>,
+    connector: CloudConnector,
     signals: &mut Signals,
 ) -> Stopped {
     let stopped = async {
@@ -237,11 +239,7 @@ async fn stop_within(
                     let _ = server.await;
                 }
             },
-            async {
-                if let Some(connector) = connector {
-                    let _ = connector.await;
-                }
-            }
+            connector.ended(),
         );
     };
     tokio::select! {

@@ -5,8 +5,9 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
-/// The format that this version writes, and the newest that it reads. 1 had no payloads in files of their own.
-pub(crate) const FORMAT: u64 = 2;
+/// The format that this version writes, and the newest that it reads. 1 had no payloads in files of their own, 2 no
+/// commands that are sent.
+pub(crate) const FORMAT: u64 = 3;
 
 type Bytes = &'static [u8];
 

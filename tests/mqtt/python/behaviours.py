@@ -2,7 +2,7 @@
 
     behaviours.py HOST PORT [NAME…]        prints one JSON object a behaviour: {"name", "ok", "detail"}
 
-They cover what interoperability suites check, and the normative statements beside it (numbers are of the two
+What ends in `/nosubscribe` must be refused to subscribers. They cover what interoperability suites check, and the normative statements beside it (numbers are of the two
 specifications). Each uses topics and client ids of its own, so that any can run alone, and on a broker in use.
 """
 
@@ -268,6 +268,16 @@ def unsubscribe(version):
     for name in "ab":
         writer.publish(topic(f"un/{name}"), name, 1)
     equal(payloads(reader.collect(1)), [b"b"])
+
+
+def subscribe_failure(version):
+    """3.9.3: what is not allowed is refused by its code, and what was asked for beside it stands."""
+    reader, writer = client("", version), client("", version)
+    answer = reader.subscribe((topic("nosubscribe"), 2), (topic("allowed"), 1))
+    equal(answer.codes, [0x80 if version == 4 else 0x87, 1])
+    writer.publish(topic("nosubscribe"), b"hidden", 1)
+    writer.publish(topic("allowed"), b"seen", 1)
+    equal(payloads(reader.collect(1)), [b"seen"])
 
 
 def wildcards(version):
@@ -812,7 +822,7 @@ def wrong_properties_v5():
 
 
 BOTH = [basic, retained, retained_not_again, offline_queueing, will, will_on_keep_alive, overlapping, keep_alive,
-        keep_alive_0, redelivery, qos_2_once, dollar_topics, unsubscribe, wildcards, zero_length_id, take_over,
+        keep_alive_0, redelivery, qos_2_once, dollar_topics, unsubscribe, subscribe_failure, wildcards, zero_length_id, take_over,
         clean_session, order, large, malformed, not_mqtt]
 
 

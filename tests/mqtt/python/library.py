@@ -1,6 +1,8 @@
 """paho-mqtt against the host's `mqtt` ingress, over TCP, TLS and WebSocket.
 
     library.py '{"tcp": [host, port], "tls": …, "websocket": …, "ca": path}'     prints "all of it works"
+    library.py … leave RUN     leaves sessions with messages in them, and retained ones
+    library.py … back RUN      finds them
 """
 
 import json
@@ -16,7 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 WHERE = json.loads(sys.argv[1])
-RUN = format(time.time_ns() % 0xFFFFFF, "x")
+RUN = sys.argv[3] if len(sys.argv) > 3 else format(time.time_ns() % 0xFFFFFF, "x")
 
 
 class Client:
@@ -24,6 +26,7 @@ class Client:
 
     def __init__(self, how, version, name="", clean=True, expiry=None, will=None, user="alice", password="secret"):
         self.messages, self.connected, self.subscribed = queue.Queue(), queue.Queue(), queue.Queue()
+        self.published = queue.Queue()
         options = {} if version == mqtt.MQTTv5 else {"clean_session": clean}
         self.client = client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=version,
                                            transport="websockets" if how == "websocket" else "tcp", **options)
@@ -38,6 +41,7 @@ class Client:
         client.on_message = lambda _client, _data, message: self.messages.put(message)
         client.on_connect = lambda _c, _d, flags, code, _p: self.connected.put((flags, code))
         client.on_subscribe = lambda _c, _d, _mid, codes, _p: self.subscribed.put(codes)
+        client.on_publish = lambda _c, _d, _mid, code, _p: self.published.put(code)
         properties = None
         if version == mqtt.MQTTv5:
             options = {"clean_start": clean}
@@ -180,12 +184,82 @@ def refused(how):
             client.end()
 
 
+def filter_of(version, topic, qos):
+    return (topic, qos) if version == mqtt.MQTTv311 else (topic, SubscribeOptions(qos=qos))
+
+
+def refused_topics(how, version):
+    """Bob has topics of his own."""
+    watcher = Client(how, version)
+    watcher.subscribe(filter_of(version, "other", 1), filter_of(version, "both", 1))
+    bob = Client(how, version, name=f"bob-{RUN}", user="bob")
+    codes = bob.subscribe(filter_of(version, "other", 1), filter_of(version, "both", 1))
+    assert [code.is_failure for code in codes] == [True, False], codes
+    bob.publish("other", "hidden")
+    # Only MQTT 5 has a word for it.
+    assert bob.published.get(timeout=10).is_failure == (version == mqtt.MQTTv5)
+    bob.publish("both", "seen")
+    assert not bob.published.get(timeout=10).is_failure
+    assert [m.payload for m in watcher.take(1) + bob.take(1)] == [b"seen"] * 2
+    watcher.nothing()
+    for one in (watcher, bob):
+        one.end()
+
+
+def expiry(how):
+    topic, name = f"paho/{RUN}/{how}/expiry", f"paho-expiry-{RUN}-{how}"
+    absent = Client(how, mqtt.MQTTv5, name=name, clean=False, expiry=60)
+    absent.subscribe((topic, SubscribeOptions(qos=1)))
+    absent.end()
+    writer = Client(how, mqtt.MQTTv5)
+    for payload, seconds in (("short", 1), ("long", 60)):
+        sent = Properties(PacketTypes.PUBLISH)
+        sent.MessageExpiryInterval = seconds
+        writer.publish(topic, payload, properties=sent)
+    time.sleep(1.2)
+    absent = Client(how, mqtt.MQTTv5, name=name, clean=False, expiry=60)
+    message, = absent.take(1)
+    assert message.payload == b"long" and 50 < message.properties.MessageExpiryInterval < 60
+    absent.nothing()
+    for one in (absent, writer):
+        one.end()
+
+
+def leave(how, version):
+    topic, name = f"paho/{RUN}/{how}/{version}", f"paho-{RUN}-{how}-{version}"
+    reader = Client(how, version, name=name, clean=False, expiry=600)
+    reader.subscribe(filter_of(version, f"{topic}/+", 2))
+    reader.end()
+    writer = Client(how, version)
+    for qos in (1, 2):
+        writer.publish(f"{topic}/{qos}", str(qos), qos)
+    writer.publish(f"{topic}/retained/of/it", "kept", retain=True)
+    writer.end()
+
+
+def back(how, version):
+    topic, name = f"paho/{RUN}/{how}/{version}", f"paho-{RUN}-{how}-{version}"
+    reader = Client(how, version, name=name, clean=False, expiry=600)
+    assert reader.flags.session_present
+    assert sorted((m.qos, m.payload) for m in reader.take(2)) == [(1, b"1"), (2, b"2")]
+    reader.subscribe(filter_of(version, f"{topic}/retained/#", 1))
+    message, = reader.take(1)
+    assert (message.payload, message.retain) == (b"kept", True)
+    reader.nothing()
+    reader.end()
+
+
 def main():
+    for part in sys.argv[2:3]:
+        for how in ("tcp", "tls", "websocket"):
+            for version in (mqtt.MQTTv311, mqtt.MQTTv5):
+                {"leave": leave, "back": back}[part](how, version)
+        return print("all of it works")
     for how in ("tcp", "tls", "websocket"):
         for version in (mqtt.MQTTv311, mqtt.MQTTv5):
-            for test in (both_ways, retained, will, session):
+            for test in (both_ways, retained, will, session, refused_topics):
                 test(how, version)
-        for test in (shared, properties, refused):
+        for test in (shared, properties, expiry, refused):
             test(how)
     print("all of it works")
 

@@ -194,7 +194,7 @@ pub struct CommandAnswerView {
 pub enum CommandStateView {
     /// In the outbox.
     Queued,
-    /// On its way to the device.
+    /// The device has it, and has not said yet how it went; it is sent again if it never does.
     Sent,
     /// The device took it, as far as its protocol tells.
     Acknowledged,

@@ -82,6 +82,9 @@ pub struct IngressStatus {
     pub sessions: u64,
     /// Readings accepted since the start.
     pub accepted: u64,
+    /// What its driver counts of its own, such as an MQTT broker's sessions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

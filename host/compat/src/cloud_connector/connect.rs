@@ -168,7 +168,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let session = &face.session;
-    let mut stopped = pin!(session.stopped());
+    let mut stopped = pin!(async {
+        tokio::select! {
+            () = session.stopped() => {}
+            () = face.stop.cancelled() => {}
+        }
+    });
     let mut ping = interval_at(Instant::now() + face.ping_interval, face.ping_interval);
     let mut heard = Instant::now();
     // The reading that is on its way to the disk; the next one is read when it is there.

@@ -41,6 +41,7 @@ struct Face {
     places: Arc<Semaphore>,
     traffic: status::Traffic,
     connections: TaskTracker,
+    /// The host stops, or this face of it.
     stop: CancellationToken,
 }
 

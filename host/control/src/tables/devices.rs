@@ -10,7 +10,7 @@ use sandbar_reading::{ConfigError, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The registry of devices. Changes of it take effect at the next start.
+/// The registry of devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DevicesTable {
@@ -50,7 +50,7 @@ impl DevicesTable {
     }
 }
 
-/// Faces of other programs, for what was made to speak to those. Changes of them take effect at the next start.
+/// Faces of other programs, for what was made to speak to those.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompatTable {

@@ -191,6 +191,23 @@ async fn secrets_are_not_shown_and_what_is_shown_is_not_taken_for_one() {
 }
 
 #[tokio::test]
+async fn how_devices_are_kept_changes_at_once() {
+    let host = Host::start("[devices]\nmax = 1\n").await;
+    host.send("a", "x").await;
+    super::until(|| host.control.device_counts().known == 1).await;
+    host.send("b", "x").await;
+    super::until(|| host.control.device_counts().unlisted == 1).await;
+    let more = host.control.apply(host.declared("[devices]\nmax = 2\n")).await.unwrap();
+    assert!(more.at_next_start.is_empty(), "{more:?}");
+    host.send("b", "x").await;
+    super::until(|| host.control.device_counts().known == 2).await;
+    assert_eq!(host.control.device_counts().lost, 0);
+    host.control.apply(host.declared("[devices]\nsilence_s = 1\n")).await.unwrap();
+    super::until(|| host.control.device_counts().lost == 2).await;
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn the_hosts_own_settings_wait_for_the_next_start() {
     let host = with_module(WEB).await;
     let text = format!("[host]\ndepth_max = 3\n[api]\nlisten = \"127.0.0.1:1\"\n{WEB}");

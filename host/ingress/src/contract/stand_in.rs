@@ -11,8 +11,9 @@ use sandbar_reading::{
     Clock, Command, DeliveryId, IdGenerator, Inbound, Message, Name, ReadingId, Receipt, Refused, StateWrite,
     SystemClock, Timestamp,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Accepted, Answer, Attachment, CommandError, CommandOffer, Connections, DeviceNote, Done, Hold, Intake,
@@ -47,6 +48,8 @@ struct Memory {
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
     attachments: u64,
+    /// Of the command that was offered last.
+    sent: CancellationToken,
     /// By device.
     held: HashMap<Box<str>, usize>,
     notes: Vec<(Box<str>, DeviceNote)>,
@@ -91,6 +94,7 @@ impl StandIn {
             kept: BTreeMap::new(),
             devices: HashMap::new(),
             attachments: 0,
+            sent: CancellationToken::new(),
             held: HashMap::new(),
             notes: Vec::new(),
             publications: None,
@@ -185,18 +189,33 @@ impl StandIn {
     /// Offers a command to its device, and resolves with what became of it: `None` if it was dropped, or
     /// the device is not attached.
     pub async fn command(&self, command: Command) -> Option<Result<(), CommandError>> {
-        let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
-        let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
+        let (device, offer, done) = self.offer(command)?;
         device.send(offer).await.ok()?;
         Some(done.await.ok()?.map(drop))
     }
 
     /// The same, of which somebody waits for the answer: `Ok(None)` if the driver brought none by itself.
     pub async fn query(&self, command: Command) -> Option<Done> {
-        let device = self.memory.lock().devices.get(&command.device).map(|(_, offers)| offers.clone())?;
-        let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
+        let (device, offer, done) = self.offer(command)?;
         device.send(offer.asking()).await.ok()?;
         done.await.ok()
+    }
+
+    fn offer(
+        &self,
+        command: Command,
+    ) -> Option<(mpsc::Sender<CommandOffer>, CommandOffer, oneshot::Receiver<Done>)> {
+        let mut memory = self.memory.lock();
+        let (_, device) = memory.devices.get(&command.device)?;
+        let device = device.clone();
+        let (offer, done) = CommandOffer::new(DeliveryId::from_u128(1), command);
+        memory.sent = offer.on_its_way();
+        Some((device, offer, done))
+    }
+
+    /// Whether the driver said that the command that was offered last is sent, and the device's word awaited.
+    pub fn is_sent(&self) -> bool {
+        self.memory.lock().sent.is_cancelled()
     }
 
     /// What the driver said of devices, in order.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::decode::decode;
+use super::decode::{decode, peer};
 use super::{Far, Nature, Settings};
 use crate::complaints::Complaints;
 use crate::devices::{Devices, Joined, Order, orders};
@@ -93,7 +93,7 @@ where
         is_over: false,
         is_mute: false,
     };
-    if let Some(device) = settings.naming.device(connection.far.remote) {
+    if let Some(device) = settings.naming.device(peer(&connection.far)) {
         connection.join(&device);
     }
     connection.run(arriving).await

@@ -1,6 +1,6 @@
 //! On tokio's paused clock: waits take no time, and are exact.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;

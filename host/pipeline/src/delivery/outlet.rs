@@ -22,6 +22,9 @@ use crate::places::NotTaken;
 use crate::replies::{Awaited, Said};
 use crate::spans::Offer;
 
+/// What a device has had for so long without a word of it is written as sent.
+const SENT_AFTER: Duration = Duration::from_millis(100);
+
 /// How deliveries get to a target.
 pub(crate) enum Way {
     Sink(Arc<dyn AnySink>),
@@ -360,7 +363,10 @@ impl Work {
         let Target::Device(device) = &self.outlet.target else { return None };
         for (at, delivery) in batch.iter().enumerate() {
             let cause = |text: String| Cause::new(text);
-            match devices.carry_out(delivery.id, command_of(device, delivery)).await {
+            match devices
+                .carry_out(delivery.id, command_of(device, delivery), self.sent(device, delivery.id))
+                .await
+            {
                 Ok(None) => {}
                 Ok(Some(answer)) => self.answered(devices, device, delivery.id, answer).await,
                 Err(NotTaken::Failed(CommandError::Reject(text))) => {
@@ -388,6 +394,14 @@ impl Work {
             }
         }
         Some(Ok(()))
+    }
+
+    /// A command is on its way. That is written if it takes so long that somebody may wonder: most take less, and cost
+    /// no commit of their own for it.
+    async fn sent(&self, device: &str, id: DeliveryId) {
+        tokio::time::sleep(SENT_AFTER).await;
+        // A store that fails says so by itself; the command is on its way all the same.
+        let _ = self.means.store.command_sent(device, id).await;
     }
 
     /// What a device answered is kept with its command, and goes to whoever waits for it.

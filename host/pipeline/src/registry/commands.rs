@@ -73,7 +73,7 @@ impl From<StoreError> for CommandProblem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ordered {
     pub row: CommandRow,
-    /// It is queued, and a session has it now.
+    /// The device has it, which need not be written yet.
     pub is_sent: bool,
 }
 
@@ -137,7 +137,7 @@ impl Registry {
         if !reachable && order.at_once {
             return Err(CommandProblem::Unreachable(device.clone()));
         }
-        let waits = |command: &CommandRow| command.state == CommandState::Queued;
+        let waits = |command: &CommandRow| command.state.waits();
         if self.store.commands(device, None, WAITING_MAX, &waits)?.len() >= WAITING_MAX {
             return Err(CommandProblem::TooMany(device.clone()));
         }
@@ -179,8 +179,8 @@ impl Registry {
     }
 
     fn ordered(&self, row: CommandRow) -> Ordered {
-        let is_sent = row.state == CommandState::Queued && self.devices.is_carrying(row.id);
-        Ordered { row, is_sent }
+        let is_sent = row.state == CommandState::Queued && self.devices.is_sent(row.id);
+        Ordered { is_sent: is_sent || row.state == CommandState::Sent, row }
     }
 
     /// A command that is on its way to the device cannot be taken back.
@@ -296,9 +296,8 @@ impl Registry {
 
     /// A command for an earlier desired value of the resource, that was not sent yet, is taken back.
     async fn supersede(&self, device: &str, resource: &str) -> Result<(), CommandProblem> {
-        let earlier = |command: &CommandRow| {
-            command.state == CommandState::Queued && command.desired.as_deref() == Some(resource)
-        };
+        let earlier =
+            |command: &CommandRow| command.state.waits() && command.desired.as_deref() == Some(resource);
         for command in self.store.commands(device, None, WAITING_MAX, &earlier)? {
             match self.cancel(device, command.id).await {
                 Ok(_) | Err(CommandProblem::Ended) => {}

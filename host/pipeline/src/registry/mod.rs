@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -126,7 +126,7 @@ pub struct Registry {
     router: Arc<ArcSwap<Router>>,
     devices: Devices,
     deliveries: Arc<Deliveries>,
-    max: usize,
+    max: AtomicUsize,
     silences: ArcSwap<Silences>,
     inbox: Inbox,
     known: Mutex<Known>,
@@ -134,6 +134,8 @@ pub struct Registry {
     wake: Notify,
     events: broadcast::Sender<DeviceEvent>,
     unlisted: AtomicU64,
+    /// It was told that there is no room.
+    was_full: AtomicBool,
     changes: AtomicU64,
     stop: CancellationToken,
     /// Nothing is learnt any more: the host goes, not its devices.
@@ -182,13 +184,14 @@ impl Registry {
             router,
             devices,
             deliveries,
-            max,
+            max: AtomicUsize::new(max),
             silences: ArcSwap::from_pointee(silences),
             inbox,
             known: Mutex::new(known),
             wake: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
             unlisted: AtomicU64::new(0),
+            was_full: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             stop: CancellationToken::new(),
             frozen: CancellationToken::new(),
@@ -198,10 +201,14 @@ impl Registry {
         Ok(registry)
     }
 
-    /// For how long devices of these ingresses may be silent, instead of what was said of ingresses before.
-    pub fn set_silences(&self, by_ingress: HashMap<Name, Duration>) {
-        let before = self.silences.load_full();
-        self.silences.store(Arc::new(Silences { by_ingress, ..(*before).clone() }));
+    /// How devices are kept from now on, and for how long those of these ingresses may be silent. Who is listed stays.
+    pub fn set_options(&self, options: DeviceOptions, by_ingress: HashMap<Name, Duration>) {
+        let DeviceOptions { max, silence, silence_by_type } = options;
+        if self.max.swap(max, Ordering::Relaxed) != max {
+            // That there is no room is told anew.
+            self.was_full.store(false, Ordering::Relaxed);
+        }
+        self.silences.store(Arc::new(Silences { usual: silence, by_type: silence_by_type, by_ingress }));
         self.watch_all();
     }
 
@@ -321,9 +328,11 @@ impl Registry {
         if !adds || !(1..=TEXT_MAX).contains(&device.len()) {
             return false;
         }
-        if known.devices.len() >= self.max {
-            if self.unlisted.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(max = self.max, device, "devices.max is reached: further devices are not listed");
+        let max = self.max.load(Ordering::Relaxed);
+        if known.devices.len() >= max {
+            self.unlisted.fetch_add(1, Ordering::Relaxed);
+            if !self.was_full.swap(true, Ordering::Relaxed) {
+                warn!(max, device, "devices.max is reached: further devices are not listed");
             }
             return false;
         }
@@ -336,7 +345,7 @@ impl Registry {
         let known = self.known.lock();
         let mut counts = DeviceCounts {
             known: known.devices.len(),
-            max: self.max,
+            max: self.max.load(Ordering::Relaxed),
             unlisted: self.unlisted.load(Ordering::Relaxed),
             changes: self.changes.load(Ordering::Relaxed),
             ..DeviceCounts::default()

@@ -28,6 +28,7 @@ impl Batch<'_> {
             DevicesWork::Batch(batch) => self.devices_batch(batch, ids)?,
             DevicesWork::Remove(device) => self.forget_device(&device)?,
             DevicesWork::Command(command) => self.new_command(command, ids.next())?,
+            DevicesWork::Sent { device, id } => self.command_sent(&device, id)?,
             DevicesWork::End { device, id, state, cause } => {
                 return self.end_command(&device, id, state, cause.as_deref());
             }
@@ -131,7 +132,7 @@ impl Batch<'_> {
         let id = delivery.id.as_u128();
         let known = self.command(device, id)?;
         let command = match known {
-            Some(command) if command.state == CommandState::Queued => return Ok(()),
+            Some(command) if command.state.waits() => return Ok(()),
             Some(command) => CommandRow {
                 state: CommandState::Queued,
                 expires: None,
@@ -156,6 +157,14 @@ impl Batch<'_> {
         };
         self.write_command(&command)?;
         if id.is_multiple_of(PRUNE_EVERY) { self.prune_commands(device) } else { Ok(()) }
+    }
+
+    fn command_sent(&mut self, device: &str, id: DeliveryId) -> Result<()> {
+        let command = self.command(device, id.as_u128())?;
+        let Some(command) = command.filter(|command| command.state == CommandState::Queued) else {
+            return Ok(());
+        };
+        self.write_command(&CommandRow { state: CommandState::Sent, changed: self.now, ..command })
     }
 
     /// It has left the outbox.
@@ -188,9 +197,8 @@ impl Batch<'_> {
         }
         let unanswered = command.asks && command.answer.is_none() && state == CommandState::Expired;
         let is_open = match command.state {
-            CommandState::Queued => true,
             CommandState::Acknowledged => unanswered,
-            _ => false,
+            state => state.waits(),
         };
         if !is_open {
             return Ok(Err(StoreError::Stale));
@@ -229,7 +237,7 @@ impl Batch<'_> {
             let mut table = transaction.open_table(COMMANDS_DUE)?;
             let awaited = command.asks && command.answer.is_none();
             match command.state {
-                CommandState::Queued => table.insert(&due[..], ())?,
+                CommandState::Queued | CommandState::Sent => table.insert(&due[..], ())?,
                 CommandState::Acknowledged if awaited => table.insert(&due[..], ())?,
                 _ => table.remove(&due[..])?,
             };
@@ -247,7 +255,7 @@ impl Batch<'_> {
             let (key, row) = row?;
             let (_, id) = split_command(key.value())?;
             count += 1;
-            if command(device, id, row.value())?.state != CommandState::Queued {
+            if !command(device, id, row.value())?.state.waits() {
                 ended.push(key.value().to_vec());
             }
         }

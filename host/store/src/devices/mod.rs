@@ -89,6 +89,8 @@ pub struct NewCommand {
 pub enum CommandState {
     /// In the outbox.
     Queued,
+    /// Still there: its driver has sent it, and waits for the device's word. It may have to be sent again.
+    Sent,
     /// The device took it, as far as its protocol tells.
     Acknowledged,
     /// The device, or its driver, refused it, or it was given up on: a dead letter.
@@ -96,6 +98,13 @@ pub enum CommandState {
     /// Its time was over before it was sent, or answered.
     Expired,
     Cancelled,
+}
+
+impl CommandState {
+    /// Whether it is in the outbox.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Queued | Self::Sent)
+    }
 }
 
 /// What is known of a command.
@@ -128,6 +137,11 @@ pub(crate) enum DevicesWork {
     /// outbox is discarded by its own change.
     Remove(Box<str>),
     Command(NewCommand),
+    /// The device has it; nothing happens to what does not wait any more.
+    Sent {
+        device: Box<str>,
+        id: DeliveryId,
+    },
     /// It leaves the outbox, if it is there; nothing happens to what has ended already.
     End {
         device: Box<str>,

@@ -45,7 +45,12 @@ impl Store {
         Ok((DeliveryId::from_u128(id), committed))
     }
 
-    /// Ends a command that is queued, or unanswered: [`StoreError::Stale`] if it has ended already.
+    /// The device has a command and is to say how it went.
+    pub async fn command_sent(&self, device: &str, id: DeliveryId) -> Result<(), StoreError> {
+        self.devices_work(DevicesWork::Sent { device: device.into(), id }).await
+    }
+
+    /// Ends a command that waits, or is unanswered: [`StoreError::Stale`] if it has ended already.
     pub async fn end_command(
         &self,
         device: &str,

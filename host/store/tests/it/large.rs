@@ -308,7 +308,7 @@ async fn a_file_of_the_first_format_is_read_and_becomes_one_of_this() {
     let database = redb::Database::open(&path).unwrap();
     let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
     let read = database.begin_read().unwrap();
-    assert_eq!(read.open_table(meta).unwrap().get("format").unwrap().unwrap().value(), 2_u64.to_be_bytes());
+    assert_eq!(read.open_table(meta).unwrap().get("format").unwrap().unwrap().value(), 3_u64.to_be_bytes());
     drop((read, database));
     let store = open();
     assert_eq!(store.reading(large).unwrap().unwrap().payload, picture('x'));

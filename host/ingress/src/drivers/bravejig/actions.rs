@@ -35,6 +35,12 @@ enum Asker {
 }
 
 impl Asker {
+    fn sent(&self) {
+        if let Self::Order(order) = self {
+            order.sent();
+        }
+    }
+
     fn done(self, result: Result<(), CommandError>) {
         if let Self::Order(order) = self {
             order.done(result);
@@ -86,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<S> {
             asker.done(Err(CommandError::Retry(about)));
             return Ok(());
         }
+        asker.sent();
         let done = match action {
             Action::Module { device, sensor, command, data } => {
                 self.ask_module(device, sensor, command, data).await?.map(|()| json!({}))

@@ -44,7 +44,7 @@ impl Commanding {
     }
 
     async fn carry_out(&self, order: Order) {
-        match self.send(&order.command).await {
+        match self.send(&order).await {
             Ok(Some(answer)) if order.asks => {
                 let answer = message(&order.command, &answer);
                 order.answer(answer);
@@ -54,7 +54,8 @@ impl Commanding {
         }
     }
 
-    async fn send(&self, command: &Command) -> Result<Option<Packet>, CommandError> {
+    async fn send(&self, order: &Order) -> Result<Option<Packet>, CommandError> {
+        let command = &order.command;
         let peer = match self.settings.node(&command.device) {
             Some(node) => node.peer(&self.identities).await,
             None => self.door.place(&command.device),
@@ -63,6 +64,7 @@ impl Commanding {
         let path = self.settings.command_path.fill(&[(&*command.name).into()]);
         let method = self.settings.command_method;
         let body = Body { format: formats::format(&command.content_type), bytes: command.payload.clone() };
+        order.sent();
         match self.caller.send(peer, method, &path, &body).await {
             Ok(answer) => Ok(Some(answer)),
             // Carried out, whatever of the answer is not there.

@@ -211,6 +211,7 @@ impl Modbus {
                 return read;
             }
             Ok(Wanted::Write(writes)) => {
+                order.sent();
                 for write in &writes {
                     match link.write(unit.number, write).await {
                         Ok(()) => {}

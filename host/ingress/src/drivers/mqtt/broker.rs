@@ -16,7 +16,7 @@ use super::settings::{PACKET_MAX_MOST, Settings};
 use super::subscriptions::Subscriptions;
 use super::timers::Timers;
 use super::will::Wills;
-use crate::Session;
+use crate::{Figures, Session};
 
 /// Messages that wait for their commit at once; large ones count for several. Fewer than what the host takes
 /// before it says that it is busy: so connections wait here, and TCP holds their clients back.
@@ -42,6 +42,10 @@ pub(super) struct Broker {
     pub(super) packet_max: usize,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
+    /// Of sessions that have ended: messages that found no room in their queues.
+    dropped: AtomicU64,
+    /// Messages that were not retained, since there were too many.
+    unretained: AtomicU64,
     numbers: AtomicU32,
     messages: AtomicU64,
 }
@@ -68,6 +72,8 @@ impl Broker {
             replies: Arc::new(Semaphore::new(REPLIES)),
             packet_max,
             shed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            unretained: AtomicU64::new(0),
             numbers: AtomicU32::new(1),
             messages: AtomicU64::new(1),
         }
@@ -99,6 +105,41 @@ impl Broker {
             let ingress = self.session.ingress();
             tracing::warn!(%ingress, cause, "messages at quality of service 0 are being dropped");
         }
+    }
+
+    pub(super) fn count_dropped(&self, messages: u64) {
+        self.dropped.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_unretained(&self, topic: &str) {
+        if self.unretained.fetch_add(1, Ordering::Relaxed) == 0 {
+            let (ingress, max) = (self.session.ingress(), self.settings.retained_max);
+            tracing::warn!(%ingress, topic, max, "retained_max is reached: further messages are not retained");
+        }
+    }
+
+    /// What there is, and what found no room since the broker began.
+    pub(super) fn figures(&self) -> Figures {
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        let (mut connected, mut queued, mut bytes, mut dropped) =
+            (0, 0, 0, self.dropped.load(Ordering::Relaxed));
+        for client in &clients {
+            let state = client.state();
+            connected += u64::from(state.link().is_some());
+            queued += state.outgoing.waiting() as u64;
+            bytes += state.outgoing.bytes() as u64;
+            dropped += state.outgoing.dropped;
+        }
+        vec![
+            ("sessions", clients.len() as u64),
+            ("connected", connected),
+            ("queued", queued),
+            ("queued_bytes", bytes),
+            ("retained", self.retained.lock().count() as u64),
+            ("dropped", dropped),
+            ("shed", self.shed.load(Ordering::Relaxed)),
+            ("unretained", self.unretained.load(Ordering::Relaxed)),
+        ]
     }
 
     /// Deletes the rows of `places` in the client's queue.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -14,6 +15,7 @@ use super::codec::{Qos, Wanted};
 use super::message::Entry;
 use super::outgoing::{Outgoing, Room};
 use super::rows::SessionRow;
+use super::sessions::NEVER;
 
 pub(super) struct Client {
     pub(super) id: Box<str>,
@@ -145,6 +147,14 @@ impl Client {
     pub(super) fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.link.is_some() && state.outgoing.has_room(self.room)
+    }
+
+    /// Whether the session has been without a connection for as long as it may.
+    pub(super) fn is_over(&self, state: &State, now: Timestamp) -> bool {
+        let expiry_s = self.expiry_s.load(Ordering::Relaxed);
+        let lasts = Duration::from_secs(expiry_s.into());
+        let since = state.absent_since.filter(|_| expiry_s != NEVER);
+        since.is_some_and(|since| now.since(since) >= lasts)
     }
 
     /// Whether nobody will ever ask for what is put into its queue.

@@ -313,7 +313,7 @@ impl Connection {
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));
         }
-        if self.output.waiting() < WRITE_AHEAD && self.has_queued() {
+        if self.has_queued() && self.output.waiting() < WRITE_AHEAD {
             return Poll::Ready(Event::Queue);
         }
         if self.may_take()
@@ -343,18 +343,15 @@ impl Connection {
     }
 
     fn has_queued(&self) -> bool {
-        self.hold.client.state().outgoing.has_next(self.limits.window)
+        let state = self.hold.client.state();
+        // Also while nothing goes out: who is slow is to be seen.
+        self.listed.queued(state.outgoing.waiting());
+        state.outgoing.has_next(self.limits.window)
     }
 
     /// From the queue to the buffer, as far as the client and the buffer let it.
     fn pump(&mut self) {
-        let mut sent = false;
-        while self.output.waiting() < WRITE_AHEAD && self.send_next() {
-            sent = true;
-        }
-        if sent {
-            self.listed.queued(self.hold.client.state().outgoing.waiting());
-        }
+        while self.output.waiting() < WRITE_AHEAD && self.send_next() {}
     }
 
     async fn finish(mut self, end: End) {

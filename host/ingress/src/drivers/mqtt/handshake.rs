@@ -219,3 +219,46 @@ impl Taken {
         Connection::new(Begin { broker, hold, by, version, io, input, output, limits, will, listed })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::AsyncWriteExt;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::settings::Settings;
+    use super::*;
+    use crate::Session;
+    use crate::contract::StandIn;
+
+    /// Whether a client without a name is taken that comes from there.
+    async fn is_taken(settings: Value, remote: &str) -> bool {
+        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
+        let broker = Arc::new(Broker::new(Arc::new(settings), session));
+        let (near, mut far) = tokio::io::duplex(256);
+        far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c").await.unwrap();
+        let link = Link { remote: remote.parse().unwrap(), certificate: None };
+        if greet(&broker, Box::new(near), link).await.is_some() {
+            return true;
+        }
+        let mut told = [0; 4];
+        far.read_exact(&mut told).await.unwrap();
+        assert_eq!((told[0], told[3]), (0x20, reason::NOT_AUTHORIZED));
+        false
+    }
+
+    #[tokio::test]
+    async fn who_has_no_name_is_taken_from_this_machine_unless_configured() {
+        let (near, mapped, far) = ("[::1]:5000", "[::ffff:127.0.0.1]:5000", "192.0.2.7:5000");
+        for (settings, remote, wanted) in [
+            (json!({}), near, true),
+            (json!({}), mapped, true),
+            (json!({}), far, false),
+            (json!({ "anonymous": true }), far, true),
+            (json!({ "anonymous": false }), near, false),
+        ] {
+            assert_eq!(is_taken(settings.clone(), remote).await, wanted, "{settings} {remote}");
+        }
+    }
+}

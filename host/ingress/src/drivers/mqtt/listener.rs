@@ -21,6 +21,7 @@ use super::handshake::{self, Link};
 use super::io::{Io, OverWebSocket};
 use super::tls;
 use crate::LinkError;
+use crate::tls::common_name;
 
 /// After a failure to accept, such as too many open files: one closed connection may be enough.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ impl Listen {
             None => Box::new(stream),
             Some(config) => {
                 let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
-                link.certificate = tls::common_name(stream.get_ref().1);
+                link.certificate = common_name(stream.get_ref().1);
                 Box::new(stream)
             }
         };

@@ -106,6 +106,8 @@ subscribe = ["devices/%c/#"]
         };
         let broker = Arc::new(Broker::new(Arc::clone(&self.settings), session.clone()));
         broker.load().await.map_err(|refused| LinkError::new("reading what the broker kept", refused))?;
+        let shown = Arc::downgrade(&broker);
+        session.show(move || shown.upgrade().map(|broker| broker.figures()).unwrap_or_default());
         if let Some(first) = listeners.first() {
             session.bound(first.address()?);
         }

@@ -262,6 +262,11 @@ impl Outgoing {
         flights.chain(queued).filter(|entry| entry.group.is_some()).collect()
     }
 
+    /// Of what waits in the queue, about.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// What waits, or is not acknowledged.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len() + self.flights.len() + self.retained.len()

@@ -125,6 +125,8 @@ impl Broker {
         } else if retained.count() < self.settings.retained_max || retained.has(message.topic.as_str()) {
             keep.push(rows::write_message(name, message));
         } else {
+            drop(retained);
+            self.count_unretained(message.topic.as_str());
             return None;
         }
         Some(retained.stamp())

@@ -40,6 +40,9 @@ impl Connection {
         if entry.qos == Qos::AtMostOnce {
             self.done_with(Some(entry));
         } else {
+            if let Some(command) = &entry.command {
+                command.sent();
+            }
             self.hold.client.state().outgoing.sent(entry);
         }
     }

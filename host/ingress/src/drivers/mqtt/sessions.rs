@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandbar_reading::Timestamp;
+use tokio::time::timeout;
 
 use super::access::Grants;
 use super::broker::Broker;
@@ -17,7 +18,10 @@ use super::timers::What;
 use super::will::Will;
 
 /// What MQTT says for a session that never ends by itself.
-const NEVER: u32 = u32::MAX;
+pub(super) const NEVER: u32 = u32::MAX;
+
+/// For so long a client waits at its arrival for what its earlier connection left to be done.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What a CONNECT asks for.
 pub(super) struct Wanted {
@@ -28,7 +32,7 @@ pub(super) struct Wanted {
     pub(super) grants: Arc<Grants>,
 }
 
-/// A connection's hold on a session. Dropped without [`Broker::close`], the session is let go of.
+/// A connection's hold on a session. Dropped without [`Broker::close`], it is closed without a will.
 pub(super) struct Hold {
     pub(super) client: Arc<Client>,
     pub(super) link: Arc<Link>,
@@ -37,15 +41,15 @@ pub(super) struct Hold {
     pub(super) present: bool,
     /// Places whose PUBREL is due again.
     pub(super) released: Vec<u64>,
+    /// The row of a will may be there.
+    has_will: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.link.gone.is_cancelled() {
-            return;
+        if !self.link.gone.is_cancelled() {
+            self.broker.close(self, None, self.has_will);
         }
-        self.client.state().let_go(self.broker.session.now());
-        self.link.gone.cancel();
     }
 }
 
@@ -57,7 +61,7 @@ impl Broker {
         wanted: Wanted,
         will: impl FnOnce(u32) -> Option<Will>,
     ) -> Result<(Hold, Option<Will>), u8> {
-        let hold = loop {
+        let mut hold = loop {
             let held = match self.claim(&wanted)? {
                 Ok(hold) => break hold,
                 Err(link) => link,
@@ -65,7 +69,11 @@ impl Broker {
             held.kick(reason::TAKEN_OVER);
             held.gone.cancelled().await;
         };
-        let client = &hold.client;
+        let client = Arc::clone(&hold.client);
+        // What is due is told, also of who is back already (MQTT 5.0, section 3.1.4); its row would be the new one's.
+        if timeout(SOON, self.wills.told(client.number)).await.is_err() {
+            return Err(reason::SERVER_UNAVAILABLE);
+        }
         let had_will = self.wills.withdraw(client.number);
         let will = will(client.number);
         let mut keep = Vec::new();
@@ -77,6 +85,7 @@ impl Broker {
             None if had_will => keep.push(rows::delete(rows::will(client.number))),
             None => {}
         }
+        hold.has_will = had_will || will.is_some();
         // Also what the end of an earlier session deletes is on disk before the client is told.
         if !keep.is_empty() || wanted.clean && self.keeper.is_behind() {
             self.keeper.write(keep).await.map_err(|_| reason::SERVER_UNAVAILABLE)?;
@@ -96,7 +105,8 @@ impl Broker {
             if let Some(held) = state.link() {
                 return Ok(Err(Arc::clone(held)));
             }
-            if wanted.clean {
+            // Its time may be over, and its end not have come to pass: after a start.
+            if wanted.clean || client.is_over(&state, self.session.now()) {
                 drop(state);
                 self.end(&mut clients, &client);
             } else {
@@ -105,7 +115,7 @@ impl Broker {
                 client.expiry_s.store(wanted.expiry_s, Ordering::Relaxed);
                 client.set_grants(Arc::clone(&wanted.grants));
                 let broker = Arc::clone(self);
-                return Ok(Ok(Hold { client, link, broker, present: true, released }));
+                return Ok(Ok(Hold { client, link, broker, present: true, released, has_will: false }));
             }
         }
         if clients.len() >= self.settings.sessions_max {
@@ -124,7 +134,7 @@ impl Broker {
         client.state().take(Arc::clone(&link));
         clients.insert(wanted.id.clone(), Arc::clone(&client));
         let broker = Arc::clone(self);
-        Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new() }))
+        Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new(), has_will: false }))
     }
 
     /// The connection is gone. `will` is published now or after its delay; without one, that of the CONNECT is
@@ -175,6 +185,7 @@ impl Broker {
         let (stored, shared) = {
             let mut state = client.state();
             state.end();
+            self.count_dropped(std::mem::take(&mut state.outgoing.dropped));
             (state.outgoing.stored(), state.outgoing.take_shared())
         };
         if clients.get(&client.id).is_some_and(|other| Arc::ptr_eq(other, client)) {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use sandbar_reading::Timestamp;
 use tokio::sync::Notify;
@@ -14,6 +16,12 @@ use super::client::Client;
 
 /// How often retained messages whose time is over are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// Decades: adding more to an instant could overflow.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How many wills are published at once: those of a broken network share commits.
+const WILLS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Timers {
@@ -39,8 +47,7 @@ impl Timers {
     pub(super) fn add(&self, wait: Duration, what: What) {
         let mut due = self.due.lock();
         due.count += 1;
-        // Decades are for ever: adding them to an instant must not overflow.
-        let at = Instant::now() + wait.min(Duration::from_secs(10 * 365 * 86_400));
+        let at = Instant::now() + wait.min(FOR_EVER);
         let key = (at, due.count);
         due.at.insert(key, what);
         let first = due.at.first_key_value().is_some_and(|(first, _)| *first == key);
@@ -75,14 +82,19 @@ impl Timers {
     /// Never returns.
     pub(super) async fn run(&self, broker: &Arc<Broker>) {
         self.add(SWEEP, What::SweepRetained);
+        let mut wills = FuturesUnordered::new();
         loop {
-            match self.next().await {
+            let due = tokio::select! {
+                due = self.next(), if wills.len() < WILLS => due,
+                Some(()) = wills.next() => continue,
+            };
+            match due {
                 What::End(client, since) => {
                     if let Some(client) = client.upgrade() {
                         broker.end_if_absent(&client, since);
                     }
                 }
-                What::Will(number) => broker.publish_will(number).await,
+                What::Will(number) => wills.push(broker.publish_will(number)),
                 What::SweepRetained => {
                     // Their rows the store forgets by itself.
                     let gone = broker.retained.lock().expire(broker.session.now());

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sandbar_reading::ConfigError;
-use x509_parser::parse_x509_certificate;
 
 use super::config::TlsConfig;
 
@@ -55,12 +54,4 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(problem(error.to_string())),
     }
-}
-
-/// The common name of the client's certificate, which has been verified.
-pub(super) fn common_name(connection: &ServerConnection) -> Option<Box<str>> {
-    let certificate = connection.peer_certificates()?.first()?;
-    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
-    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-    (!name.is_empty()).then(|| name.into())
 }

@@ -173,7 +173,13 @@ mod tests {
         for (name, password) in [("ann", "b"), ("bob", "a"), ("cid", "a"), ("", "")] {
             assert!(!users.check(name, password.as_bytes()).await, "{name}");
         }
+        // It has changed.
+        std::fs::write(&file, format!("bob:{}\n", hash("new"))).unwrap();
+        let later = SystemTime::now() + std::time::Duration::from_secs(9);
+        std::fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
+        assert!(users.check("bob", b"new").await && !users.check("bob", b"b").await);
         std::fs::remove_file(file).unwrap();
+        assert!(users.check("bob", b"new").await, "those that were read last still count");
     }
 
     #[test]

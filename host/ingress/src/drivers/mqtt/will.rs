@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sandbar_reading::{Refused, StateWrite, Topic};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::broker::Broker;
 use super::codec::{Properties, Will as Said};
 use super::inbound::{By, Published};
 use super::message::Message;
 use super::rows::{self, MessageRow, WillRow};
-use super::timers::What;
+use super::timers::{FOR_EVER, What};
 
 /// After a start, clients that were connected have so long to come back before they count as lost.
 pub(super) const AFTER_START: Duration = Duration::from_secs(10);
@@ -28,9 +30,19 @@ pub(super) struct Will {
     pub(super) published: Published,
 }
 
-/// Those that are to be published later, by session.
+/// Those that are to be published, by session.
 #[derive(Default)]
-pub(super) struct Wills(Mutex<HashMap<u32, Will>>);
+pub(super) struct Wills {
+    waiting: Mutex<HashMap<u32, Waiting>>,
+    /// One was.
+    published: Notify,
+}
+
+struct Waiting {
+    will: Arc<Will>,
+    due: Instant,
+    is_under_way: bool,
+}
 
 impl Will {
     /// `None` if its topic is none, which the caller has checked.
@@ -105,15 +117,48 @@ impl Will {
 impl Wills {
     /// Withdraws it; tells whether there was one.
     pub(super) fn withdraw(&self, number: u32) -> bool {
-        self.0.lock().remove(&number).is_some()
+        self.waiting.lock().remove(&number).is_some()
     }
 
-    fn get(&self, number: u32) -> Option<Will> {
-        self.0.lock().get(&number).cloned()
+    /// Returns once no will of this session is due.
+    pub(super) async fn told(&self, number: u32) {
+        loop {
+            let published = self.published.notified();
+            let is_due =
+                self.waiting.lock().get(&number).is_some_and(|waiting| waiting.due <= Instant::now());
+            if !is_due {
+                return;
+            }
+            published.await;
+        }
     }
 
-    fn has(&self, number: u32) -> bool {
-        self.0.lock().contains_key(&number)
+    fn add(&self, will: Will, wait: Duration) {
+        let due = Instant::now() + wait.min(FOR_EVER);
+        let waiting = Waiting { due, is_under_way: false, will: Arc::new(will) };
+        self.waiting.lock().insert(waiting.will.by.number, waiting);
+    }
+
+    /// One that is due, to be published. Not what came in the place of one whose time it was.
+    fn begin(&self, number: u32) -> Option<Arc<Will>> {
+        let mut waiting = self.waiting.lock();
+        let due = waiting.get_mut(&number).filter(|waiting| waiting.due <= Instant::now());
+        let due = due.filter(|waiting| !waiting.is_under_way)?;
+        due.is_under_way = true;
+        Some(Arc::clone(&due.will))
+    }
+
+    /// It could not be published, and is to be tried again.
+    fn not_yet(&self, number: u32) {
+        if let Some(waiting) = self.waiting.lock().get_mut(&number) {
+            waiting.is_under_way = false;
+        }
+    }
+
+    /// It was published, or will not be.
+    fn done(&self, number: u32) {
+        self.withdraw(number);
+        self.published.notify_waiters();
     }
 }
 
@@ -121,36 +166,44 @@ impl Broker {
     /// `will` is published after `wait`, unless its client comes back.
     pub(super) fn await_will(&self, will: Will, wait: Duration) {
         let number = will.by.number;
-        self.wills.0.lock().insert(number, will);
+        self.wills.add(will, wait);
         self.timers.add(wait, What::Will(number));
     }
 
     /// The session ended: its will does not wait any longer.
     pub(super) fn hasten_will(&self, number: u32) {
-        if self.wills.has(number) {
+        if let Some(waiting) = self.wills.waiting.lock().get_mut(&number) {
+            waiting.due = Instant::now();
             self.timers.add(Duration::ZERO, What::Will(number));
         }
     }
 
     /// Publishes the will of a session, if it was not withdrawn; its row goes in the same commit.
     pub(super) async fn publish_will(self: &Arc<Self>, number: u32) {
-        let Some(will) = self.wills.get(number) else { return };
+        let Some(will) = self.wills.begin(number) else { return };
         let may = self.settings.access.of(&will.by.client, will.by.user.as_deref());
         if !may.may_publish(&will.published.topic) {
-            self.wills.withdraw(number);
-            return self.keeper.soon([rows::delete(rows::will(number))]);
+            self.keeper.soon([rows::delete(rows::will(number))]);
+            return self.wills.done(number);
         }
         let gone = vec![rows::delete(rows::will(number))];
         let submitted = self.submit(&will.published, &will.by, gone);
         match submitted.accept.await {
             Ok(_) => {
-                self.wills.withdraw(number);
+                self.wills.done(number);
                 self.deliver(submitted.plan);
             }
             Err(Refused::Stopping) => self.abandon(&submitted.plan, true),
+            Err(refused @ Refused::TooLarge { .. }) => {
+                tracing::warn!(ingress = %self.session.ingress(), %refused, "a will is given up on");
+                self.abandon(&submitted.plan, false);
+                self.keeper.soon([rows::delete(rows::will(number))]);
+                self.wills.done(number);
+            }
             Err(refused) => {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a will could not be published yet");
                 self.abandon(&submitted.plan, true);
+                self.wills.not_yet(number);
                 self.timers.add(AGAIN, What::Will(number));
             }
         }
@@ -162,9 +215,8 @@ mod tests {
     use super::super::codec::Qos;
     use super::*;
 
-    #[test]
-    fn comes_back_from_its_row_as_it_was() {
-        let said = Said {
+    fn said() -> Said {
+        Said {
             topic: "gone/c1".into(),
             payload: Bytes::from_static(b"\0lost"),
             qos: Qos::ExactlyOnce,
@@ -179,8 +231,38 @@ mod tests {
                 payload_format: Some(1),
                 ..Properties::default()
             },
+        }
+    }
+
+    fn will() -> Will {
+        Will::new(said(), By { client: "c1".into(), user: Some("ann".into()), number: 7 }).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_published_once_it_is_due_and_no_other_in_its_place() {
+        let wills = Wills::default();
+        wills.add(will(), Duration::from_secs(2));
+        wills.told(7).await;
+        assert!(wills.withdraw(7), "its client is back before it is due");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        wills.add(will(), Duration::from_secs(2));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(wills.begin(7).is_none(), "it was the first one's time");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(wills.begin(7).is_some() && wills.begin(7).is_none());
+        wills.not_yet(7);
+        assert!(wills.begin(7).is_some(), "the storage failed");
+        let told = async {
+            wills.told(7).await;
+            assert!(!wills.withdraw(7));
         };
-        let will = Will::new(said, By { client: "c1".into(), user: Some("ann".into()), number: 7 }).unwrap();
+        let publish = async { wills.done(7) };
+        tokio::join!(told, publish);
+    }
+
+    #[test]
+    fn comes_back_from_its_row_as_it_was() {
+        let will = will();
         let row = will.row();
         assert_eq!(&*row.name, "w00000007");
         let read = Will::read(7, &row.value.unwrap()).unwrap();

@@ -153,6 +153,9 @@ impl Outgoing {
         let packet_id = publish.packet_id;
         link.send(&Packet::Publish(publish));
         if is_confirmed {
+            if let Some(offer) = &offer {
+                offer.sent();
+            }
             self.unconfirmed.insert(packet_id, offer);
             return None;
         }

@@ -235,6 +235,7 @@ async fn command(hub: &Hub, mut commands: mpsc::Receiver<Order>) {
         };
         let (done, told) = oneshot::channel();
         hub.write(&command.device, &command.name, payload, "sandbar", Some(done));
+        order.sent();
         tokio::spawn(async move {
             // Without an answer it is offered again.
             if let Ok(result) = told.await {

@@ -258,6 +258,7 @@ impl Connection<'_> {
         let mut command = order.command.clone();
         command.device = there.clone();
         let (id, size) = (order.id, command.payload.len());
+        order.sent();
         self.ordered.insert(id, order);
         self.listed.sent(size, self.shared.session.now());
         self.tell(&Down::Command { id, command })

@@ -34,10 +34,11 @@ pub(crate) struct Config {
     /// are refused if there is `refuse`, else they end the connection.
     #[serde(default)]
     pub(super) frame_max: Option<usize>,
-    /// Topic of the readings. `{ip}` and `{port}` are the peer's, `{device}` is the reading's.
+    /// Topic of the readings. `{ip}`, `{port}` and `{certificate}` are the peer's, `{device}` is the reading's.
     #[serde(default = "default::topic")]
     pub(super) topic: String,
-    /// Device of the readings, which is also where its commands go. `{ip}` and `{port}` are the peer's.
+    /// Device of the readings, which is also where its commands go. `{ip}` and `{port}` are the peer's, and
+    /// `{certificate}`, the common name of its certificate; that is the attribute `tls.certificate`, too.
     #[serde(default)]
     pub(super) device: Option<String>,
     /// Where JSON payloads name the device, as a JSON pointer: `/id`.
@@ -133,6 +134,17 @@ impl Config {
         }
     }
 
+    fn naming(&self) -> Result<Naming, ConfigError> {
+        let (device, pointer) = (self.device.as_deref(), self.device_pointer.as_deref());
+        let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        for (setting, text) in [("device", device.unwrap_or_default()), ("topic", &self.topic)] {
+            if text.contains("{certificate}") && !has_certificates {
+                return Err(ConfigError::at(setting, "`{certificate}` needs `tls.client_ca_file`"));
+            }
+        }
+        Naming::with_certificates(&self.topic, device, pointer)
+    }
+
     pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
         if self.connections_max == 0 {
             return Err(ConfigError::at("connections_max", "must be above 0"));
@@ -141,7 +153,7 @@ impl Config {
             nature: Nature::Connection,
             framing: &self.framing,
             frame_max: self.frame_max,
-            naming: Naming::new(&self.topic, self.device.as_deref(), self.device_pointer.as_deref())?,
+            naming: self.naming()?,
             content_type: self.content_type.as_deref(),
             acknowledge: self.acknowledge.as_ref(),
             refuse: self.refuse.as_ref(),

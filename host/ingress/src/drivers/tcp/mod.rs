@@ -17,7 +17,7 @@ use self::config::Side;
 use crate::complaints::Complaints;
 use crate::devices::Devices;
 use crate::stream::{Ended, Far, Settings, Shared, serve};
-use crate::{Driver, LinkError, Session, listener};
+use crate::{Driver, LinkError, Session, listener, tls};
 
 /// For a connection and its TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +92,11 @@ impl Tcp {
                 () = shared.session.stopped() => {}
                 shaken = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)) => match shaken {
                     Ok(Ok(stream)) => {
-                        serve(&shared, stream, Far::at(peer)).await;
+                        let mut far = Far::at(peer);
+                        if let Some(name) = tls::common_name(stream.get_ref().1) {
+                            far.attributes.add(tls::CERTIFICATE, name);
+                        }
+                        serve(&shared, stream, far).await;
                     }
                     Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
                     Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),

@@ -285,6 +285,7 @@ fn names_the_setting_that_cannot_work() {
     let with = |setting: &str, value: Value| json!({ "listen": "0.0.0.0:0", setting: value });
     assert_eq!(setting(with("framing", json!({ "kind": "fixed", "bytes": 0 }))), "framing.bytes");
     assert_eq!(setting(with("content_type", json!("json"))), "content_type");
+    assert_eq!(setting(with("device", json!("{certificate}"))), "device");
     assert_eq!(setting(with("frame_timeout_ms", json!(0))), "frame_timeout_ms");
     assert_eq!(
         setting(with("tls", json!({ "certificate_file": "/none", "key_file": "k" }))),

@@ -57,14 +57,24 @@ pub(crate) struct PathConfig {
     /// Methods that are taken.
     #[serde(default = "default::methods")]
     pub(super) methods: Vec<String>,
-    /// Topic of the readings, with the path's segments: `sensors/{device}`. The default is the path
+    /// Topic of the readings, with the path's segments, and `{device}`: `sensors/{device}`. The default is the path
     /// without its first slash.
     #[serde(default)]
     pub(super) topic: Option<String>,
-    /// Device of the readings, with the path's segments. The default is the segment `{device}`, if there
-    /// is one.
+    /// Device of the readings, with the path's segments, and `{ip}`, the sender's address. The default is the
+    /// segment `{device}`, if there is one.
     #[serde(default)]
     pub(super) device: Option<String>,
+    /// A header that names the device instead: `X-Device`.
+    #[serde(default)]
+    pub(super) device_header: Option<String>,
+    /// A query parameter that names the device instead: `device`.
+    #[serde(default)]
+    pub(super) device_query: Option<String>,
+    /// Where bodies name the device instead, as a JSON pointer: `/id`. A body that names none, of a request that does
+    /// not either, is refused.
+    #[serde(default)]
+    pub(super) device_pointer: Option<String>,
     /// Content types that are taken, such as `application/json` or `image/*`; others are answered with
     /// 415. Without any, all are taken.
     #[serde(default)]

@@ -1,14 +1,15 @@
 //! A request to an inbound. Pure.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
-use sandbar_reading::{Attributes, ContentType, Inbound, Topic};
+use sandbar_reading::{Attributes, ContentType, Inbound};
 
 use super::paths::Path;
 use super::problem::Problem;
-use crate::pattern::{Values, decode as decode_path, percent_decode};
+use crate::pattern::{Values, percent_decode};
+use crate::requester::text;
 use crate::trace;
 
 /// What the request says its body is; without a word, octets.
@@ -37,14 +38,8 @@ pub(super) fn decode(
     content_type: ContentType,
     payload: Bytes,
 ) -> Result<Inbound, Problem> {
-    let topic: Topic = match &path.topic {
-        Some(template) => template.fill(values).parse(),
-        None => decode_path(parts.uri.path().strip_prefix('/').unwrap_or_default())
-            .map_err(|_| Problem::bad_path())?
-            .parse(),
-    }
-    .map_err(|error| Problem::bad_topic(&error))?;
-    let device = path.device.as_ref().map(|template| template.fill(values).into());
+    let device = path.device(parts, values, peer, &payload)?;
+    let topic = path.topic(parts, values, device.as_deref())?;
     let attributes = attributes(path, values, parts, peer)?;
     Ok(Inbound { device, attributes, ..Inbound::new(topic, content_type, payload) })
 }
@@ -76,15 +71,10 @@ fn attributes(path: &Path, values: &Values<'_>, parts: &Parts, peer: &str) -> Re
     Ok(attributes)
 }
 
-/// Headers may hold any bytes (RFC 9110, section 5.5); those that are not UTF-8 are replaced.
-fn text(value: &HeaderValue) -> Box<str> {
-    String::from_utf8_lossy(value.as_bytes()).into()
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use http::{Method, Request};
+    use http::{HeaderValue, Method, Request};
     use proptest::prelude::*;
 
     use super::super::paths::find;
@@ -140,6 +130,32 @@ mod tests {
                 r#"sensors/a/b Some("fixed") application/json; charset=utf-8 [("http.method", "PUT"), ("http.path", "/in/a/b"), ("peer", "127.0.0.1:5000"), ("http.path.rest", "a/b"), ("http.header.x-shop", "s1"), ("http.header.x-shop", "s2"), ("http.query.unit", "°C x"), ("http.query.n", ""), ("http.query.n", "2")]"#
             ]],
         );
+    }
+
+    #[test]
+    fn the_device_is_named_by_body_header_query_path_or_address() {
+        let named = serde_json::json!({
+            "path": "/in", "topic": "in/{device}", "device": "{ip}", "device_header": "X-Device",
+            "device_query": "dev", "device_pointer": "/id",
+        });
+        for (uri, header, body, wanted) in [
+            ("/in", None, "1", "127.0.0.1"),
+            ("/in?dev=q", None, "1", "q"),
+            ("/in?dev=q", Some("h"), "{}", "h"),
+            ("/in?dev=q", Some("h"), r#"{"id":7}"#, "7"),
+        ] {
+            let request =
+                header.map_or(Request::post(uri), |header| Request::post(uri).header("x-device", header));
+            let inbound = decoded(&[path(named.clone())], request.body(body.as_bytes()).unwrap()).unwrap();
+            let topic = format!("in/{wanted}");
+            assert_eq!((inbound.device.as_deref(), inbound.topic.as_str()), (Some(wanted), &*topic));
+        }
+        let in_body = path(serde_json::json!({ "path": "/in", "device_pointer": "/id" }));
+        let problem = decoded(&[in_body], Request::post("/in").body(&b"{}"[..]).unwrap()).unwrap_err();
+        assert_eq!(problem.into_response().status(), 422);
+        let by_header = path(serde_json::json!({ "path": "/in", "device_header": "X-Device" }));
+        let long = Request::post("/in").header("x-device", "x".repeat(300)).body(&b""[..]).unwrap();
+        assert_eq!(decoded(&[by_header], long).unwrap_err().into_response().status(), 400);
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
+use http::request::Parts;
 use http::{HeaderName, Method};
 use sandbar_reading::{ConfigError, Topic};
 
 use super::config::PathConfig;
 use super::problem::Problem;
 use super::reply::Fixed;
-use crate::pattern::{Pattern, Template, Values};
+use crate::naming::{self, device_in};
+use crate::pattern::{Pattern, Template, Values, decode};
+use crate::requester::{BadDevice, Requester};
 
 /// One entry of the setting `paths`.
 #[derive(Debug)]
@@ -16,8 +19,9 @@ pub(super) struct Path {
     pattern: Pattern,
     methods: Vec<Method>,
     /// `None`: the path itself.
-    pub(super) topic: Option<Template>,
-    pub(super) device: Option<Template>,
+    topic: Option<Template>,
+    requester: Requester,
+    device_pointer: Option<Box<str>>,
     pub(super) content_types: Vec<String>,
     /// Attribute names, in the order of the pattern's values.
     pub(super) segments: Vec<Box<str>>,
@@ -35,15 +39,9 @@ impl Path {
         let pattern =
             Pattern::parse(&config.path).map_err(|error| ConfigError::at("path", error.to_string()))?;
         let topic = topic(config, &pattern)?;
-        let template = |text: &str| {
-            Template::parse(text, pattern.names())
-                .map_err(|error| ConfigError::at("device", error.to_string()))
-        };
-        let device = match &config.device {
-            Some(text) => Some(template(text)?),
-            None if pattern.names().iter().any(|name| **name == *"device") => Some(template("{device}")?),
-            None => None,
-        };
+        let (device, header) = (config.device.as_deref(), config.device_header.as_deref());
+        let requester =
+            Requester::new(device, header, config.device_query.as_deref(), pattern.names(), false)?;
         let range = |(index, text): (usize, &String)| match text.split_once('/') {
             Some((kind, subtype)) if !kind.is_empty() && !subtype.is_empty() => Ok(text.clone()),
             _ => Err(ConfigError::at(
@@ -53,7 +51,8 @@ impl Path {
         };
         Ok(Self {
             topic,
-            device,
+            requester,
+            device_pointer: config.device_pointer.as_deref().map(naming::pointer).transpose()?,
             methods: methods(&config.methods)?,
             content_types: config.content_types.iter().enumerate().map(range).collect::<Result<_, _>>()?,
             segments: pattern.names().iter().map(|name| format!("http.path.{name}").into()).collect(),
@@ -67,6 +66,46 @@ impl Path {
             pattern,
         })
     }
+
+    /// What the reading of a request is about.
+    pub(super) fn device(
+        &self,
+        parts: &Parts,
+        values: &Values<'_>,
+        peer: &str,
+        payload: &[u8],
+    ) -> Result<Option<Box<str>>, Problem> {
+        let named = self.device_pointer.as_deref().and_then(|pointer| device_in(payload, pointer));
+        let named = match named {
+            Some(named) => Some(named),
+            None => {
+                self.requester.device(parts, values, peer, None).map_err(|BadDevice| Problem::bad_device())?
+            }
+        };
+        match (&self.device_pointer, named) {
+            (Some(pointer), None) => Err(Problem::no_device(pointer)),
+            (_, named) => Ok(named),
+        }
+    }
+
+    pub(super) fn topic(
+        &self,
+        parts: &Parts,
+        values: &Values<'_>,
+        device: Option<&str>,
+    ) -> Result<Topic, Problem> {
+        let topic: Result<Topic, _> = match &self.topic {
+            Some(template) => {
+                let mut values = values.clone();
+                values.push(device.unwrap_or_default().into());
+                template.fill(&values).parse()
+            }
+            None => decode(parts.uri.path().strip_prefix('/').unwrap_or_default())
+                .map_err(|_| Problem::bad_path())?
+                .parse(),
+        };
+        topic.map_err(|error| Problem::bad_topic(&error))
+    }
 }
 
 fn topic(config: &PathConfig, pattern: &Pattern) -> Result<Option<Template>, ConfigError> {
@@ -77,8 +116,10 @@ fn topic(config: &PathConfig, pattern: &Pattern) -> Result<Option<Template>, Con
             _ => Ok(None),
         };
     };
-    let template = Template::parse(text, pattern.names()).map_err(|error| at(error.to_string()))?;
-    let example: Values<'_> = pattern.names().iter().map(|_| Cow::Borrowed("x")).collect();
+    let device = (!pattern.names().iter().any(|name| **name == *"device")).then(|| "device".into());
+    let names: Vec<Box<str>> = pattern.names().iter().cloned().chain(device).collect();
+    let template = Template::parse(text, &names).map_err(|error| at(error.to_string()))?;
+    let example: Values<'_> = names.iter().map(|_| Cow::Borrowed("x")).collect();
     template.fill(&example).parse::<Topic>().map_err(|error| at(error.to_string()))?;
     Ok(Some(template))
 }

@@ -44,6 +44,15 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad_topic", format!("the path gives no topic: {error}"))
     }
 
+    pub(super) fn bad_device() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_device", "the device's name must have 1 to 255 bytes")
+    }
+
+    pub(super) fn no_device(pointer: &str) -> Self {
+        let detail = format!("the body names no device at {pointer}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_device", detail)
+    }
+
     pub(super) fn bad_query(parameter: &str) -> Self {
         let detail = format!("the query parameter `{parameter}` is not UTF-8");
         Self::new(StatusCode::BAD_REQUEST, "bad_query", detail)

@@ -79,8 +79,9 @@ pub(crate) struct PathConfig {
     /// slash.
     #[serde(default)]
     pub(super) topic: Option<String>,
-    /// Device of the readings, which is also where its commands go, with the path's segments. The default is the
-    /// segment `{device}`, if there is one.
+    /// Device of the readings, which is also where its commands go, with the path's segments, `{ip}`, the peer's address,
+    /// and `{certificate}`, the common name of its certificate (also the attribute `tls.certificate`). The default is
+    /// the segment `{device}`, if there is one.
     #[serde(default)]
     pub(super) device: Option<String>,
     /// A header of the request that names the device instead: `X-Device`.

@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::paths::{Opened, Path, query};
+use super::paths::{Opened, Path};
 use crate::bearer::Bearer;
+use crate::requester::query;
 
 /// What a connection must show to be opened.
 pub(super) struct Door {
@@ -78,11 +79,11 @@ impl Unwelcome {
 }
 
 impl Door {
-    /// What the connection is for, and the answer that opens it.
+    /// What the connection is for, and the answer that opens it. `peer` is its address and its certificate's name.
     pub(super) fn open(
         &self,
         parts: &Parts,
-        peer: &str,
+        peer: (&str, Option<&str>),
     ) -> Result<(Opened, Response<Full<Bytes>>), Unwelcome> {
         let key = key(parts)?;
         let may_enter = self.token.as_ref().is_none_or(|token| {

@@ -37,7 +37,7 @@ use crate::bearer::Bearer;
 use crate::complaints::Complaints;
 use crate::devices::Devices;
 use crate::phrase::Phrase;
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, common_name};
 use crate::written::CommandForm;
 use crate::{Driver, LinkError, PeerInfo, Session, listener};
 
@@ -114,7 +114,10 @@ readings = false
         if config.idle_timeout_ms <= config.ping_interval_ms {
             return Err(ConfigError::at("idle_timeout_ms", "must be above ping_interval_ms"));
         }
-        let path = |(index, path)| Path::new(path).map_err(|error| error.within(&format!("paths[{index}]")));
+        let certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        let path = |(index, path)| {
+            Path::new(path, certificates).map_err(|error| error.within(&format!("paths[{index}]")))
+        };
         let phrase = |text: &String| Phrase::parse(&Octets::from(text.clone().into_bytes()));
         let tls = config.tls.map(Acceptor::new).transpose();
         let settings = Settings {
@@ -155,11 +158,14 @@ readings = false
             let shared = Arc::clone(&shared);
             async move {
                 let acceptor = shared.settings.tls.as_ref().map(|tls| tls.at(shared.session.now()));
-                let Some(acceptor) = acceptor else { return connection(&shared, stream, peer).await };
+                let Some(acceptor) = acceptor else { return connection(&shared, stream, peer, None).await };
                 tokio::select! {
                     () = shared.session.stopped() => {}
                     shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => match shaken {
-                        Ok(Ok(stream)) => connection(&shared, stream, peer).await,
+                        Ok(Ok(stream)) => {
+                            let certificate = common_name(stream.get_ref().1);
+                            connection(&shared, stream, peer, certificate).await;
+                        }
                         Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
                         Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
                     },
@@ -180,7 +186,7 @@ struct Upgrading {
 }
 
 /// From the first byte of HTTP to the end.
-async fn connection<S>(shared: &Shared, stream: S, peer: SocketAddr)
+async fn connection<S>(shared: &Shared, stream: S, peer: SocketAddr, certificate: Option<Box<str>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -188,7 +194,7 @@ where
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
-        let answer = match shared.settings.door.open(&parts, &peer.to_string()) {
+        let answer = match shared.settings.door.open(&parts, (&peer.to_string(), certificate.as_deref())) {
             Ok((opened, answer)) => {
                 let agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
                 let peer = PeerInfo {

@@ -1,13 +1,14 @@
 //! The paths of an ingress, compiled from its settings, and what a connection to one of them is for. Pure.
 
+use http::HeaderName;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
 use sandbar_reading::{Attributes, ConfigError, Topic, TopicFilter};
 
 use super::config::PathConfig;
 use super::handshake::Unwelcome;
-use crate::naming;
-use crate::pattern::{Pattern, Template, Values, decode, percent_decode};
+use crate::pattern::{Pattern, Template, Values, decode};
+use crate::requester::{BadDevice, Requester, query, text};
+use crate::{naming, tls};
 
 /// One entry of the setting `paths`.
 pub(super) struct Path {
@@ -16,9 +17,7 @@ pub(super) struct Path {
     names: Vec<Box<str>>,
     /// `None`: the path itself.
     topic: Option<Template>,
-    device: Option<Template>,
-    device_header: Option<HeaderName>,
-    device_query: Option<Box<str>>,
+    requester: Requester,
     device_pointer: Option<Box<str>>,
     headers: Vec<(HeaderName, Box<str>)>,
     subscribe: bool,
@@ -46,11 +45,9 @@ enum TopicOf {
     Values(Template),
 }
 
-const DEVICE_MAX: usize = 255;
-
 impl Path {
-    /// Errors name the setting within the entry.
-    pub(super) fn new(config: &PathConfig) -> Result<Self, ConfigError> {
+    /// `certificates` says whether peers show some. Errors name the setting within the entry.
+    pub(super) fn new(config: &PathConfig, certificates: bool) -> Result<Self, ConfigError> {
         let pattern =
             Pattern::parse(&config.path).map_err(|error| ConfigError::at("path", error.to_string()))?;
         let template = |setting: &str, text: &str, names: &[Box<str>]| {
@@ -58,8 +55,9 @@ impl Path {
         };
         let mut names = pattern.names().to_vec();
         let has_device = names.iter().any(|name| **name == *"device");
-        let device = config.device.as_deref().or(has_device.then_some("{device}"));
-        let device = device.map(|text| template("device", text, &names)).transpose()?;
+        let (device, header) = (config.device.as_deref(), config.device_header.as_deref());
+        let query = config.device_query.as_deref();
+        let requester = Requester::new(device, header, query, &names, certificates)?;
         if !has_device {
             names.push("device".into());
         }
@@ -85,13 +83,7 @@ impl Path {
         };
         Ok(Self {
             topic,
-            device,
-            device_header: config
-                .device_header
-                .as_deref()
-                .map(|name| header("device_header", name))
-                .transpose()?,
-            device_query: config.device_query.as_deref().map(Into::into),
+            requester,
             device_pointer: config.device_pointer.as_deref().map(naming::pointer).transpose()?,
             headers: config.headers.iter().enumerate().map(attribute).collect::<Result<_, _>>()?,
             subscribe: config.subscribe,
@@ -105,7 +97,7 @@ impl Path {
     pub(super) fn open(
         &self,
         parts: &Parts,
-        peer: &str,
+        (peer, certificate): (&str, Option<&str>),
         sub_protocol: Option<&str>,
     ) -> Result<Option<Opened>, Unwelcome> {
         let path = parts.uri.path();
@@ -126,8 +118,11 @@ impl Path {
             (true, Some(text)) => Some(text.parse().map_err(|_| Unwelcome::bad_filter())?),
         };
         Ok(Some(Opened {
-            attributes: self.attributes(parts, &values, peer, sub_protocol),
-            device: self.device(parts, &values)?,
+            attributes: self.attributes(parts, &values, (peer, certificate), sub_protocol),
+            device: self
+                .requester
+                .device(parts, &values, peer, certificate)
+                .map_err(|BadDevice| Unwelcome::bad_device())?,
             device_pointer: self.device_pointer.clone(),
             values: values.into_iter().map(Into::into).collect(),
             topic,
@@ -136,25 +131,17 @@ impl Path {
         }))
     }
 
-    fn device(&self, parts: &Parts, values: &Values<'_>) -> Result<Option<Box<str>>, Unwelcome> {
-        let header = self.device_header.as_ref().and_then(|name| parts.headers.get(name)).map(text);
-        let query = || self.device_query.as_deref().and_then(|name| query(parts, name)).map(Into::into);
-        let path = || self.device.as_ref().map(|template| template.fill(values).into());
-        let device: Option<Box<str>> = header.or_else(query).or_else(path);
-        match device {
-            Some(device) if !(1..=DEVICE_MAX).contains(&device.len()) => Err(Unwelcome::bad_device()),
-            device => Ok(device),
-        }
-    }
-
     fn attributes(
         &self,
         parts: &Parts,
         values: &Values<'_>,
-        peer: &str,
+        (peer, certificate): (&str, Option<&str>),
         sub_protocol: Option<&str>,
     ) -> Attributes {
         let mut attributes = Attributes::new().with("http.path", parts.uri.path()).with("peer", peer);
+        if let Some(certificate) = certificate {
+            attributes.add(tls::CERTIFICATE, certificate);
+        }
         if let Some(sub_protocol) = sub_protocol {
             attributes.add("websocket.sub_protocol", sub_protocol);
         }
@@ -175,8 +162,8 @@ impl Opened {
     #[cfg(any(test, feature = "contract-test"))]
     pub(crate) fn example(config: &PathConfig) -> Self {
         let (parts, ()) = http::Request::get("/ws").body(()).expect("a request").into_parts();
-        let path = Path::new(config).expect("settings that work");
-        path.open(&parts, "127.0.0.1:9", None).ok().flatten().expect("a path that fits")
+        let path = Path::new(config, false).expect("settings that work");
+        path.open(&parts, ("127.0.0.1:9", None), None).ok().flatten().expect("a path that fits")
     }
 
     pub(super) fn device_pointer(&self) -> Option<&str> {
@@ -198,17 +185,4 @@ impl Opened {
             }
         }
     }
-}
-
-/// The first value of a query's parameter.
-pub(super) fn query(parts: &Parts, name: &str) -> Option<String> {
-    parts.uri.query()?.split('&').find_map(|pair| {
-        let (parameter, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decode(parameter, true)? == name).then(|| percent_decode(value, true))?
-    })
-}
-
-/// Headers may hold any bytes (RFC 9110, section 5.5); those that are not UTF-8 are replaced.
-fn text(value: &HeaderValue) -> Box<str> {
-    String::from_utf8_lossy(value.as_bytes()).into()
 }

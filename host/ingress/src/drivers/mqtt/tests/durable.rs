@@ -179,6 +179,68 @@ async fn a_lost_client_s_will_is_published_and_journaled() {
     assert_eq!(taken[0].inbound.device.as_deref(), Some("rude"));
 }
 
+/// MQTT 5.0, section 3.1.4: the older connection ends without a DISCONNECT of its client.
+#[tokio::test]
+async fn a_will_without_a_delay_is_told_though_its_client_is_back_at_once() {
+    let bench = bench(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("to")).await;
+    to.subscribe("gone/#", 1).await;
+    for five in [false, true] {
+        let hello = || if five { Hello::five("c").kept() } else { Hello::three("c").kept() };
+        let will = Hello { will: Some(("gone/c", "lost")), ..hello() };
+        let _first = Client::connect(bench.address, will.clone()).await;
+        let second = Client::connect(bench.address, will).await;
+        let got = to.message().await;
+        assert_eq!((&*got.topic, &*got.payload), ("gone/c", "lost"));
+        second.leave().await;
+        to.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_time_is_over_is_not_found_after_a_restart() {
+    let mut bench = bench(json!({})).await;
+    let begun = SystemClock.now();
+    bench.host.set_now(begun);
+    // Until it ends, 256 seconds.
+    let kept = || Hello::five("c").kept();
+    let mut client = Client::connect(bench.address, kept()).await;
+    client.subscribe("t", 1).await;
+    client.leave().await;
+    bench.host.set_now(begun.after(Duration::from_secs(200)));
+    bench = bench.restart(json!({})).await;
+    let (client, connack) = Client::hello(bench.address, kept()).await;
+    assert_eq!(connack[0], 1, "it waits");
+    client.leave().await;
+    bench.host.set_now(begun.after(Duration::from_secs(500)));
+    bench = bench.restart(json!({})).await;
+    let (mut client, connack) = Client::hello(bench.address, kept()).await;
+    assert_eq!(connack[0], 0, "its time is over");
+    client.publish(1, 1, "t", b"x").await;
+    assert_eq!(client.hear().await.0, 0x40, "nor is its subscription");
+}
+
+#[tokio::test]
+async fn what_waits_for_an_absent_client_has_an_end_and_what_goes_is_counted() {
+    for limit in [json!({ "queue_max": 2 }), json!({ "queue_bytes": 1300 })] {
+        let bench = bench(limit.clone()).await;
+        let mut to = Client::connect(bench.address, Hello::three("to").kept()).await;
+        to.subscribe("t", 1).await;
+        to.leave().await;
+        let mut from = Client::connect(bench.address, Hello::three("from")).await;
+        for id in 1..=5 {
+            from.publish(1, id, "t", &[b'0' + id as u8; 400]).await;
+            assert_eq!(from.hear().await.0, 0x40);
+        }
+        assert_eq!((bench.figure("queued"), bench.figure("dropped")), (2, 3), "{limit}");
+        let bench = bench.restart(limit).await;
+        assert_eq!((bench.figure("sessions"), bench.figure("queued")), (1, 2));
+        let mut to = Client::connect(bench.address, Hello::three("to").kept()).await;
+        assert_eq!((&to.message().await.payload[..1], &to.message().await.payload[..1]), ("4", "5"));
+        to.expect_nothing().await;
+    }
+}
+
 #[tokio::test]
 async fn a_second_connection_takes_the_session_over() {
     let bench = bench(json!({})).await;
@@ -233,7 +295,10 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
         payload: "on".into(),
     };
     let error = in_time(bench.host.command(command())).await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("has not subscribed to d/lamp/set"), "{error}");
+    assert!(
+        error.to_string().contains("has not subscribed to d/lamp/set") && !bench.host.is_sent(),
+        "{error}"
+    );
     client.subscribe("d/lamp/+", 1).await;
     let carried_out = tokio::spawn({
         let (host, command) = (std::sync::Arc::clone(&bench.host), command());
@@ -241,7 +306,7 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
     });
     let got = client.message().await;
     assert_eq!((&*got.topic, &*got.payload, got.qos), ("d/lamp/set", "on", 1));
-    assert!(!carried_out.is_finished());
+    assert!(bench.host.is_sent() && !carried_out.is_finished());
     client.ack(0x40, &got.id.to_be_bytes()).await;
     assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
 }

@@ -2,6 +2,8 @@ use serde_json::json;
 
 use super::bench;
 use super::client::{Client, Hello};
+use crate::Intake;
+use crate::contract::in_time;
 
 #[tokio::test]
 async fn a_client_that_sends_more_than_it_may_is_told() {
@@ -40,6 +42,35 @@ async fn a_subscriber_gets_no_more_at_once_than_it_asked_for() {
     assert_eq!(to.message().await.payload, "3");
     to.ack(0x40, &two.id.to_be_bytes()).await;
     assert_eq!(to.message().await.payload, "4");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_subscriber_is_shown() {
+    let bench = bench(json!({})).await;
+    let mut slow =
+        Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("slow") }).await;
+    slow.subscribe("t", 1).await;
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    let queued = || {
+        let listed = Intake::connections(&*bench.host).list(0, 10);
+        listed.iter().find(|one| one.peer.client.as_deref() == Some("slow")).unwrap().queued
+    };
+    for id in 1..=4 {
+        from.publish(1, id, "t", b"x").await;
+        assert_eq!(from.hear().await.0, 0x40);
+    }
+    let shown = async |count| {
+        while queued() != count {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    // One of them is sent.
+    in_time(shown(4)).await;
+    for left in (0..4).rev() {
+        let got = slow.message().await;
+        slow.ack(0x40, &got.id.to_be_bytes()).await;
+        in_time(shown(left)).await;
+    }
 }
 
 #[tokio::test]
@@ -103,9 +134,69 @@ async fn a_client_over_its_rate_is_read_more_slowly_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messages_than_configured() {
+    let limits = json!({
+        "connections_max": 2, "sessions_max": 2, "subscriptions_max": 1, "retained_max": 1,
+    });
+    let bench = bench(limits).await;
+    let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
+    kept("a").await.0.leave().await;
+    let (mut client, _) = kept("b").await;
+    assert_eq!(Client::hello(bench.address, Hello::five("c")).await.1[1], 0x97, "a session too many");
+    assert_eq!((client.subscribe("r/1", 0).await, client.subscribe("r/2", 0).await), (0, 0x80));
+    assert_eq!(client.subscribe("r/1", 1).await, 1, "the one that it has");
+    for topic in ["r/1", "r/2"] {
+        client.publish_with(1, 0, topic, &[], b"kept").await;
+    }
+    assert_eq!(client.message().await.topic, "r/1");
+    client.expect_nothing().await;
+    let (mut other, _) = kept("a").await;
+    other.subscribe("r/#", 0).await;
+    assert_eq!(other.message().await.topic, "r/1");
+    other.expect_nothing().await;
+    assert_eq!((bench.figure("retained"), bench.figure("unretained")), (1, 1));
+
+    let waiting = tokio::spawn(Client::connect(bench.address, Hello::three("a").kept()));
+    client.expect_nothing().await;
+    assert!(!waiting.is_finished(), "a connection too many");
+    assert_eq!(bench.figure("connected"), 2);
+    client.leave().await;
+    waiting.await.unwrap();
+}
+
+/// Quality of service 0 goes first, and is counted; the rest waits.
+#[tokio::test]
+async fn what_may_be_lost_is_shed_when_there_is_no_room_and_nothing_else() {
+    const ROOM: u16 = 8192;
+    let bench = bench(json!({ "receive_maximum": 10_000 })).await;
+    bench.host.hold();
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    for id in 1..=ROOM {
+        from.publish(1, id, "t", b"taken").await;
+    }
+    bench.host.wait_offered(ROOM.into()).await;
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    other.publish(0, 0, "t", b"shed").await;
+    other.publish(1, 1, "t", b"taken").await;
+    bench.wait_figure("shed", 1).await;
+    bench.host.release();
+    assert_eq!(other.hear().await, (0x40, vec![0, 1]));
+    for id in 1..=ROOM {
+        assert_eq!(from.hear().await, (0x40, id.to_be_bytes().to_vec()));
+    }
+    // The host itself may have no room.
+    bench.host.refuse(sandbar_reading::Refused::Busy { retry_after: std::time::Duration::from_secs(1) });
+    other.publish(0, 0, "t", b"shed").await;
+    bench.wait_figure("shed", 2).await;
+    other.publish(0, 0, "t", b"taken").await;
+    let taken = bench.host.wait_taken(usize::from(ROOM) + 2).await;
+    assert!(taken.iter().all(|taken| taken.inbound.payload == "taken"));
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_shown_out() {
     use tokio::io::AsyncReadExt;
     let bench = bench(json!({ "connect_timeout_ms": 50 })).await;
     let mut link = Client::link(bench.address).await;
-    assert_eq!(crate::contract::in_time(link.read(&mut [0; 9])).await.unwrap(), 0);
+    assert_eq!(in_time(link.read(&mut [0; 9])).await.unwrap(), 0);
 }

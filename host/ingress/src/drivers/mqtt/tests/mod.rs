@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::Mqtt;
 use crate::Supervised;
-use crate::contract::{StandIn, running, supervise};
+use crate::contract::{StandIn, in_time, running, supervise};
 
 struct Bench {
     host: Arc<StandIn>,
@@ -36,6 +36,22 @@ async fn start(settings: Value, host: Arc<StandIn>) -> Bench {
 }
 
 impl Bench {
+    /// What the broker counts.
+    fn figure(&self, name: &str) -> u64 {
+        let figures = self.ingress.status().figures;
+        figures.iter().find(|(own, _)| *own == name).expect("it counts that").1
+    }
+
+    /// Resolves once the broker has counted so many.
+    async fn wait_figure(&self, name: &str, count: u64) {
+        let counted = async {
+            while self.figure(name) != count {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        in_time(counted).await;
+    }
+
     /// A new broker over what the old one kept.
     async fn restart(self, mut settings: Value) -> Self {
         self.ingress.stop(std::time::Duration::from_secs(5)).await;

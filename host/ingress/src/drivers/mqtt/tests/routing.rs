@@ -57,6 +57,35 @@ async fn a_qos_2_message_that_is_sent_again_is_taken_once() {
 }
 
 #[tokio::test]
+async fn listens_where_a_configuration_of_rumqttd_says() {
+    let file = std::env::temp_dir().join(format!("sandbar-rumqttd-{}.toml", std::process::id()));
+    std::fs::write(&file, "id = 0\n[v4.1]\nname = \"v4-1\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let bench = super::start(json!({ "rumqttd_config": file }), crate::contract::StandIn::new()).await;
+    std::fs::remove_file(file).unwrap();
+    for hello in [Hello::three("c"), Hello::five("c")] {
+        let mut client = Client::connect(bench.address, hello).await;
+        client.publish(1, 1, "t", b"x").await;
+        assert_eq!(client.hear().await.0, 0x40);
+    }
+}
+
+#[tokio::test]
+async fn quality_of_service_0_need_not_be_journaled() {
+    let bench = bench(json!({ "journal_qos0": false })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    client.subscribe("t/#", 1).await;
+    client.publish_with(1, 0, "t/kept", &[], b"0").await;
+    assert_eq!(client.message().await.payload, "0");
+    client.publish(1, 1, "t", b"1").await;
+    let _ = (client.hear().await, client.hear().await);
+    let taken = bench.host.taken();
+    assert_eq!((taken.len(), &taken[0].inbound.payload[..]), (1, &b"1"[..]));
+    let mut later = Client::connect(bench.address, Hello::five("later")).await;
+    later.subscribe("t/kept", 0).await;
+    assert_eq!(later.message().await.payload, "0", "it is retained all the same");
+}
+
+#[tokio::test]
 async fn a_full_window_shares_its_commit_and_is_acknowledged_in_order() {
     let bench = bench(json!({})).await;
     bench.host.hold();

@@ -38,6 +38,8 @@ async fn credentials_topics_and_methods_are_refused_by_name() {
     assert_eq!(client.hear().await, (0x40, vec![0, 2, 0x87]));
     assert_eq!(client.subscribe("own/c", 0).await, 0);
     assert_eq!(client.subscribe("own/#", 0).await, 0x87);
+    let mut old = Client::connect(bench.address, three(ann("old", "secret"))).await;
+    assert_eq!((old.subscribe("own/old", 1).await, old.subscribe("own/#", 1).await), (1, 0x80));
     let taken = bench.host.taken();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].inbound.attributes.get("mqtt.user"), Some("ann"));
