@@ -175,7 +175,8 @@ mod tests {
         }
         // It has changed.
         std::fs::write(&file, format!("bob:{}\n", hash("new"))).unwrap();
-        let later = SystemTime::now() + std::time::Duration::from_secs(9);
+        let written = std::fs::metadata(&file).and_then(|metadata| metadata.modified()).unwrap();
+        let later = written + std::time::Duration::from_secs(9);
         std::fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
         assert!(users.check("bob", b"new").await && !users.check("bob", b"b").await);
         std::fs::remove_file(file).unwrap();
