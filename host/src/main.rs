@@ -6,7 +6,6 @@ mod client;
 mod componentize;
 mod demo;
 mod embedded;
-mod heap;
 mod kraken;
 mod logging;
 mod output;
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
         eprintln!("sandbar: {problem}");
         return USAGE.into();
     }
-    heap::bound();
+    sandbar_control::heap::bound();
     install_tls();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

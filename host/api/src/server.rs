@@ -49,6 +49,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     // What is watched ends with `stop` too.
     let router = router(control, token, stop.clone());
+    // The start, and the API's description as a tree, took more than what follows does.
+    sandbar_control::heap::give_back();
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     loop {

@@ -78,7 +78,7 @@ pub use sandbar_pipeline::{
     Circuit, CommandProblem, Compared, Correlation, Counts, DEVICES_INGRESS, DeviceCounts, DeviceEvent,
     DeviceQuery, Difference, LABELS_MAX, LogRecord, Order, Ordered, OutletStatus, Seen, TEXT_MAX,
 };
-pub use sandbar_runtime::{Fault, Handled, HandlerStats, HttpAnswer, LogLevel, LogLine, script};
+pub use sandbar_runtime::{Fault, Handled, HandlerStats, HttpAnswer, LogLevel, LogLine, heap, script};
 pub use sandbar_store::{
     CommandRow, CommandState, DeadLetter, DeadLetterQuery, DeviceRow, Lane, Part, Presence, Queued,
     ReadingQuery, ReadingTrace, Resource, Stats, Subject, TracedCall, TracedEnd, TracedLine, TracedOffer,

@@ -12,7 +12,7 @@ mod convert;
 mod engine;
 mod fault;
 mod handler;
-mod heap;
+pub mod heap;
 mod host;
 mod instance;
 mod keyvalue;
