@@ -156,7 +156,7 @@ async fn a_file_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
     ensure!(host.terminate().await? == Some(0));
     let mut store = store_in(folder.path())?;
     // Names of rows lie beside each other, then their values: that of `format` is the first with its number.
-    let (names, format) = (b"formatledger", 2_u64.to_be_bytes());
+    let (names, format) = (b"formatledger", 3_u64.to_be_bytes());
     let places: Vec<usize> =
         (0..store.len() - names.len()).filter(|at| store[*at..].starts_with(names)).collect();
     ensure!(!places.is_empty(), "the format's row is not found");
