@@ -8,7 +8,6 @@ mod drivers;
 mod floor;
 mod growth;
 mod large;
-mod line;
 mod load;
 
 use std::path::Path;

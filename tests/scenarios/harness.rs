@@ -18,7 +18,7 @@ use sandbar_tests::seed::{Random, seed};
 use sandbar_tests::sender::all_is_done;
 use tokio::task::JoinSet;
 
-use crate::protocol::{Client, Protocol, Told};
+use crate::protocol::{Client, Protocol, Told, marker};
 
 const MUTATIONS: usize = 1000;
 /// At once.
@@ -57,9 +57,8 @@ impl<P: Protocol> Stage<P> {
         self.folder.path()
     }
 
-    /// A text that no other reading holds.
     fn marker(&self) -> String {
-        format!("marker-{:08}", self.markers.fetch_add(1, Ordering::Relaxed))
+        marker(self.markers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Sends one reading over a connection of its own.
@@ -75,7 +74,7 @@ impl<P: Protocol> Stage<P> {
             Told::Refused(why) => anyhow::bail!("{marker} was refused: {why}"),
             Told::Nothing => {
                 let is_taken =
-                    || async { journaled(host, 100).await.is_ok_and(|taken| taken.contains(&marker)) };
+                    || async { journaled::<P>(host, 100).await.is_ok_and(|taken| taken.contains(&marker)) };
                 eventually("it is in the journal", 30, is_taken).await;
             }
         }
@@ -85,7 +84,7 @@ impl<P: Protocol> Stage<P> {
     /// All of these came to the receiver.
     async fn check_arrived(&self, host: &Host, markers: &BTreeSet<String>) -> Result<()> {
         all_is_done(host, 60).await;
-        let arrived = arrived(&self.receiver.taken());
+        let arrived = arrived::<P>(&self.receiver.taken());
         let missing: Vec<_> = markers.difference(&arrived).collect();
         ensure!(
             missing.is_empty(),
@@ -113,24 +112,22 @@ async fn address(host: &Host) -> Result<String> {
 }
 
 /// The markers in what the receiver took.
-fn arrived(taken: &[Taken]) -> BTreeSet<String> {
-    taken.iter().flat_map(|taken| markers_of(&taken.body)).collect()
+fn arrived<P: Protocol>(taken: &[Taken]) -> BTreeSet<String> {
+    taken.iter().flat_map(|taken| markers_of::<P>(&taken.body)).collect()
 }
 
 /// The markers in the latest so many readings.
-async fn journaled(host: &Host, most: usize) -> Result<BTreeSet<String>> {
+async fn journaled<P: Protocol>(host: &Host, most: usize) -> Result<BTreeSet<String>> {
     let page = host.get(&format!("/v1/readings?ingress=it&limit={most}")).await?;
     let readings = page["items"].as_array().context("no items")?;
-    Ok(readings.iter().flat_map(markers_of).collect())
+    Ok(readings.iter().flat_map(markers_of::<P>).collect())
 }
 
-fn markers_of(body: &serde_json::Value) -> Vec<String> {
-    let text = match body["payload_base64"].as_str() {
-        Some(text) => String::from_utf8_lossy(&STANDARD.decode(text).unwrap_or_default()).into_owned(),
-        None => body.to_string(),
-    };
-    let marker = |(at, _): (usize, &str)| text.get(at..at + "marker-00000000".len()).map(str::to_owned);
-    text.match_indices("marker-").filter_map(marker).collect()
+fn markers_of<P: Protocol>(body: &serde_json::Value) -> Vec<String> {
+    match body["payload_base64"].as_str() {
+        Some(text) => P::markers(&String::from_utf8_lossy(&STANDARD.decode(text).unwrap_or_default())),
+        None => P::markers(&body.to_string()),
+    }
 }
 
 fn check_log(host: &Host) -> Result<()> {
@@ -199,7 +196,7 @@ pub(crate) async fn lost_peers<P: Protocol>() -> Result<()> {
     }
     ensure!(host.is_running(), "{}", host.stderr());
     stage.check_arrived(&host, &markers).await?;
-    let arrived = arrived(&stage.receiver.taken());
+    let arrived = arrived::<P>(&stage.receiver.taken());
     ensure!(halves.is_disjoint(&arrived), "half a message became a reading");
     check_log(&host)
 }
@@ -214,9 +211,9 @@ struct Load {
 }
 
 impl Load {
-    async fn look(&self, host: &Host) {
+    async fn look<P: Protocol>(&self, host: &Host) {
         if self.is_silent.load(Ordering::Relaxed)
-            && let Ok(taken) = journaled(host, 1000).await
+            && let Ok(taken) = journaled::<P>(host, 1000).await
         {
             self.acknowledged.lock().extend(taken);
         }
@@ -238,12 +235,12 @@ pub(crate) async fn kills<P: Protocol>() -> Result<()> {
             .map(|_| tokio::spawn(client(Arc::clone(&stage), Arc::clone(&load), address.clone())))
             .collect();
         eventually("readings are acknowledged", 30, || async {
-            load.look(&host).await;
+            load.look::<P>(&host).await;
             load.acknowledged.lock().len() > before + CLIENTS
         })
         .await;
         tokio::time::sleep(Duration::from_millis(20 + random.below(200))).await;
-        load.look(&host).await;
+        load.look::<P>(&host).await;
         host.kill();
         load.stopped.store(true, Ordering::Relaxed);
         for client in clients {

@@ -52,9 +52,20 @@ pub(crate) trait Protocol: Sized + Send + Sync + 'static {
     /// Objects to an answer that is not of this protocol.
     fn check_answer(&self, answer: &[u8]) -> Result<()>;
 
+    /// The markers that a reading holds, which is JSON here: most protocols carry a text as it is.
+    fn markers(reading: &str) -> Vec<String> {
+        let marker = |(at, _): (usize, &str)| reading.get(at..at + marker(0).len()).map(str::to_owned);
+        reading.match_indices("marker-").filter_map(marker).collect()
+    }
+
     /// The beginning of a message that holds `marker`, which is never sent to its end. `None` where a message comes
     /// whole or not at all.
     fn half(&self, marker: &str) -> Option<Vec<u8>>;
+}
+
+/// A text that no other reading holds.
+pub(crate) fn marker(number: u64) -> String {
+    format!("marker-{number:08}")
 }
 
 /// A peer with a connection.

@@ -1,28 +1,19 @@
-//! Lines on a serial port: a pseudo terminal, whose far end socat brings here. A line has one far end; who speaks has it
-//! for as long.
+//! Lines of text on a serial line, which has one far end; who speaks has it for as long.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use sandbar_tests::tool;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 
+use crate::line::Line;
 use crate::protocol::{Client, Protocol, Told};
 
 struct Serial {
-    folder: tempfile::TempDir,
+    port: PathBuf,
     line: Arc<Mutex<Line>>,
-}
-
-struct Line {
-    listener: TcpListener,
-    path: PathBuf,
-    plugged: Option<(Child, TcpStream)>,
 }
 
 struct Device(Arc<Mutex<Line>>);
@@ -30,67 +21,20 @@ struct Device(Arc<Mutex<Line>>);
 /// Longer than an answer takes that is owed.
 const QUIET: Duration = Duration::from_millis(150);
 
-impl Line {
-    async fn plug_in(&mut self) -> Result<()> {
-        let end = format!("pty,raw,echo=0,link={}", self.path.display());
-        let here = format!("tcp:{}", self.listener.local_addr()?);
-        let socat = Command::new(tool::path("socat")).args([end, here]).stderr(Stdio::null()).spawn()?;
-        let (stream, _) = tokio::time::timeout(Duration::from_secs(10), self.listener.accept()).await??;
-        self.plugged = Some((socat, stream));
-        for _ in 0..500 {
-            if self.path.exists() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        anyhow::bail!("socat makes no terminal")
-    }
-
-    fn unplug(&mut self) {
-        if let Some((mut socat, _)) = self.plugged.take() {
-            drop(socat.kill());
-            drop(socat.wait());
-            drop(std::fs::remove_file(&self.path));
-        }
-    }
-
-    fn stream(&mut self) -> Result<&mut TcpStream> {
-        Ok(&mut self.plugged.as_mut().context("it is unplugged")?.1)
-    }
-
-    /// What is said until there is silence.
-    async fn rest(&mut self, quiet: Duration) -> Result<Vec<u8>> {
-        let (mut said, stream) = (Vec::new(), self.stream()?);
-        while let Ok(read) = tokio::time::timeout(quiet, stream.read_buf(&mut said)).await {
-            ensure!(read? > 0, "the line was lost");
-        }
-        Ok(said)
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.unplug();
-    }
-}
-
 impl Protocol for Serial {
     const DRIVER: &'static str = "serial";
     type Client = Device;
 
     async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut line = Line { listener, path: folder.path().join("port"), plugged: None };
-        line.plug_in().await?;
-        Ok(Self { folder, line: Arc::new(Mutex::new(line)) })
+        let line = Line::new().await?;
+        Ok(Self { port: line.port(), line: Arc::new(Mutex::new(line)) })
     }
 
     fn settings(&self) -> String {
         format!(
             "port = \"{}\"\nframe_max = 65536\ntopic = \"line\"\ndevice = \"scale\"\n\
              acknowledge = \"OK {{id}}\\n\"\nrefuse = \"NO {{reason}}\\n\"\n",
-            self.folder.path().join("port").display()
+            self.port.display()
         )
     }
 
@@ -119,7 +63,7 @@ impl Protocol for Serial {
     async fn throw(&self, _address: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let mut line = self.line.lock().await;
         // What comes after it is not a part of it.
-        line.stream()?.write_all(&[&bytes[..], b"\n"].concat()).await?;
+        line.say(&[&bytes[..], b"\n"].concat()).await?;
         line.rest(Duration::from_millis(20)).await
     }
 
@@ -139,20 +83,15 @@ impl Protocol for Serial {
     }
 
     async fn lose(&self, _address: &str, half: Vec<u8>) -> Result<()> {
-        let mut line = self.line.lock().await;
-        line.stream()?.write_all(&half).await?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        line.unplug();
-        line.plug_in().await
+        self.line.lock().await.lose(&half).await
     }
 }
 
 impl Client for Device {
     async fn send(&mut self, text: &str) -> Result<Told> {
         let mut line = self.0.lock().await;
-        let stream = line.stream()?;
-        stream.write_all(format!("{text}\n").as_bytes()).await?;
-        let mut answer = Vec::new();
+        line.say(format!("{text}\n").as_bytes()).await?;
+        let (mut answer, stream) = (Vec::new(), line.stream()?);
         while !answer.ends_with(b"\n") {
             let read = tokio::time::timeout(Duration::from_secs(5), stream.read_buf(&mut answer)).await?;
             ensure!(read? > 0, "the line was lost");

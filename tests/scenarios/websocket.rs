@@ -6,33 +6,15 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::frames::{answered, frame, handshake, is_usual};
 use crate::protocol::{Client, Protocol, Told};
 
 struct Messages;
 
 struct Socket(WebSocketStream<TcpStream>);
 
-const HANDSHAKE: &[u8] =
-    b"GET /ws/d1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// A frame as a client sends it (RFC 6455, section 5.2), masked with nothing.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        size @ 0..=125 => frame.push(0x80 | size as u8),
-        size => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(size as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
 fn after_handshake(frames: &[Vec<u8>]) -> Vec<u8> {
-    [HANDSHAKE.to_vec(), frames.concat()].concat()
+    [handshake("/ws/d1", ""), frames.concat()].concat()
 }
 
 impl Protocol for Messages {
@@ -68,7 +50,7 @@ impl Protocol for Messages {
 
     fn wrong(&self) -> Vec<Vec<u8>> {
         vec![
-            HANDSHAKE[..40].to_vec(),
+            handshake("/ws/d1", "")[..40].to_vec(),
             b"GET /ws/d1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
             b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
             [&b"GET /"[..], &[b'x'; 100_000]].concat(),
@@ -93,25 +75,10 @@ impl Protocol for Messages {
         ]
     }
 
-    /// HTTP until the connection is open, then frames that are not masked and hold nothing strange.
     fn check_answer(&self, answer: &[u8]) -> Result<()> {
-        let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
-        let Some(head) = head else {
-            ensure!(answer.is_empty(), "half a head");
-            return Ok(());
-        };
-        let text = std::str::from_utf8(&answer[..head])?;
-        let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no status")?;
-        if status != "101" {
-            ensure!(["400", "404", "405", "414", "426", "431"].contains(&status), "{text}");
-            return Ok(());
+        for (first, payload) in answered(answer)? {
+            ensure!(is_usual(first) && payload.len() <= 125, "a frame {first:#x} {}", payload.len());
         }
-        let mut rest = &answer[head + 4..];
-        while let [first, size, ..] = *rest {
-            ensure!([0x81, 0x88, 0x89, 0x8a].contains(&first) && size <= 125, "a frame {first:#x} {size}");
-            rest = rest.get(2 + usize::from(size)..).context("half a frame")?;
-        }
-        ensure!(rest.is_empty(), "half a frame");
         Ok(())
     }
 

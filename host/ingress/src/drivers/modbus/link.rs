@@ -1,11 +1,15 @@
 //! The link to the units: one request at a time, each answered in time or not at all.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_modbus::client::{Context, Reader, Writer, rtu, tcp};
+use tokio_modbus::client::{Client, Context, Writer, rtu, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
-use tokio_modbus::{Error, ExceptionCode};
+use tokio_modbus::{Error, ExceptionCode, Request, Response};
 
 use super::command::Write;
 use super::config::Place;
@@ -67,7 +71,10 @@ impl<'a> Link<'a> {
     async fn context(&mut self) -> Result<&mut Context, LinkError> {
         if self.context.is_none() {
             self.context = Some(match self.place {
-                Place::Tcp(address) => tcp::attach(connect(address).await?),
+                Place::Tcp(address) => {
+                    let (reader, writer) = connect(address).await?.into_split();
+                    tcp::attach(tokio::io::join(reader.chain(HungUp), writer))
+                }
                 Place::Rtu(port) => {
                     let port = port.open()?;
                     port.discard_input()?;
@@ -82,14 +89,17 @@ impl<'a> Link<'a> {
     /// Registers, or coils as 0 and 1.
     pub(super) async fn read(&mut self, unit: u8, block: Block) -> Result<Vec<u16>, Failed> {
         let Block { function, address, count } = block;
-        let bits = |bits: Vec<bool>| bits.into_iter().map(u16::from).collect();
-        self.ask(unit, async |context: &mut Context| match function {
-            Function::Coil => context.read_coils(address, count).await.map(|answer| answer.map(bits)),
-            Function::Discrete => {
-                context.read_discrete_inputs(address, count).await.map(|answer| answer.map(bits))
+        let request = match function {
+            Function::Coil => Request::ReadCoils(address, count),
+            Function::Discrete => Request::ReadDiscreteInputs(address, count),
+            Function::Input => Request::ReadInputRegisters(address, count),
+            Function::Holding => Request::ReadHoldingRegisters(address, count),
+        };
+        self.ask(unit, async |context: &mut Context| {
+            match context.call(request).await? {
+                Ok(answer) => values(answer, usize::from(count)).map(Ok),
+                Err(code) => Ok(Err(code)),
             }
-            Function::Input => context.read_input_registers(address, count).await,
-            Function::Holding => context.read_holding_registers(address, count).await,
         })
         .await
     }
@@ -138,6 +148,33 @@ impl<'a> Link<'a> {
     }
 }
 
+/// As many as were asked for. The library's own methods expect that of every device.
+fn values(answer: Response, count: usize) -> Result<Vec<u16>, Error> {
+    let values: Vec<u16> = match answer {
+        // They come in whole bytes.
+        Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => {
+            bits.into_iter().map(u16::from).take(count).collect()
+        }
+        Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words) => words,
+        _ => Vec::new(),
+    };
+    if values.len() != count {
+        let cause = format!("{} values where {count} were asked for", values.len());
+        return Err(Error::Transport(io::Error::new(io::ErrorKind::InvalidData, cause)));
+    }
+    Ok(values)
+}
+
+/// What is read after the end. The library takes an end for whatever the thread's last system call failed of.
+#[derive(Debug)]
+struct HungUp;
+
+impl AsyncRead for HungUp {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Task<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the device hung up")))
+    }
+}
+
 async fn connect(address: &str) -> Result<TcpStream, LinkError> {
     let connecting = || format!("connecting to {address}");
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
@@ -148,8 +185,8 @@ async fn connect(address: &str) -> Result<TcpStream, LinkError> {
     Ok(stream)
 }
 
-fn is_garbled(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
+fn is_garbled(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
 
 /// `illegal data address (exception 2)`.

@@ -31,6 +31,7 @@ enum Manner {
     /// Answers half.
     Half,
     Garbage(Bytes),
+    HangsUp,
 }
 
 struct Server {
@@ -85,6 +86,7 @@ async fn connection(mut stream: TcpStream, memory: Arc<Mutex<Memory>>) -> std::i
             Manner::Silent => {}
             Manner::Half => stream.write_all(&whole[..whole.len() - 1]).await?,
             Manner::Garbage(bytes) => stream.write_all(&bytes).await?,
+            Manner::HangsUp => return Ok(()),
         }
     }
 }
@@ -276,6 +278,15 @@ async fn silence_and_a_lost_link_are_a_state_said_once() {
     let states = running.states(4).await;
     assert_eq!(states[3]["state"], "unreachable");
     assert!(states[3]["cause"].as_str().unwrap().contains(&running.server.address.to_string()), "{states:?}");
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_up_is_said_to_have_done_so() {
+    let running = Running::start(json!({})).await;
+    running.states(1).await;
+    running.server.behave(Manner::HangsUp);
+    let cause = format!("asking {}: the device hung up", running.server.address);
+    assert_eq!(running.states(2).await[1], json!({ "state": "unreachable", "cause": cause }));
 }
 
 #[test]

@@ -46,6 +46,10 @@ impl Via {
             Self::Gateway(_) => "Pyaiot",
         }
     }
+
+    const fn is_own(&self) -> bool {
+        matches!(self, Self::WebSocket(_))
+    }
 }
 
 /// A value to be written to a node that a driver's own task speaks to.
@@ -121,11 +125,14 @@ impl Hub {
         (hub, Writes { coap: coap_writes, mqtt: mqtt_writes })
     }
 
-    /// A node is there; whether it was not before. One that comes again is not announced again.
+    /// A node is there; whether it was not before. One that comes again is not announced again, and one that has a
+    /// connection of its own keeps it.
     pub(super) fn arrive(&self, uid: &str, via: Via, remote: Option<SocketAddr>) -> Result<bool, Full> {
         let mut table = self.table.lock();
         if let Some(node) = table.nodes.get_mut(uid) {
-            node.via = via;
+            if !node.via.is_own() && !via.is_own() {
+                node.via = via;
+            }
             self.session.device(uid).seen();
             return Ok(false);
         }

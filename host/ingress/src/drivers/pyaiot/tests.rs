@@ -271,6 +271,29 @@ async fn a_websocket_node_is_there_while_its_connection_is() {
     assert_eq!(running.host.taken().len(), 2);
 }
 
+#[tokio::test]
+async fn a_node_keeps_its_connection_whoever_else_has_its_name() {
+    let running = Running::start(json!({})).await;
+    let mut node = running.connect("/node?id=n1", None).await.unwrap();
+    assert_eq!(heard(&mut node).await, json!({ "request": "discover" }));
+    let mut other = running.connect("/node?id=n1", None).await.unwrap();
+    assert_eq!(heard(&mut other).await, json!(1008));
+    let mut gateway = running.gateway().await;
+    let update = json!({ "type": "update", "uid": "n1", "endpoint": "led", "data": "0", "dst": "all" });
+    say(&mut gateway, &update).await;
+    in_time(running.host.wait_taken(1)).await;
+    assert_eq!(in_time(running.host.command(command("n1"))).await, Some(Ok(())));
+    assert_eq!(heard(&mut node).await, json!({ "endpoint": "led", "payload": "1" }));
+    // A node that is behind the gateway is not one that connects by itself.
+    say(&mut gateway, &json!({ "type": "new", "uid": "n2", "dst": "all" })).await;
+    say(&mut gateway, &json!({ "type": "update", "uid": "n2", "endpoint": "led", "data": "0" })).await;
+    in_time(running.host.wait_taken(2)).await;
+    let mut other = running.connect("/node?id=n2", None).await.unwrap();
+    assert_eq!(heard(&mut other).await, json!(1008));
+    assert_eq!(in_time(running.host.command(command("n2"))).await, Some(Ok(())));
+    assert_eq!(heard(&mut gateway).await["data"]["uid"], "n2");
+}
+
 /// A RIOT node's resources.
 #[derive(Default)]
 struct Board {

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 use sandbar_tests::tool;
 
+use super::PAYLOAD;
+
 /// Two pseudo terminals that are one line, until it is dropped.
 struct Line(Child);
 
@@ -19,12 +21,12 @@ impl Drop for Line {
 }
 
 /// The end that the driver opens.
-pub(crate) fn port(folder: &Path) -> PathBuf {
+pub(super) fn port(folder: &Path) -> PathBuf {
     folder.join("host")
 }
 
 /// `speak` is called with the other end, in a thread of its own, and ends when the line is dropped.
-pub(crate) fn line(
+fn line(
     folder: &Path,
     speak: impl FnOnce(File) -> std::io::Result<()> + Send + 'static,
 ) -> Result<Box<dyn Any + Send>> {
@@ -46,7 +48,7 @@ pub(crate) fn line(
 }
 
 /// A BraveJIG router: it is started, and then says how light it is, as fast as the line takes it.
-pub(crate) fn bravejig(folder: &Path) -> Result<Box<dyn Any + Send>> {
+pub(super) fn bravejig(folder: &Path) -> Result<Box<dyn Any + Send>> {
     line(folder, |mut line| {
         let mut request = [0; 11];
         line.read_exact(&mut request)?;
@@ -59,5 +61,30 @@ pub(crate) fn bravejig(folder: &Path) -> Result<Box<dyn Any + Send>> {
         loop {
             line.write_all(&frames)?;
         }
+    })
+}
+
+/// A device that says a line once the one before it is acknowledged.
+pub(super) fn serial(folder: &Path) -> Result<Box<dyn Any + Send>> {
+    line(folder, |mut line| {
+        let said = format!("{PAYLOAD}\n");
+        loop {
+            line.write_all(said.as_bytes())?;
+            line.read_exact(&mut [0])?;
+        }
+    })
+}
+
+/// A receiver that says where it was in each hundredth of a second, as fast as the line takes it.
+pub(super) fn gps(folder: &Path) -> Result<Box<dyn Any + Send>> {
+    line(folder, |mut line| {
+        for moment in 0u32.. {
+            let (hours, minutes, rest) = (moment / 360_000 % 24, moment / 6000 % 60, moment % 6000);
+            let time = format!("{hours:02}{minutes:02}{:02}.{:02}", rest / 100, rest % 100);
+            let body = format!("GPRMC,{time},A,4722.6140,N,00832.5020,E,2.72,31.66,010126,,,A");
+            let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+            line.write_all(format!("${body}*{sum:02X}\r\n").as_bytes())?;
+        }
+        Ok(())
     })
 }
