@@ -20,13 +20,15 @@ KILLS ?= 200
 FUZZ_SECONDS ?= 300
 # And how many malformed packets of each type its MQTT broker gets.
 MALFORMED ?= 10000
+# The targets of `make fuzz-coverage`: those whose names match.
+FUZZ_TARGETS ?= .
 
 STAGE := tests/stage.sh
 # A `cargo test` that stops at the first failure hides the others.
 TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
 	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
 
-.PHONY: help setup build release guests run test lint unit lab-short deny lab crash bench bench-peers bench-languages fuzz clean
+.PHONY: help setup build release guests run test lint unit lab-short deny lab crash bench bench-peers bench-languages fuzz fuzz-coverage clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -97,5 +99,9 @@ fuzz: release ## throws garbage at every parser for FUZZ_SECONDS
 	SANDBAR_BIN="$(BIN)" SANDBAR_MALFORMED=$(MALFORMED) \
 		cargo test --release --locked --package sandbar-tests --test mqtt -- --nocapture malformed
 
+fuzz-coverage: FUZZ_SECONDS = 60
+fuzz-coverage: ## does so for FUZZ_SECONDS each, led by the coverage of the code; FUZZ_TARGETS picks some
+	@tests/fuzz-targets/run.sh $(FUZZ_SECONDS) "$(FUZZ_TARGETS)"
+
 clean: ## removes what was built, not what was downloaded
-	rm -rf "$(CARGO_TARGET_DIR)" "$(SANDBAR_GUESTS)"
+	rm -rf "$(CARGO_TARGET_DIR)" "$(SANDBAR_GUESTS)" "$(SANDBAR_CACHE)/fuzz/target"

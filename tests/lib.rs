@@ -10,6 +10,7 @@ pub mod publisher;
 pub mod receiver;
 pub mod seed;
 pub mod sender;
+pub mod targets;
 pub mod tool;
 
 /// Waits for `done` to be true, asking every 20 ms; panics with `what` after `seconds`.

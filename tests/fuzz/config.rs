@@ -1,107 +1,28 @@
 //! Configuration files.
 
-use std::path::Path;
-
-use sandbar_control::{ConfigFile, Declared, What, kinds};
+use sandbar_tests::targets::config;
 
 use crate::fuzz;
 use crate::scribble::scribble;
 
-const DEMO: &str = include_str!("../../host/src/demo.toml");
-
-const EVERYTHING: &str = r#"
-[host]
-data_dir = "sandbar-data"
-reading_max_bytes = 16777216
-journal_hours = 168
-journal_mib = 256
-depth_max = 8
-store_cache_mib = 16
-[api]
-listen = "127.0.0.1:7420"
-token = { env = "SANDBAR_TOKEN" }
-[sink.alerts]
-kind = "http"
-url = "http://127.0.0.1:9000/"
-offering = { batch_max = 10, first_wait_ms = 5 }
-[module.fahrenheit]
-file = "fahrenheit.wasm"
-[route.celsius]
-ingress = ["web", "route/other"]
-topic = ["sensors/#", "a/+/b"]
-device = "boiler"
-content_type = ["application/json", "image/*"]
-key = "pointer:/json"
-module = "fahrenheit"
-config = { field = "temperature", n = 1.5, b = true }
-sinks = ["alerts"]
-reply = true
-concurrency = 4
-attempts = { max = 5, first_wait_ms = 500, longest_wait_ms = 60000 }
-limits = { memory_mib = 64, time_ms = 1000, outputs = 1000, output_bytes = 4194304 }
-permissions = { clock = false, random = false }
-"#;
-
-/// The examples of every driver and sink, as files.
-fn examples() -> Vec<String> {
-    kinds()
-        .into_iter()
-        .map(|kind| {
-            let (table, tag) =
-                if kind.what == What::Ingress { ("ingress", "driver") } else { ("sink", "kind") };
-            let nested = |line: &str| match line.strip_prefix("[[") {
-                Some(list) => format!("[[{table}.it.{list}\n"),
-                None if line.starts_with('[') => format!("[{table}.it.{}\n", &line[1..]),
-                None => format!("{line}\n"),
-            };
-            let settings: String = kind.example.lines().map(nested).collect();
-            format!("[{table}.it]\n{tag} = \"{}\"\n{settings}", kind.name)
-        })
-        .collect()
-}
-
 #[test]
 fn a_configuration_is_read_or_refused_with_a_line_that_it_has() {
-    let examples = examples();
-    let mut seeds: Vec<&str> = examples.iter().map(String::as_str).collect();
-    seeds.extend([DEMO, EVERYTHING]);
+    let files = config::files();
+    let seeds: Vec<&str> = files.iter().map(String::as_str).collect();
     for seed in &seeds {
-        Declared::parse(seed, Path::new("sandbar.toml")).expect("what is scribbled in is valid");
+        assert!(config::file(seed), "what is scribbled in is valid: {seed}");
     }
     let mut read = 0;
-    fuzz(
-        |random| scribble(random, &seeds),
-        |text| match Declared::parse(text, Path::new("/etc/sandbar.toml")) {
-            Ok(declared) => {
-                read += 1;
-                assert!(declared.host().data_dir.starts_with("/") && !declared.files().is_empty());
-            }
-            Err(problem) => {
-                let lines = text.split('\n').count();
-                assert!((1..=lines).contains(&problem.line), "line {} of {lines}: {problem}", problem.line);
-                assert!(!problem.problem.is_empty());
-                assert!(problem.to_string().starts_with("/etc/sandbar.toml:"));
-            }
-        },
-    );
+    fuzz(|random| scribble(random, &seeds), |text| read += usize::from(config::file(text)));
     assert!(read > 0, "every text was refused");
 }
 
-/// What is JSON and no such file is refused, too: the API takes the same tables.
 #[test]
 fn tables_of_any_json_are_read_or_refused_by_name() {
-    let seeds = [
-        r#"{"route":{"a":{"topic":["x/#"],"module":"m","limits":{"time_ms":5},"key":"none"}}}"#,
-        r#"{"sink":{"a":{"kind":"http","url":"http://x/","offering":{"batch_max":1}}},"host":{"depth_max":3}}"#,
-        r#"{"ingress":{"a":{"driver":"webhook","paths":[{"path":"/a"}]}},"api":{"token":{"env":"A"}}}"#,
-    ];
     fuzz(
-        |random| scribble(random, &seeds),
+        |random| scribble(random, &config::TABLES),
         |text| {
-            let Ok(value) = serde_json::from_str(text) else { return };
-            if let Err(error) = sandbar_reading::settings::<ConfigFile>(value) {
-                assert!(!error.problem.is_empty());
-            }
+            config::tables(text);
         },
     );
 }

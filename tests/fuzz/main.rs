@@ -4,6 +4,7 @@
 mod bodies;
 mod config;
 mod decoders;
+mod packets;
 mod scribble;
 mod topics;
 

@@ -2,7 +2,6 @@
 //!
 //! `SANDBAR_MALFORMED` says how many of each type (100 in CI; `make fuzz` sends 10,000).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,28 +12,11 @@ use sandbar_mqtt_client::{Link, Packet, Publish, Qos, Session};
 use sandbar_tests::mutate::mutate;
 use sandbar_tests::publisher::{KEPT, broker};
 use sandbar_tests::seed::{Random, seed};
+use sandbar_tests::targets::packets::{TYPES, by_type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const AT_ONCE: usize = 32;
-const TYPES: [&str; 16] = [
-    "0",
-    "CONNECT",
-    "CONNACK",
-    "PUBLISH",
-    "PUBACK",
-    "PUBREC",
-    "PUBREL",
-    "PUBCOMP",
-    "SUBSCRIBE",
-    "SUBACK",
-    "UNSUBSCRIBE",
-    "UNSUBACK",
-    "PINGREQ",
-    "PINGRESP",
-    "DISCONNECT",
-    "AUTH",
-];
 /// What the format trips over: lengths, wildcards, bytes that are no UTF-8, properties.
 const PIECES: [&[u8]; 12] = [
     b"\0",
@@ -68,11 +50,7 @@ async fn malformed_packets_leave_the_host_up_and_others_untouched() -> Result<()
         ("mqtt 5.0", b"\x10\x12\0\x04MQTT\x05\x02\0\x3c\0\0\x05noise"),
     ] {
         let decoder = DECODERS.iter().find(|decoder| decoder.name == name).context("no such decoder")?;
-        let mut by_type: BTreeMap<u8, Vec<&'static [u8]>> = BTreeMap::new();
-        for packet in decoder.seeds {
-            by_type.entry(packet[0] >> 4).or_default().push(packet);
-        }
-        for (kind, packets) in by_type {
+        for (kind, packets) in by_type(decoder.seeds) {
             let mut random = Random::new(seed ^ u64::from(kind));
             throw(port, connect, count, || malformed(&mut random, decoder, &packets)).await?;
             for other in &mut others {

@@ -9,7 +9,8 @@ use crate::drivers::websocket::PathConfig;
 use crate::drivers::websocket::decode::Kind;
 use crate::drivers::websocket::paths::Opened;
 use crate::drivers::{
-    ble, bravejig, camera, coap, email, files, gps, kraken, modbus, mqtt, pyaiot, udp, websocket,
+    ble, bravejig, camera, coap, email, files, gps, kraken, modbus, mqtt, mqtt_client, pyaiot, udp, webhook,
+    websocket,
 };
 use crate::naming::Naming;
 use crate::stream::{self, Far};
@@ -83,6 +84,15 @@ pub const DECODERS: &[Decoder] = &[
         decode: |bytes| sandbar_reading::relay::Up::decode(&Bytes::copy_from_slice(bytes)).is_ok(),
     },
     Decoder {
+        name: "sandbar answers",
+        seeds: &[
+            b"\0\0\0\x31{\"say\":\"taken\",\"id\":\"00000000000000000000000007\"}",
+            b"\0\0\0\x69{\"say\":\"command\",\"id\":\"00000000000000000000000007\",\"device\":\"d\",\"name\":\"set\",\"content_type\":\"text/plain\"}21.5",
+        ],
+        decode: |bytes| sandbar_reading::relay::Down::decode(&Bytes::copy_from_slice(bytes)).is_ok(),
+    },
+    Decoder { name: "framing", seeds: stream::garbage::STREAMS, decode: stream::garbage::cuts },
+    Decoder {
         name: "serial",
         seeds: &[b"21.5", br#"{"id":"s1","t":[1,2.5e3,null]}"#, b"\x02ST,GS,+0012.5kg\x03"],
         decode: |bytes| {
@@ -112,6 +122,7 @@ pub const DECODERS: &[Decoder] = &[
             }
         },
     },
+    Decoder { name: "webhook", seeds: webhook::garbage::REQUESTS, decode: webhook::garbage::decodes },
     Decoder {
         name: "bravejig",
         seeds: &[
@@ -135,28 +146,13 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "mqtt 5.0", seeds: mqtt::garbage::V5, decode: mqtt::garbage::decodes_v5 },
     Decoder {
         name: "mqtt-client 3.1.1",
-        seeds: &[
-            b"\x20\x02\x01\0",
-            b"\x32\x08\0\x03a/b\0\x05x",
-            b"\x40\x02\0\x05\x50\x02\0\x06",
-            b"\x62\x02\0\x05\x70\x02\0\x05\xd0\0",
-            b"\x90\x04\0\x01\x02\x80",
-            b"\xb0\x02\0\x01",
-        ],
-        decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V3),
+        seeds: mqtt_client::garbage::V3,
+        decode: mqtt_client::garbage::decodes_v3,
     },
     Decoder {
         name: "mqtt-client 5.0",
-        seeds: &[
-            b"\x20\x0e\x01\0\x0b\x21\0\x14\x27\0\x01\0\0\x22\0\x05",
-            b"\x32\x13\0\x03a/b\0\x05\x0a\x01\x01\x26\0\x01k\0\x02vvx",
-            b"\x40\x04\0\x05\x10\0\x50\x03\0\x06\0",
-            b"\x62\x02\0\x05\x70\x02\0\x05\xd0\0",
-            b"\x90\x05\0\x01\0\x02\x80",
-            b"\xb0\x04\0\x01\0\x11",
-            b"\xe0\x02\x8b\0",
-        ],
-        decode: |bytes| from_broker(bytes, sandbar_mqtt_client::Version::V5),
+        seeds: mqtt_client::garbage::V5,
+        decode: mqtt_client::garbage::decodes_v5,
     },
     Decoder {
         name: "mqtt-sn",
@@ -200,13 +196,6 @@ pub const DECODERS: &[Decoder] = &[
         decode: camera::garbage::is_challenge,
     },
 ];
-
-/// Whether all of it is packets of a broker.
-fn from_broker(bytes: &[u8], version: sandbar_mqtt_client::Version) -> bool {
-    let mut rest = bytes::BytesMut::from(bytes);
-    while let Ok(Some(_)) = sandbar_mqtt_client::codec::decode(&mut rest, version, 1 << 20) {}
-    rest.is_empty()
-}
 
 /// A connection whose messages name their device.
 fn opened() -> Opened {

@@ -2,6 +2,8 @@
 
 mod connection;
 pub(crate) mod decode;
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) mod garbage;
 mod settings;
 
 use std::net::SocketAddr;

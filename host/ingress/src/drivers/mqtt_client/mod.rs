@@ -3,6 +3,8 @@
 mod config;
 mod decode;
 mod exchange;
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) mod garbage;
 mod kept;
 mod outgoing;
 #[cfg(test)]

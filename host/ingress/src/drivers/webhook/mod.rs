@@ -3,6 +3,8 @@
 mod body;
 mod config;
 mod decode;
+#[cfg(any(test, feature = "contract-test"))]
+pub(crate) mod garbage;
 mod once;
 mod paths;
 mod problem;
