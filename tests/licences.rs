@@ -49,7 +49,8 @@ impl Deny {
     fn allows(&self, name: &str, licence: &LicenseReq) -> bool {
         let licence = licence.to_string();
         let excepted = self.licenses.exceptions.iter().filter(|exception| exception.name == name);
-        self.licenses.allow.contains(&licence) || excepted.flat_map(|one| &one.allow).any(|one| *one == licence)
+        self.licenses.allow.contains(&licence)
+            || excepted.flat_map(|one| &one.allow).any(|one| *one == licence)
     }
 
     /// What is wrong with building from this package.
@@ -108,7 +109,8 @@ fn what_is_not_allowed_is_refused() -> Result<()> {
         ("openssl-sys", "MIT", registry, false),
         ("a", "MIT", "git+https://example.com/a", false),
     ] {
-        let package = serde_json::json!({ "name": name, "version": "1.0.0", "license": licence, "source": source });
+        let package =
+            serde_json::json!({ "name": name, "version": "1.0.0", "license": licence, "source": source });
         let objection = deny.objection(&package)?;
         ensure!(objection.is_none() == allowed, "{name} {licence} {source}: {objection:?}");
     }

@@ -11,8 +11,10 @@ pub struct Target {
     /// What it takes.
     pub seeds: Vec<Vec<u8>>,
     /// Whether it took it. It may refuse anything, and must not panic.
-    pub check: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    pub check: Box<Check>,
 }
+
+type Check = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 /// A line of `sandbar_ingress::decoders::DECODERS`, which only tests see: its name, its seeds and itself.
 pub type Decoder = (&'static str, &'static [&'static [u8]], fn(&[u8]) -> bool);

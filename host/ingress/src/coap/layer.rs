@@ -293,8 +293,9 @@ impl<P: Address> Layer<P> {
         let Ticket { peer, id, token: (token, length), confirmable, .. } = *ticket;
         packet.set_token(token[..usize::from(length)].to_vec());
         // It may be forgotten, when there were too many after it.
-        let acknowledged =
-            self.heard_as(ticket).is_some_and(|heard| matches!(heard, HeardState::Open { acknowledged: true }));
+        let acknowledged = self
+            .heard_as(ticket)
+            .is_some_and(|heard| matches!(heard, HeardState::Open { acknowledged: true }));
         if confirmable && !acknowledged {
             packet.header.set_type(MessageType::Acknowledgement);
             packet.header.message_id = id;

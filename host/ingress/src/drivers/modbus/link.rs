@@ -95,11 +95,9 @@ impl<'a> Link<'a> {
             Function::Input => Request::ReadInputRegisters(address, count),
             Function::Holding => Request::ReadHoldingRegisters(address, count),
         };
-        self.ask(unit, async |context: &mut Context| {
-            match context.call(request).await? {
-                Ok(answer) => values(answer, usize::from(count)).map(Ok),
-                Err(code) => Ok(Err(code)),
-            }
+        self.ask(unit, async |context: &mut Context| match context.call(request).await? {
+            Ok(answer) => values(answer, usize::from(count)).map(Ok),
+            Err(code) => Ok(Err(code)),
         })
         .await
     }
