@@ -3,10 +3,12 @@
 
 mod calls;
 mod lanes;
+mod rest;
 mod stats;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::calls::Hands;
 pub use self::lanes::Window;
 use self::lanes::{Ended, Lanes, Need, Turn, Wanted};
+use self::rest::Waste;
 pub use self::stats::Counts;
 use self::stats::RouteStats;
 pub(crate) use self::turn::Context;
@@ -48,6 +51,8 @@ const TURN_TIME: Duration = Duration::from_millis(5);
 const SETTLING_MAX: usize = 64;
 /// How long to wait when the store cannot be asked; it says so itself, and mends itself.
 const STORE_WAIT: Duration = Duration::from_millis(500);
+/// A shorter rest is nobody's concern.
+const REST_TOLD: Duration = Duration::from_secs(1);
 /// How long a lane waits whose turn could not be committed: its handler is called again for nothing if the
 /// storage still fails then.
 const UNSETTLED_WAIT: Duration = Duration::from_secs(2);
@@ -101,6 +106,7 @@ impl Dispatch {
             shared: self.shared.clone(),
             work: Mutex::new(RouteWork { lanes: Lanes::new(self.shared.options.window), runners: 0 }),
             stats: RouteStats::default(),
+            waste: Mutex::default(),
             logs: Arc::new(RouteLogs::new(self.shared.watch.clone())),
             doubted: Mutex::default(),
             stop: self.shared.stop.child_token(),
@@ -191,6 +197,7 @@ struct RouteDispatch {
     shared: Arc<Shared>,
     work: Mutex<RouteWork>,
     stats: RouteStats,
+    waste: Mutex<Waste>,
     logs: Arc<RouteLogs>,
     /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled.
     doubted: Mutex<HashMap<LaneId, BTreeSet<ReadingId>>>,
@@ -201,6 +208,9 @@ struct RouteWork {
     lanes: Lanes,
     runners: usize,
 }
+
+type Settled = (Settling, Result<(), StoreError>);
+type Settlings<'a> = FuturesUnordered<BoxFuture<'a, Settled>>;
 
 /// A turn on its way through the store.
 struct Settling {
@@ -260,23 +270,52 @@ impl RouteDispatch {
             };
             match turn {
                 Some(turn) => {
-                    let handled = self.handle(&turn, &mut sandbox);
-                    tokio::pin!(handled);
-                    let settles = loop {
-                        // Earlier turns must not wait for a slow handler to be told that they are committed.
-                        tokio::select! {
-                        biased;
-                        settles = &mut handled => break settles,
-                            Some((settled, result)) = settling.next() => self.settled(settled, result),
+                    let settles = {
+                        let mut handled = pin!(self.handle(&turn, &mut sandbox));
+                        loop {
+                            // Earlier turns must not wait for a slow handler to be told that they are committed.
+                            tokio::select! {
+                                biased;
+                                settles = &mut handled => break settles,
+                                Some((settled, result)) = settling.next() => self.settled(settled, result),
+                            }
                         }
                     };
                     settling.push(settles);
+                    let rest = self.waste(sandbox.wasted.take());
+                    self.rest(rest, &mut settling).await;
                 }
                 None => match settling.next().await {
                     Some((settled, result)) => self.settled(settled, result),
                     None if self.end_runner() => return,
                     None => {}
                 },
+            }
+        }
+    }
+
+    /// How long to rest for what the last turn wasted.
+    fn waste(&self, wasted: Option<Duration>) -> Duration {
+        let rest = wasted.map_or(Duration::ZERO, |wasted| self.waste.lock().add(wasted, Instant::now()));
+        if rest >= REST_TOLD {
+            let route = &self.route.load().name;
+            tracing::warn!(%route, rest_ms = rest.as_millis(), "rests: its handler's failed calls take too much time");
+        }
+        rest
+    }
+
+    /// Turns that were taken before are settled meanwhile.
+    async fn rest(self: &Arc<Self>, rest: Duration, settling: &mut Settlings<'_>) {
+        if rest.is_zero() {
+            return;
+        }
+        let mut rested = pin!(tokio::time::sleep(rest));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = &mut rested => return,
+                Some((settled, result)) = settling.next() => self.settled(settled, result),
             }
         }
     }
@@ -337,11 +376,7 @@ impl RouteDispatch {
     }
 
     /// Handles a turn, and gives what it came to the store.
-    async fn handle<'a>(
-        &'a self,
-        turn: &Turn,
-        sandbox: &mut Sandboxed,
-    ) -> BoxFuture<'a, (Settling, Result<(), StoreError>)> {
+    async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> BoxFuture<'a, Settled> {
         let route = self.route.load_full();
         let router = self.shared.router.load_full();
         let context = Context {
@@ -442,6 +477,8 @@ struct Sandboxed {
     active: Option<Box<dyn Sandbox>>,
     candidate: Option<Box<dyn Sandbox>>,
     of: Option<Arc<Route>>,
+    /// What the last turn took for nothing.
+    wasted: Option<Duration>,
 }
 
 impl Sandboxed {
@@ -469,6 +506,7 @@ impl Sandboxed {
 
     /// Those that were used up are not used again.
     fn after(&mut self, done: &Done) {
+        self.wasted = done.wasted;
         if !done.sandbox_usable {
             self.active = None;
         }

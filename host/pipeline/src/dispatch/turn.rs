@@ -1,6 +1,7 @@
 //! One turn of a lane: its readings handled one after the other, and what is to be committed of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbar_ingress::Answer;
 use sandbar_reading::{
@@ -32,6 +33,8 @@ pub(crate) struct Done {
     /// The sandboxes can be used again: the active version's, and the candidate's.
     pub(crate) sandbox_usable: bool,
     pub(crate) candidate_usable: bool,
+    /// What was taken by calls that used a sandbox up.
+    pub(crate) wasted: Option<Duration>,
     /// Of what is recorded; they count once the outcome is committed.
     pub(crate) spans: Vec<Span>,
 }
@@ -90,6 +93,9 @@ pub(crate) async fn run(
                 let called = hands.call(context, reading, &state, trace).await;
                 let Called { result, calls, active_usable, candidate_usable } = called;
                 (done.sandbox_usable, done.candidate_usable) = (active_usable, candidate_usable);
+                if !active_usable || !candidate_usable {
+                    done.wasted = Some(wasted(&calls));
+                }
                 let sorted = result.map(|taken| {
                     state.write(taken.writes);
                     taken.sorted
@@ -239,6 +245,7 @@ impl Done {
             said: Vec::new(),
             sandbox_usable: true,
             candidate_usable: true,
+            wasted: None,
             spans: Vec::new(),
         }
     }
@@ -323,6 +330,12 @@ impl Done {
     pub(crate) fn is_nothing(&self) -> bool {
         self.outcome.handled.is_empty() && self.outcome.failed.is_none()
     }
+}
+
+/// The time of the calls that failed.
+fn wasted(calls: &[TracedCall]) -> Duration {
+    let failed = calls.iter().filter(|call| call.fault.is_some());
+    failed.map(|call| Duration::from_micros(call.micros.into())).sum()
 }
 
 enum Verdict {
