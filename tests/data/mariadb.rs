@@ -23,6 +23,8 @@ impl MariaDb {
         let mut install = unprivileged(&program("mariadb-install-db"));
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", data.display())).current_dir(folder.path());
+        // One that starts removes the temporary tables that it finds, also those of another.
+        install.env("TMPDIR", folder.path());
         prepare(install)?;
         let certificate = Certificate::make(folder.path(), "server")?;
         let mariadb = Self { folder, certificate, port: free_port()? };
@@ -39,6 +41,7 @@ impl MariaDb {
         command.args([format!("--port={}", self.port), format!("--pid-file={}", file("pid"))]);
         command.arg(format!("--ssl-cert={}", self.certificate.file.display()));
         command.arg(format!("--ssl-key={}", self.certificate.key.display())).current_dir(self.folder.path());
+        command.env("TMPDIR", self.folder.path());
         Server::start(command, self.port, &self.folder.path().join("log")).await
     }
 
