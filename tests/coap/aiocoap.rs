@@ -3,11 +3,12 @@
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::{eventually, tool};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{address, check_log, free_port, has_reading, host, last_line, readings};
+use crate::{address, check_log, has_reading, host, last_line, readings};
 
 /// Prints one JSON object of what it saw.
 const CLIENT: &str = r#"

@@ -5,10 +5,10 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use sandbar_tests::host::Host;
-use sandbar_tests::{eventually, tool};
+use sandbar_tests::{eventually, free_port, tool};
 use tokio::process::Command;
 
-use crate::{check_log, free_port, has_reading};
+use crate::{check_log, has_reading};
 
 const GUIDE: &str = include_str!("../../docs/guides/coap.md");
 

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::host::Host;
 use sandbar_tests::{eventually, tool};
 use tokio::process::{Child, Command};
 
-use crate::{address, check_log, free_port, has_reading, host, readings};
+use crate::{address, check_log, has_reading, host, readings};
 
 fn client(arguments: &[&str]) -> Command {
     let mut command = Command::new(tool::path("coap-client-openssl"));

@@ -6,7 +6,6 @@ mod libcoap;
 mod mqtt_sn;
 mod pyaiot;
 
-use std::net::UdpSocket;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -23,11 +22,6 @@ async fn host(folder: &Path, configuration: &str) -> Result<Host> {
 /// Where an ingress listens: `127.0.0.1:40123`.
 async fn address(host: &Host, ingress: &str) -> Result<String> {
     Ok(host.ingress(ingress).await?.trim_start_matches("http://").to_owned())
-}
-
-/// A UDP port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Topic and payload of an ingress's readings, in order.

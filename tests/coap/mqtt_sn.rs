@@ -4,11 +4,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::{eventually, tool};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::{check_log, free_port, has_reading, host};
+use crate::{check_log, has_reading, host};
 
 fn peer(program: &str, port: u16, arguments: &[&str]) -> Command {
     let mut command = Command::new(tool::python_peer(program));

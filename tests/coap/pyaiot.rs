@@ -2,11 +2,12 @@
 //! anew from what is on the wire, with aiocoap, websockets, paho and `cryptography`.
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::tool;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{address, check_log, free_port, host, last_line, readings};
+use crate::{address, check_log, host, last_line, readings};
 
 /// Plays all of them, and prints one JSON object of what the dashboard saw.
 const PROGRAMS: &str = r#"

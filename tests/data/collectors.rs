@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::host::{Host, guest};
 use sandbar_tests::sender::all_is_done;
 use serde_json::Value;
 
 use crate::certificates::Certificate;
 use crate::python::{Program, collect};
-use crate::server::{Server, free_port};
+use crate::server::Server;
 use crate::stage::Stage;
 
 async fn host(folder: &Path, configuration: &str) -> Result<(Host, String)> {

@@ -1,12 +1,13 @@
 //! A host that is started by Kraken's environment variables alone.
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::host::{Host, binary};
 use sandbar_tests::tool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::python::Program;
-use crate::server::{Server, free_port};
+use crate::server::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn collectors_start_and_feed_the_broker_without_a_file() -> Result<()> {

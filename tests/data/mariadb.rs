@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::tool;
 
 use crate::certificates::Certificate;
-use crate::server::{Server, folder, free_port, prepare, program, unprivileged};
+use crate::server::{Server, folder, prepare, program, unprivileged};
 use crate::stage::Stage;
 
 struct MariaDb {

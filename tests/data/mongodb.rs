@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::free_port;
 use serde_json::Value;
 
 use crate::python::Program;
-use crate::server::{Server, free_port};
+use crate::server::Server;
 use crate::stage::Stage;
 
 async fn start(folder: &Path, port: u16) -> Result<Server> {

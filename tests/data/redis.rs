@@ -3,11 +3,12 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::{eventually, tool};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::certificates::Certificate;
-use crate::server::{Server, folder, free_port, program, unprivileged};
+use crate::server::{Server, folder, program, unprivileged};
 use crate::stage::Stage;
 
 struct Redis {

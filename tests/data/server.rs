@@ -50,11 +50,6 @@ impl Drop for Server {
     }
 }
 
-/// One that nobody listens at now.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

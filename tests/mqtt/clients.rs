@@ -22,7 +22,11 @@ pub(crate) struct Ports {
 }
 
 async fn host(folder: &Path, certificates: &Certificates) -> Result<(Host, Ports)> {
-    let ports = Ports { tcp: crate::free_port()?, tls: crate::free_port()?, web_socket: crate::free_port()? };
+    let ports = Ports {
+        tcp: sandbar_tests::free_port()?,
+        tls: sandbar_tests::free_port()?,
+        web_socket: sandbar_tests::free_port()?,
+    };
     let configuration = format!(
         r##"
 [ingress.mqtt]

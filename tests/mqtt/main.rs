@@ -13,7 +13,6 @@ mod pipeline;
 mod restart;
 mod sink;
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::Result;
@@ -23,9 +22,4 @@ use sandbar_tests::host::Host;
 async fn host(folder: &Path, configuration: &str) -> Result<Host> {
     std::fs::write(folder.join("sandbar.toml"), format!("[api]\nlisten = \"127.0.0.1:0\"\n{configuration}"))?;
     Host::start(folder).await
-}
-
-/// A port that was free a moment ago, for what cannot say which one it took.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

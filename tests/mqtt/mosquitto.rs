@@ -26,7 +26,7 @@ fn program() -> PathBuf {
 impl Mosquitto {
     /// With `more` behind its listener on a free port, and what it keeps in `folder`.
     pub(crate) async fn start(folder: &Path, more: &str) -> Result<Self> {
-        let port = crate::free_port()?;
+        let port = sandbar_tests::free_port()?;
         let configuration = folder.join("mosquitto.conf");
         let kept = folder.join("mosquitto");
         std::fs::create_dir_all(&kept)?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::mosquitto::{Subscriber, client, publish};
 
 async fn host(folder: &Path) -> Result<(Host, u16)> {
-    let port = crate::free_port()?;
+    let port = sandbar_tests::free_port()?;
     let configuration = format!(
         r#"
 [ingress.mqtt]

@@ -31,7 +31,7 @@ async fn come_back(port: u16, version: &str, name: &str, filter: &str, count: us
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_will_outlives_a_kill_and_what_has_expired_does_not() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let port = crate::free_port()?;
+    let port = sandbar_tests::free_port()?;
     let configuration = format!("[ingress.mqtt]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:{port}\"\n");
     let host = crate::host(folder.path(), &configuration).await?;
     for version in ["311", "5"] {
@@ -63,7 +63,7 @@ async fn a_will_outlives_a_kill_and_what_has_expired_does_not() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_and_retained_messages_outlive_a_kill_and_a_restart() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let port = crate::free_port()?;
+    let port = sandbar_tests::free_port()?;
     let configuration = format!("[ingress.mqtt]\ndriver = \"mqtt\"\nlisten = \"127.0.0.1:{port}\"\n");
     let mut host = crate::host(folder.path(), &configuration).await?;
     for version in ["311", "5"] {

@@ -106,7 +106,7 @@ async fn a_broker_that_goes_away_gets_everything_when_it_is_back() -> Result<()>
 async fn both_sides_show_their_certificates() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let certificates = Certificates::make(folder.path())?;
-    let secure = crate::free_port()?;
+    let secure = sandbar_tests::free_port()?;
     let more = format!(
         "listener {secure} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nallow_anonymous true",
         certificates.ca.display(),

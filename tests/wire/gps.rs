@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::host::Host;
 use sandbar_tests::tool;
 use serde_json::Value;
 
-use crate::{Cable, check_log, free_port, host, payload, readings, until};
+use crate::{Cable, check_log, host, payload, readings, until};
 
 /// A walk to the north, 111 m in each of so many seconds, and as long without a fix. Written by this test: there is no
 /// place to it.
@@ -111,7 +112,7 @@ fn check_fixes(fixes: &[Value]) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gpsd_tells_where_it_is_and_that_it_is_lost() -> Result<()> {
-    let (folder, port) = (tempfile::tempdir()?, free_port().await?);
+    let (folder, port) = (tempfile::tempdir()?, free_port()?);
     let log = folder.path().join("walk.nmea");
     std::fs::write(&log, walk_with_satellites())?;
     let fake = Fake::play(&log, port)?;

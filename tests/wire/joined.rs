@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
+use sandbar_tests::free_port;
 use sandbar_tests::host::Host;
 use sandbar_tests::seed::{Random, seed};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::{check_log, free_port, host, payload, readings, until};
+use crate::{check_log, host, payload, readings, until};
 
 const KILLS: usize = 6;
 const CLIENTS: usize = 4;
@@ -86,7 +87,7 @@ async fn arrived(central: &Host) -> Result<BTreeMap<String, usize>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_whichever_host_is_killed() -> Result<()> {
     let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let port = free_port().await?;
+    let port = free_port()?;
     let mut center = host(there.path(), &central(port)).await?;
     let mut site = host(here.path(), &edge(port, "right")).await?;
     let load = Arc::new(Load::default());
@@ -145,7 +146,7 @@ async fn nothing_is_lost_or_doubled_whichever_host_is_killed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_go_down_also_after_a_restart_of_either() -> Result<()> {
     let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let port = free_port().await?;
+    let port = free_port()?;
     let mut center = host(there.path(), &central(port)).await?;
     let mut site = host(here.path(), &edge(port, "right")).await?;
     for round in 0..3 {
@@ -183,7 +184,7 @@ async fn commands_go_down_also_after_a_restart_of_either() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_with_a_wrong_token_is_not_let_in_and_keeps_what_it_has() -> Result<()> {
     let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let port = free_port().await?;
+    let port = free_port()?;
     let center = host(there.path(), &central(port)).await?;
     let site = host(here.path(), &edge(port, "wrong")).await?;
     let web = site.ingress("web").await?;

@@ -53,10 +53,6 @@ fn check_log(host: &Host) -> Result<()> {
     Ok(())
 }
 
-async fn free_port() -> Result<u16> {
-    Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
-}
-
 /// Two pseudo terminals that socat joins, until it is unplugged or dropped.
 struct Cable {
     socat: Option<Child>,

@@ -5,13 +5,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::free_port;
 use sandbar_tests::host::Host;
 use sandbar_tests::tool;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{Cable, check_log, free_port, host, payload, readings, until};
+use crate::{Cable, check_log, host, payload, readings, until};
 
 async fn serve(kind: &str, place: &str) -> Result<Child> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/modbus_server.py");
@@ -102,7 +103,7 @@ async fn check(host: &Host) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pymodbus_is_read_and_written_over_tcp_and_may_go_away() -> Result<()> {
-    let (folder, port) = (tempfile::tempdir()?, free_port().await?);
+    let (folder, port) = (tempfile::tempdir()?, free_port()?);
     let mut server = serve("tcp", &port.to_string()).await?;
     let host = host(folder.path(), &configuration(&format!("connect = \"127.0.0.1:{port}\""))).await?;
     check(&host).await?;

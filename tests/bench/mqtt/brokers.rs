@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sandbar_tests::free_port;
 use sandbar_tests::host::{Host, binary};
 use sandbar_tests::tool;
 
@@ -29,10 +30,6 @@ impl Drop for Broker {
             drop(child.wait());
         }
     }
-}
-
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Broker {
