@@ -1,6 +1,10 @@
 //! WebSocket connections byte for byte (RFC 6455).
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::protocol::{ANSWER_WITHIN, rest};
 
 /// A frame as a client sends it (section 5.2), masked with nothing.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -26,11 +30,44 @@ pub(crate) fn handshake(path: &str, headers: &str) -> Vec<u8> {
     text.into()
 }
 
+/// Sends the request that bytes begin with, and the rest once it is answered: clients have to wait (section 4.1).
+async fn open(address: &str, bytes: &[u8]) -> Result<(TcpStream, Vec<u8>)> {
+    let (request, frames) = bytes.split_at(head(bytes).unwrap_or(bytes.len()));
+    let mut stream = TcpStream::connect(address).await.context("the host does not listen any more")?;
+    drop(stream.write_all(request).await);
+    let mut answer = Vec::new();
+    while head(request).is_some() && head(&answer).is_none() {
+        match tokio::time::timeout(ANSWER_WITHIN, stream.read_buf(&mut answer)).await {
+            Ok(Ok(1..)) => {}
+            _ => break,
+        }
+    }
+    drop(stream.write_all(frames).await);
+    Ok((stream, answer))
+}
+
+/// All that is answered.
+pub(crate) async fn throw(address: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let (stream, answer) = open(address, bytes).await?;
+    Ok([answer, rest(stream).await].concat())
+}
+
+/// The connection is lost then.
+pub(crate) async fn lose(address: &str, bytes: &[u8]) -> Result<()> {
+    let (stream, _) = open(address, bytes).await?;
+    Ok(stream.set_zero_linger()?)
+}
+
+/// How long the head is of what begins with one.
+fn head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
 /// The frames of an answer, by their first bytes: HTTP until the connection is open, then frames that are whole and
 /// not masked. None of one that was not opened, for a reason that HTTP has.
 pub(crate) fn answered(answer: &[u8]) -> Result<Vec<(u8, &[u8])>> {
     let mut frames = Vec::new();
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+    let Some(head) = head(answer) else {
         ensure!(answer.is_empty(), "half a head");
         return Ok(frames);
     };
@@ -40,7 +77,7 @@ pub(crate) fn answered(answer: &[u8]) -> Result<Vec<(u8, &[u8])>> {
         ensure!(["400", "401", "404", "405", "414", "426", "431"].contains(&status), "{text}");
         return Ok(frames);
     }
-    let mut rest = &answer[head + 4..];
+    let mut rest = &answer[head..];
     while !rest.is_empty() {
         let (first, payload, after) = cut(rest).context("half a frame, or one that is masked")?;
         frames.push((first, payload));

@@ -85,16 +85,21 @@ pub(crate) enum Told {
 }
 
 /// How long an answer to garbage may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Sends it all, whatever becomes of the connection; who is owed no answer gets none.
 pub(crate) async fn throw_tcp(address: &str, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await.context("the host does not listen any more")?;
     drop(stream.write_all(bytes).await);
+    Ok(rest(stream).await)
+}
+
+/// What is answered, until nothing more comes.
+pub(crate) async fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     if tokio::time::timeout(Duration::from_millis(100), stream.read_to_end(&mut answer)).await.is_err() {
         drop(stream.shutdown().await);
         drop(tokio::time::timeout(ANSWER_WITHIN, stream.read_to_end(&mut answer)).await);
     }
-    Ok(answer)
+    answer
 }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::frames::{answered, frame, handshake, is_usual};
+use crate::frames::{self, answered, frame, handshake, is_usual};
 use crate::protocol::{Client, Protocol, Told};
 
 struct Pyaiot {
@@ -153,6 +153,14 @@ impl Protocol for Pyaiot {
             b"}",
             b",\"uid\":null",
         ]
+    }
+
+    async fn throw(&self, address: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        frames::throw(address, &bytes).await
+    }
+
+    async fn lose(&self, address: &str, bytes: Vec<u8>) -> Result<()> {
+        frames::lose(address, &bytes).await
     }
 
     /// What is said is an object.

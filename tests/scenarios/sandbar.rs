@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::frames::{answered, frame, handshake, is_usual};
+use crate::frames::{self, answered, frame, handshake, is_usual};
 use crate::protocol::{Client, Protocol, Told};
 
 /// Each connection is another host's: a second one of the same would end the first.
@@ -136,6 +136,14 @@ impl Protocol for Sites {
             b"}",
             b"#",
         ]
+    }
+
+    async fn throw(&self, address: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        frames::throw(address, &bytes).await
+    }
+
+    async fn lose(&self, address: &str, bytes: Vec<u8>) -> Result<()> {
+        frames::lose(address, &bytes).await
     }
 
     fn check_answer(&self, answer: &[u8]) -> Result<()> {
