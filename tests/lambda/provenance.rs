@@ -78,7 +78,9 @@ async fn only_what_a_trusted_key_has_signed_is_taken() -> Result<()> {
     ensure!(signed.code == Some(0), "{signed:?}");
     crate::done(&host, Method::PUT, "/v1/routes/r", json!({ "module": "m", "topic": ["in/#"] })).await?;
 
-    // The key is revoked: what it signed is taken no more, and not activated again; what runs runs on.
+    crate::done(&host, Method::PUT, "/v1/modules/m/candidate", json!({ "version": 2, "mode": "shadow" })).await?;
+
+    // The key is revoked: what it signed is taken no more, not activated again, and on trial no more; what runs runs on.
     write_config(folder.path(), &trust(&[&other_key]))?;
     crate::done(&host, Method::POST, "/v1/config/reload", Value::Null).await?;
     let revoked = deploy(&host, &["n", file, "--signature", signature]).await?;
@@ -86,7 +88,9 @@ async fn only_what_a_trusted_key_has_signed_is_taken() -> Result<()> {
     let (status, problem) =
         call(&host, Method::POST, "/v1/modules/m/activate", json!({ "version": 1 })).await?;
     ensure!(status == 403 && problem["code"] == "untrusted", "{status} {problem}");
-    ensure!(host.get("/v1/modules/m").await?["active"] == 1);
+    let module = host.get("/v1/modules/m").await?;
+    ensure!(module["active"] == 1 && module["candidate"].is_null(), "{module}");
+    ensure!(module["last_trial"]["version"] == 2, "{module}");
     // Nor is it called in any other way.
     let reading = json!({ "topic": "in/a", "payload": "{}" });
     let since = "2020-01-01T00:00:00Z";

@@ -35,7 +35,7 @@ listen = "127.0.0.1:{tcp}"
 anonymous = false
 device = "user"
 listeners = [
-  {{ listen = "127.0.0.1:{tls}", tls = {{ certificate = "{certificate}", key = "{key}", client_ca = "{ca}" }} }},
+  {{ listen = "127.0.0.1:{tls}", tls = {{ certificate_file = "{certificate}", key_file = "{key}", client_ca_file = "{ca}", client_optional = true }} }},
   {{ listen = "127.0.0.1:{web_socket}", protocol = "websocket" }},
 ]
 users = [{{ name = "alice", password_hash = "{HASH}" }}, {{ name = "bob", password_hash = "{HASH}" }}]

@@ -26,8 +26,10 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 const FAILURES_MAX: usize = 50;
 /// Replays that are kept: the oldest that are over go.
 const KEPT_MAX: usize = 50;
-/// How long to wait when the store or the machine has no room.
+/// How long to wait when the store or the machine has no room, or the version could not be started.
 const WAIT: Duration = Duration::from_millis(500);
+/// A version that cannot be started so many times in a row ends its replay.
+const STARTS_MAX: usize = 3;
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -286,7 +288,17 @@ impl Inner {
             state: replay.state_name(),
             commands: replay.commands,
         };
-        self.pipeline.replay(&step, readings).await.map(Ok).map_err(|fault| fault.to_string())
+        for _ in 1..STARTS_MAX {
+            match self.pipeline.replay(&step, readings).await {
+                Ok(done) => return Ok(Ok(done)),
+                Err(fault) if !fault.is_the_handlers() => return Err(fault.to_string()),
+                Err(_cannot_be_started) => tokio::time::sleep(WAIT).await,
+            }
+        }
+        match self.pipeline.replay(&step, readings).await {
+            Err(fault) if fault.is_the_handlers() => Ok(Err(fault.to_string())),
+            done => done.map(Ok).map_err(|fault| fault.to_string()),
+        }
     }
 
     async fn replay_handler(
@@ -428,4 +440,45 @@ impl ReplayState {
 fn ulid(now: Timestamp) -> String {
     let first = ReadingId::first_at(now).as_u128();
     ReadingId::from_u128(first | u128::from(rand::random::<u64>())).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbar_pipeline::Sandbox;
+    use sandbar_runtime::{Fault, test_components};
+
+    use super::*;
+    use crate::tests::{Host, name, until};
+
+    struct CannotBeStarted;
+
+    impl Handler for CannotBeStarted {
+        fn checkout(&self) -> BoxFuture<'_, Result<Box<dyn Sandbox>, Fault>> {
+            Box::pin(async { Err(Fault::Init("no".to_owned())) })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_version_that_cannot_be_started_ends_its_replay() {
+        let host = Host::start("").await;
+        host.upload("m", test_components::echo()).await;
+        host.put_sink("out").await;
+        host.put_route("r", "m", "out").await;
+        host.send("d", "x").await;
+        host.settled().await;
+        let of = |until| ReplayOf::Journal { since: Timestamp::default(), until, topic: None };
+        let of_nothing =
+            NewReplay { route: name("r"), version: None, of: of(Timestamp::default()), commands: false };
+        let begun = host.control.begin_replay(of_nothing).await.unwrap();
+        until(|| !host.control.inner.replaying.lock().contains_key(&begun.id)).await;
+
+        let mut replay =
+            Replay { id: ulid(begun.begun), of: of(Timestamp::from_millis(4_000_000_000_000)), ..begun };
+        let handler: Arc<dyn Handler> = Arc::new(CannotBeStarted);
+        host.control.inner.replaying.lock().insert(replay.id.clone(), handler);
+        host.control.inner.step(&mut replay).await.unwrap();
+        assert_eq!(replay.state, ReplayState::Failed("configure: no".to_owned()));
+        assert_eq!(host.control.replay(&replay.id).await.unwrap(), replay);
+        host.stop().await;
+    }
 }

@@ -69,7 +69,8 @@ impl Control {
     async fn asked_by(&self, declared: Arc<Declared>) -> Result<Asked, ControlError> {
         let before = self.running();
         let files = files::read_all(&self.inner, &declared, &before.wanted).await?;
-        let wanted = Wanted::clone(&before.wanted).with_declared(&declared, &files.modules);
+        let mut wanted = Wanted::clone(&before.wanted).with_declared(&declared, &files.modules);
+        wanted.end_untrusted_trials(self.inner.clock.now());
         Ok(Asked { wanted, by: By::File(declared), blobs: files.blobs, components: files.components })
     }
 

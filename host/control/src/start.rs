@@ -101,6 +101,7 @@ impl Inner {
         let modules = self.declared_modules(&declared, &stored).await?;
         let mut wanted = stored.clone().with_declared(&declared, &modules);
         keep_used_modules(&stored, &mut wanted);
+        wanted.end_untrusted_trials(self.clock.now());
         for dangling in dangling(&wanted) {
             if declared.routes.contains_key(&dangling.route) {
                 let error = dangling.error.within(&What::Route.table(&dangling.route));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sandbar_reading::Name;
+use sandbar_reading::{Name, Timestamp};
 
 use crate::candidates::{OnTrial, TrialEnded};
 use crate::declared::Declared;
@@ -112,6 +112,18 @@ impl Wanted {
         self.secrets.clone_from(&declared.secrets);
         self.trust.clone_from(&declared.trust);
         self
+    }
+
+    /// A version whose key is trusted no more is on trial no more.
+    pub(crate) fn end_untrusted_trials(&mut self, now: Timestamp) {
+        for module in self.modules.values_mut().map(|owned| &mut owned.it) {
+            let Some(OnTrial { version, .. }) = module.candidate else { continue };
+            let signed_by = module.version(version).and_then(|known| known.signed_by.as_deref());
+            if let Err(untrusted) = self.trust.still_holds(version, signed_by) {
+                module.candidate = None;
+                module.ended = Some(TrialEnded { version, time: now, why: untrusted.to_string() });
+            }
+        }
     }
 
     /// Whether there is such a thing, and if so whether the file declares it.

@@ -29,6 +29,9 @@ pub(crate) struct ServerTls {
     /// A PEM file with certificates of who may issue a peer's own: asks every peer for one.
     #[serde(default)]
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// Takes peers that show no certificate, too. Needs `client_ca_file`.
+    #[serde(default)]
+    pub(crate) client_optional: bool,
 }
 
 /// TLS of an ingress that connects.
@@ -134,10 +137,15 @@ impl ServerTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| ConfigError::at("tls", error.to_string()))?;
         let builder = match &self.client_ca_file {
+            None if self.client_optional => {
+                return Err(ConfigError::at("client_optional", "needs client_ca_file: whose certificates are taken"));
+            }
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let roots = Arc::new(roots("client_ca_file", path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let verifier = if self.client_optional { verifier.allow_unauthenticated() } else { verifier };
+                let verifier = verifier
                     .build()
                     .map_err(|error| ConfigError::at("client_ca_file", error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
@@ -236,6 +244,7 @@ pub(crate) mod testing {
             certificate_file: folder.join("cert.pem"),
             key_file: folder.join("key.pem"),
             client_ca_file: None,
+            client_optional: false,
         };
         std::fs::write(&settings.certificate_file, made.cert.pem()).unwrap();
         std::fs::write(&settings.key_file, made.signing_key.serialize_pem()).unwrap();
@@ -264,6 +273,7 @@ mod tests {
             "key_file"
         );
         assert_eq!(setting(ServerTls { client_ca_file: Some(missing), ..right.clone() }), "client_ca_file");
+        assert_eq!(setting(ServerTls { client_optional: true, ..right.clone() }), "client_optional");
         let client = ClientTls { key_file: Some(right.key_file), ..ClientTls::default() };
         assert_eq!(client.config().unwrap_err().setting, "certificate_file");
     }

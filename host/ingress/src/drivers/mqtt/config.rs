@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::tls::ServerTls;
+
 /// An MQTT broker (3.1.1 and 5.0): what clients publish is journaled before it is acknowledged, and goes to
 /// their subscribers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -116,9 +118,9 @@ pub(crate) struct ListenerConfig {
     /// What is spoken below MQTT. WebSockets are at the path `/mqtt`, sub-protocol `mqtt`.
     #[serde(default)]
     pub(super) protocol: Transport,
-    /// Speaks TLS.
+    /// Speaks TLS. A client that shows a certificate needs no password: its common name is the client's user name.
     #[serde(default)]
-    pub(super) tls: Option<TlsConfig>,
+    pub(super) tls: Option<ServerTls>,
 }
 
 /// MQTT-SN has no TLS and no passwords: whoever reaches the port may speak for any client.
@@ -151,22 +153,6 @@ pub(crate) enum Transport {
     #[default]
     Tcp,
     WebSocket,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsConfig {
-    /// PEM file with the server's certificate, and those between it and its authority.
-    pub(super) certificate: PathBuf,
-    /// PEM file with its private key.
-    pub(super) key: PathBuf,
-    /// PEM file with the authorities of clients' certificates. A client with one needs no password; its
-    /// certificate's common name is its user name.
-    #[serde(default)]
-    pub(super) client_ca: Option<PathBuf>,
-    /// Refuses clients without a certificate.
-    #[serde(default)]
-    pub(super) client_required: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use sandbar_reading::ConfigError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
@@ -19,18 +17,17 @@ use super::broker::Broker;
 use super::config::{ListenerConfig, Transport};
 use super::handshake::{self, Link};
 use super::io::{Io, OverWebSocket};
-use super::tls;
 use crate::LinkError;
-use crate::tls::common_name;
+use crate::tls::{Acceptor, common_name};
 
 /// After a failure to accept, such as too many open files: one closed connection may be enough.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener as configured, its certificates read.
+/// A listener as configured.
 pub(super) struct Listen {
     address: SocketAddr,
     transport: Transport,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Acceptor>,
 }
 
 /// One that listens.
@@ -45,7 +42,7 @@ impl Listen {
     }
 
     pub(super) fn new(config: &ListenerConfig) -> Result<Self, ConfigError> {
-        let tls = config.tls.as_ref().map(tls::server).transpose().map_err(|error| error.within("tls"))?;
+        let tls = config.tls.clone().map(Acceptor::new).transpose().map_err(|error| error.within("tls"))?;
         Ok(Self { address: config.listen, transport: config.protocol, tls })
     }
 
@@ -60,21 +57,21 @@ impl Listen {
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-        packet_max: usize,
+        broker: &Broker,
     ) -> Option<(Box<dyn Io>, Link)> {
         // Acknowledgements are short: waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         let mut link = Link { remote, certificate: None };
         let mut io: Box<dyn Io> = match &self.tls {
             None => Box::new(stream),
-            Some(config) => {
-                let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.ok()?;
+            Some(acceptor) => {
+                let stream = acceptor.at(broker.session.now()).accept(stream).await.ok()?;
                 link.certificate = common_name(stream.get_ref().1);
                 Box::new(stream)
             }
         };
         if self.transport == Transport::WebSocket {
-            let limit = packet_max.max(64 << 10);
+            let limit = broker.packet_max.max(64 << 10);
             let config = WebSocketConfig::default()
                 .read_buffer_size(4 << 10)
                 .write_buffer_size(0)
@@ -171,7 +168,7 @@ async fn arrive(
     stream: TcpStream,
     remote: SocketAddr,
 ) -> Option<super::connection::Connection> {
-    let welcome = listen.welcome(stream, remote, broker.packet_max);
+    let welcome = listen.welcome(stream, remote, broker);
     let (io, link) = tokio::time::timeout(broker.settings.connect_timeout, welcome).await.ok()??;
     handshake::greet(broker, io, link).await
 }

@@ -35,7 +35,6 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod timers;
-mod tls;
 mod users;
 mod will;
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use sandbar_reading::ConfigError;
 use serde::Deserialize;
 
-use super::config::{ListenerConfig, TlsConfig, Transport};
+use super::config::{ListenerConfig, Transport};
 use super::listener::Listen;
+use crate::tls::ServerTls;
 
 /// What is read of it; the rest is about that broker's inside.
 #[derive(Debug, Default, Deserialize)]
@@ -53,9 +54,14 @@ fn configs(text: &str) -> Result<Vec<ListenerConfig>, ConfigError> {
         for (name, server) in servers {
             let tls = match server.tls {
                 None => None,
-                Some(Tls { certpath: Some(certificate), keypath: Some(key), capath }) => {
+                Some(Tls { certpath: Some(certificate_file), keypath: Some(key_file), capath }) => {
                     // There, naming an authority asks every client for a certificate.
-                    Some(TlsConfig { certificate, key, client_required: capath.is_some(), client_ca: capath })
+                    Some(ServerTls {
+                        certificate_file,
+                        key_file,
+                        client_ca_file: capath,
+                        client_optional: false,
+                    })
                 }
                 Some(_) => {
                     let setting = format!("{table}.{name}.tls");
@@ -106,7 +112,7 @@ listen = "0.0.0.0:8083"
         let shown: Vec<String> = found
             .iter()
             .map(|one| {
-                let required = one.tls.as_ref().map(|tls| tls.client_required);
+                let required = one.tls.as_ref().map(|tls| tls.client_ca_file.is_some());
                 format!("{} {:?} {required:?}", one.listen, one.protocol)
             })
             .collect();

@@ -50,6 +50,10 @@ impl Via {
     const fn is_own(&self) -> bool {
         matches!(self, Self::WebSocket(_))
     }
+
+    fn is(&self, gateway: &str) -> bool {
+        matches!(self, Self::Gateway(name) if **name == *gateway)
+    }
 }
 
 /// A value to be written to a node that a driver's own task speaks to.
@@ -259,8 +263,7 @@ impl Hub {
         let gone: Vec<_> = {
             let mut table = self.table.lock();
             table.gateways.remove(gateway);
-            let is_its = |node: &Node| matches!(&node.via, Via::Gateway(of) if **of == *gateway);
-            table.nodes.iter().filter(|(_, node)| is_its(node)).map(|(uid, _)| uid.clone()).collect()
+            table.nodes.iter().filter(|(_, node)| node.via.is(gateway)).map(|(uid, _)| uid.clone()).collect()
         };
         for uid in gone {
             self.leave(&uid, false);
@@ -285,8 +288,10 @@ impl Hub {
                     }
                 }
             }
-            FromGateway::Out { uid } => self.leave(&uid, false),
-            FromGateway::Reset { uid } => self.reset(&uid),
+            // A node may have come to another gateway, or by itself, before this one has missed it.
+            FromGateway::Out { uid } if self.is_behind(&uid, gateway) => self.leave(&uid, false),
+            FromGateway::Reset { uid } if self.is_behind(&uid, gateway) => self.reset(&uid),
+            FromGateway::Out { .. } | FromGateway::Reset { .. } => {}
             // What is for one client is known here, or comes for all.
             FromGateway::Update { uid, endpoint, data, to } if self.is_client(&to) => {
                 self.tell(&to, &update(&uid, &endpoint, &data, &to));
@@ -296,6 +301,10 @@ impl Hub {
                 self.update_held(&uid, &endpoint, Datum::Json(data)).await;
             }
         }
+    }
+
+    fn is_behind(&self, uid: &str, gateway: &str) -> bool {
+        self.table.lock().nodes.get(uid).is_some_and(|node| node.via.is(gateway))
     }
 
     fn is_client(&self, uid: &str) -> bool {

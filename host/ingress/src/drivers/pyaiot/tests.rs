@@ -280,6 +280,7 @@ async fn a_node_keeps_its_connection_whoever_else_has_its_name() {
     assert_eq!(heard(&mut other).await, json!(1008));
     let mut gateway = running.gateway().await;
     let update = json!({ "type": "update", "uid": "n1", "endpoint": "led", "data": "0", "dst": "all" });
+    say(&mut gateway, &json!({ "type": "out", "uid": "n1" })).await;
     say(&mut gateway, &update).await;
     in_time(running.host.wait_taken(1)).await;
     assert_eq!(in_time(running.host.command(command("n1"))).await, Some(Ok(())));
