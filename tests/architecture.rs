@@ -10,11 +10,12 @@ use serde_json::Value;
 /// Who may depend on whom. A crate that is missing here may depend on none.
 const EDGES: &[(&str, &[&str])] = &[
     ("sandbar-reading", &[]),
-    ("sandbar-mqtt-client", &["sandbar-reading"]),
-    ("sandbar-ingress", &["sandbar-reading", "sandbar-mqtt-client"]),
+    ("sandbar-tls", &["sandbar-reading"]),
+    ("sandbar-mqtt-client", &["sandbar-reading", "sandbar-tls"]),
+    ("sandbar-ingress", &["sandbar-reading", "sandbar-tls", "sandbar-mqtt-client"]),
     ("sandbar-runtime", &["sandbar-reading"]),
     ("sandbar-store", &["sandbar-reading"]),
-    ("sandbar-sinks", &["sandbar-reading", "sandbar-mqtt-client"]),
+    ("sandbar-sinks", &["sandbar-reading", "sandbar-tls", "sandbar-mqtt-client"]),
     ("sandbar-telemetry", &["sandbar-reading"]),
     (
         "sandbar-pipeline",

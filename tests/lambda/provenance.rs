@@ -78,7 +78,8 @@ async fn only_what_a_trusted_key_has_signed_is_taken() -> Result<()> {
     ensure!(signed.code == Some(0), "{signed:?}");
     crate::done(&host, Method::PUT, "/v1/routes/r", json!({ "module": "m", "topic": ["in/#"] })).await?;
 
-    crate::done(&host, Method::PUT, "/v1/modules/m/candidate", json!({ "version": 2, "mode": "shadow" })).await?;
+    crate::done(&host, Method::PUT, "/v1/modules/m/candidate", json!({ "version": 2, "mode": "shadow" }))
+        .await?;
 
     // The key is revoked: what it signed is taken no more, not activated again, and on trial no more; what runs runs on.
     write_config(folder.path(), &trust(&[&other_key]))?;

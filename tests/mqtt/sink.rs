@@ -116,7 +116,8 @@ async fn both_sides_show_their_certificates() -> Result<()> {
     let broker = Mosquitto::start(folder.path(), &more).await?;
     let mut reader = Subscriber::start(broker.port, "5", &["-t", "#", "-q", "1"]).await?;
     let url = format!(
-        "url = \"mqtts://localhost:{secure}\", ca_file = \"{}\", client_certificate_file = \"{}\", client_key_file = \"{}\"",
+        "url = \"mqtts://localhost:{secure}\", \
+         tls = {{ ca_file = \"{}\", certificate_file = \"{}\", key_file = \"{}\" }}",
         certificates.ca.display(),
         certificates.client.0.display(),
         certificates.client.1.display()

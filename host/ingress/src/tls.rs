@@ -1,20 +1,18 @@
-//! TLS for drivers that listen or connect: certificates from PEM files, verification that is real.
+//! TLS for drivers that listen: certificates from PEM files, renewed while they run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ServerConfig, ServerConnection};
 use sandbar_reading::{ConfigError, Timestamp};
+use sandbar_tls::{certificates, private_key, roots};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 use x509_parser::parse_x509_certificate;
 
 /// TLS of an ingress that listens.
@@ -32,24 +30,6 @@ pub(crate) struct ServerTls {
     /// Takes peers that show no certificate, too. Needs `client_ca_file`.
     #[serde(default)]
     pub(crate) client_optional: bool,
-}
-
-/// TLS of an ingress that connects.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ClientTls {
-    /// A PEM file with certificates to trust in place of the system's.
-    #[serde(default)]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// The name that the far end's certificate must be for; the host's of the address by default.
-    #[serde(default)]
-    pub(crate) server_name: Option<String>,
-    /// A PEM file with a certificate to show to the far end. Needs `key_file`.
-    #[serde(default)]
-    pub(crate) certificate_file: Option<PathBuf>,
-    /// A PEM file with that certificate's private key.
-    #[serde(default)]
-    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Attribute of readings whose peer showed a certificate: its common name.
@@ -138,16 +118,18 @@ impl ServerTls {
             .map_err(|error| ConfigError::at("tls", error.to_string()))?;
         let builder = match &self.client_ca_file {
             None if self.client_optional => {
-                return Err(ConfigError::at("client_optional", "needs client_ca_file: whose certificates are taken"));
+                return Err(ConfigError::at(
+                    "client_optional",
+                    "needs client_ca_file: whose certificates are taken",
+                ));
             }
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let roots = Arc::new(roots("client_ca_file", path)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = if self.client_optional { verifier.allow_unauthenticated() } else { verifier };
-                let verifier = verifier
-                    .build()
-                    .map_err(|error| ConfigError::at("client_ca_file", error.to_string()))?;
+                let verifier =
+                    verifier.build().map_err(|error| ConfigError::at("client_ca_file", error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -163,79 +145,11 @@ impl ServerTls {
     }
 }
 
-impl ClientTls {
-    /// The error names the setting.
-    pub(crate) fn config(&self) -> Result<ClientConfig, ConfigError> {
-        let provider = Arc::new(ring::default_provider());
-        let roots = match &self.ca_file {
-            Some(path) => roots("ca_file", path)?,
-            None => system_roots(),
-        };
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| ConfigError::at("ca_file", error.to_string()))?;
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ConfigError::at("tls", error.to_string()))?
-            .with_webpki_verifier(verifier);
-        match (&self.certificate_file, &self.key_file) {
-            (None, None) => Ok(builder.with_no_client_auth()),
-            (Some(certificate), Some(key)) => builder
-                .with_client_auth_cert(
-                    certificates("certificate_file", certificate)?,
-                    private_key("key_file", key)?,
-                )
-                .map_err(|error| ConfigError::at("key_file", error.to_string())),
-            (Some(_), None) => Err(ConfigError::at("key_file", "is needed with certificate_file")),
-            (None, Some(_)) => Err(ConfigError::at("certificate_file", "is needed with key_file")),
-        }
-    }
-
-    /// `host` is the one of the address. The error names the setting.
-    pub(crate) fn connector(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), ConfigError> {
-        let name = self.server_name.as_deref().unwrap_or(host);
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            ConfigError::at("server_name", format!("`{name}` is neither a host name nor an address"))
-        })?;
-        Ok((TlsConnector::from(Arc::new(self.config()?)), name))
-    }
-}
-
-/// The system's; one that cannot be read is none.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-fn roots(setting: &str, path: &Path) -> Result<RootCertStore, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(setting, path)? {
-        roots.add(certificate).map_err(|error| bad(setting, path, &error.to_string()))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(bad(setting, path, "holds no PEM certificate")),
-        Err(error) => Err(bad(setting, path, &error.to_string())),
-    }
-}
-
-fn private_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| bad(setting, path, &error.to_string()))
-}
-
-fn bad(setting: &str, path: &Path, problem: &str) -> ConfigError {
-    ConfigError::at(setting, format!("{}: {problem}", path.display()))
-}
-
 /// A certificate for `localhost` that signs itself, and its key.
 #[cfg(test)]
 pub(crate) mod testing {
+    use std::path::Path;
+
     use super::*;
 
     pub(crate) fn self_signed(folder: &Path) -> ServerTls {
@@ -274,8 +188,6 @@ mod tests {
         );
         assert_eq!(setting(ServerTls { client_ca_file: Some(missing), ..right.clone() }), "client_ca_file");
         assert_eq!(setting(ServerTls { client_optional: true, ..right.clone() }), "client_optional");
-        let client = ClientTls { key_file: Some(right.key_file), ..ClientTls::default() };
-        assert_eq!(client.config().unwrap_err().setting, "certificate_file");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Where the broker is, and who we are there.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls::pki_types::ServerName;
+use rustls_pki_types::ServerName;
 use sandbar_reading::{ConfigError, Secret};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio_rustls::TlsConnector;
 
-use crate::{Qos, Version, tls};
+use crate::{Qos, Version};
 
 /// An MQTT broker, and who we are there.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -36,15 +36,9 @@ pub struct BrokerConfig {
     /// Connecting, until the broker has answered, may take so long; so may a sign of life.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: NonZeroU64,
-    /// A PEM file with the certificates to trust in place of the system's.
+    /// Whom to trust, and as whom to connect, with `mqtts://`.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with our certificate, and those between it and the broker's root.
-    #[serde(default)]
-    pub client_certificate_file: Option<PathBuf>,
-    /// A PEM file with the key of that certificate.
-    #[serde(default)]
-    pub client_key_file: Option<PathBuf>,
+    pub tls: Option<ClientTls>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -75,7 +69,7 @@ impl TryFrom<u8> for QosLevel {
 pub struct Broker {
     pub(crate) host: Box<str>,
     pub(crate) port: u16,
-    pub(crate) tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
     pub(crate) version: Version,
     pub(crate) client_id: Box<str>,
     pub(crate) user: Option<Box<str>>,
@@ -99,21 +93,12 @@ impl Broker {
     /// Reads the secret and the certificates that the settings name. Errors name the setting within them.
     pub fn new(config: &BrokerConfig) -> Result<Self, ConfigError> {
         let (secure, host, port) = address(&config.url).map_err(|problem| ConfigError::at("url", problem))?;
-        if !secure && (config.ca_file.is_some() || config.client_certificate_file.is_some()) {
-            return Err(ConfigError::at("url", "certificates are for mqtts://, this is mqtt://"));
-        }
-        let own = match (&config.client_certificate_file, &config.client_key_file) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
-            (Some(_), None) => return Err(ConfigError::at("client_key_file", "is missing")),
-            (None, Some(_)) => return Err(ConfigError::at("client_certificate_file", "is missing")),
-        };
-        let tls = match secure {
-            false => None,
-            true => {
-                let name = ServerName::try_from(host.to_string())
-                    .map_err(|error| ConfigError::at("url", format!("{host}: {error}")))?;
-                Some((tls::client(config.ca_file.as_deref(), own)?, name))
+        let tls = match (secure, &config.tls) {
+            (false, None) => None,
+            (false, Some(_)) => return Err(ConfigError::at("tls", "is for mqtts://, the url is mqtt://")),
+            (true, tls) => {
+                let tls = tls.clone().unwrap_or_default();
+                Some(tls.connector(&host).map_err(|error| error.within("tls"))?)
             }
         };
         let password = match &config.password {
@@ -238,9 +223,9 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         for (more, at) in [
             (json!({ "url": "http://a" }), "url"),
-            (json!({ "ca_file": "/nowhere" }), "url"),
-            (json!({ "url": "mqtts://a", "ca_file": "/nowhere" }), "ca_file"),
-            (json!({ "url": "mqtts://a", "client_key_file": "/nowhere" }), "client_certificate_file"),
+            (json!({ "tls": { "ca_file": "/nowhere" } }), "tls"),
+            (json!({ "url": "mqtts://a", "tls": { "ca_file": "/nowhere" } }), "tls.ca_file"),
+            (json!({ "url": "mqtts://a", "tls": { "key_file": "/nowhere" } }), "tls.certificate_file"),
             (json!({ "client_id": "" }), "client_id"),
             (json!({ "user": "a\0" }), "user"),
             (json!({ "version": "3.1.1", "password": "x" }), "user"),

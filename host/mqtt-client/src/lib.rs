@@ -8,7 +8,6 @@ pub mod codec;
 mod link;
 pub mod reason;
 mod template;
-mod tls;
 
 pub use broker::{Broker, BrokerConfig, QosLevel};
 pub use codec::{Packet, Properties, Publish, Qos, Version};

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsConnector;
 
 use crate::codec::{
     self, ConnAck, Connect, Disconnect, Malformed, Packet, Properties, Qos, Version, decode, encode,
@@ -282,10 +280,7 @@ async fn stream(broker: &Broker) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
     let remote = socket.peer_addr()?;
     let stream: Box<dyn Stream> = match &broker.tls {
         None => Box::new(socket),
-        Some((config, name)) => {
-            let connector = TlsConnector::from(Arc::clone(config));
-            Box::new(connector.connect(name.clone(), socket).await?)
-        }
+        Some((connector, name)) => Box::new(connector.connect(name.clone(), socket).await?),
     };
     Ok((stream, remote))
 }

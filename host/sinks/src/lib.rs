@@ -3,7 +3,6 @@
 //! A sink sees deliveries and nothing else of the host: the outbox keeps them, and retries. Adding one is a
 //! file under `kinds/`, its line in `kinds/mod.rs`, and its name in `registry.rs`.
 
-mod client_tls;
 #[cfg(test)]
 mod contract;
 mod encode;

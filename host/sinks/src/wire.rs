@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use sandbar_reading::ConfigError;
+use sandbar_tls::ClientTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::Cause;
-use crate::client_tls::ClientTls;
 
 /// Any stream of bytes, both ways.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 use sandbar_reading::{ConfigError, Secret, Topic};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::Login;
 use crate::pattern::Template;
-use crate::tls::ClientTls;
 
 /// Takes pictures with a camera on this machine (V4L2) or in the network (HTTP), every so often and when it is
 /// commanded to. A reading is one JPEG, with the attributes `camera`, `width`, `height` and `trigger` (`interval` or

@@ -256,7 +256,7 @@ async fn handshake(
     stream: TcpStream,
     tls: &crate::tls::ServerTls,
 ) -> tokio_rustls::client::TlsStream<TcpStream> {
-    let client = crate::tls::ClientTls { ca_file: Some(tls.certificate_file.clone()), ..Default::default() };
+    let client = sandbar_tls::ClientTls { ca_file: Some(tls.certificate_file.clone()), ..Default::default() };
     let (connector, name) = client.connector("localhost").unwrap();
     in_time(connector.connect(name, stream)).await.unwrap()
 }

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use rustls_pki_types::ServerName;
 use sandbar_reading::{ConfigError, Framing, Octets};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
 use crate::naming::Naming;
 use crate::stream::{Nature, Options, Settings};
-use crate::tls::{Acceptor, ClientTls, ServerTls};
+use crate::tls::{Acceptor, ServerTls};
 use crate::written::CommandForm;
 
 /// Takes frames from TCP connections, and writes replies and commands back over them, framed the same way.

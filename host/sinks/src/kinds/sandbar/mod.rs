@@ -13,13 +13,13 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use sandbar_reading::{ConfigError, Delivery, Secret, relay};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use self::link::Keeper;
 use self::offer::Offer;
-use crate::client_tls::ClientTls;
 use crate::kinds::websocket::socket::Far;
 use crate::{Cause, DeliveryError, OwnHost, Sink};
 

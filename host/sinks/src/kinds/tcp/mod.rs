@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use sandbar_reading::{ConfigError, Delivery, Framing, Octets};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
-use crate::client_tls::ClientTls;
 use crate::wire::{Place, Wire};
 use crate::{Cause, DeliveryError, Sink, encode};
 

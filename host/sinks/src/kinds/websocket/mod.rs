@@ -13,12 +13,12 @@ use futures::FutureExt;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex as Lock;
 use sandbar_reading::{Attributes, ConfigError, ContentType, Delivery, Message, Name, Secret};
+use sandbar_tls::ClientTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use self::socket::{Answer, Far, Socket};
-use crate::client_tls::ClientTls;
 use crate::{Cause, DeliveryError, OwnHost, Sink, Unsent, encode};
 
 /// Sends messages over WebSocket: with `url`, over one connection to a server, which is kept open and made again when

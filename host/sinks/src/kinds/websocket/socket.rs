@@ -5,13 +5,13 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sandbar_reading::{ConfigError, ContentType};
+use sandbar_tls::ClientTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::Cause;
-use crate::client_tls::ClientTls;
 use crate::wire::{Place, Wire};
 
 /// An answer that is longer is not one.

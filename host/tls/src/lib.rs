@@ -1,0 +1,7 @@
+//! TLS for drivers and sinks that connect, and the PEM files that those who listen read too. Errors name the setting.
+
+mod client;
+mod pem;
+
+pub use client::ClientTls;
+pub use pem::{certificates, private_key, roots};
