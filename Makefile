@@ -24,6 +24,8 @@ MALFORMED ?= 10000
 FUZZ_TARGETS ?= .
 
 STAGE := tests/stage.sh
+# What measures is optimized; the libraries that it needs are those of `make test`, which are so too.
+BENCH := cargo bench --locked --workspace --profile dev --config profile.dev.package.sandbar-tests.opt-level=3
 # A `cargo test` that stops at the first failure hides the others.
 TESTS := $(shell cargo nextest --version >/dev/null 2>&1 \
 	&& echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast --lib --bins --tests')
@@ -82,22 +84,22 @@ lab: release ## boots a kernel in emulation, for devices and faults that this ma
 
 crash: guests release ## kills a loaded host KILLS times, and looks for what is missing
 	SANDBAR_BIN="$(BIN)" SANDBAR_KILLS=$(KILLS) \
-		cargo test --release --locked --package sandbar-tests --test crash -- --nocapture
+		cargo test --locked --workspace --test crash -- --nocapture
 
 bench-peers: ## builds the broker in Rust that others wrote, to compare with
 	@tests/setup.sh bench
 
 bench: guests release bench-peers ## prints the table of docs/performance.md
-	SANDBAR_BIN="$(BIN)" cargo bench --locked --package sandbar-tests --bench bench --bench mqtt
+	SANDBAR_BIN="$(BIN)" $(BENCH) --bench bench --bench mqtt
 
 bench-languages: guests release ## prints what a call costs in each language: the table of docs/performance.md
 	@tests/languages.sh "$(BIN)"
 
 fuzz: release ## throws garbage at every parser for FUZZ_SECONDS
 	SANDBAR_FUZZ_SECONDS=$(FUZZ_SECONDS) \
-		cargo test --release --locked --package sandbar-tests --test fuzz -- --nocapture
+		cargo test --locked --workspace --test fuzz -- --nocapture
 	SANDBAR_BIN="$(BIN)" SANDBAR_MALFORMED=$(MALFORMED) \
-		cargo test --release --locked --package sandbar-tests --test mqtt -- --nocapture malformed
+		cargo test --locked --workspace --test mqtt -- --nocapture malformed
 
 fuzz-coverage: FUZZ_SECONDS = 60
 fuzz-coverage: ## does so for FUZZ_SECONDS each, led by the coverage of the code; FUZZ_TARGETS picks some
