@@ -40,8 +40,9 @@ const EDGES: &[(&str, &[&str])] = &[
             "sandbar-pipeline",
         ],
     ),
-    ("sandbar-api", &["sandbar-control", "sandbar-reading"]),
-    ("sandbar-compat", &["sandbar-control", "sandbar-reading"]),
+    ("sandbar-serve", &[]),
+    ("sandbar-api", &["sandbar-control", "sandbar-reading", "sandbar-serve"]),
+    ("sandbar-compat", &["sandbar-control", "sandbar-reading", "sandbar-serve"]),
 ];
 
 /// They put everything together.

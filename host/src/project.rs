@@ -56,11 +56,25 @@ impl Project {
         })
     }
 
-    /// Runs its command, whose output is shown; false if it fails. What it has made is left as it is.
+    /// Runs its command, whose output is shown; false if it fails. A core module that it has made becomes a component.
     pub(crate) fn build(&self) -> anyhow::Result<bool> {
         let Some(command) = &self.build else { return Ok(true) };
         let status = Command::new("sh").arg("-c").arg(command).current_dir(&self.folder).status();
-        Ok(status.with_context(|| format!("running `{command}`"))?.success())
+        if !status.with_context(|| format!("running `{command}`"))?.success() {
+            return Ok(false);
+        }
+        let built = std::fs::read(&self.file).unwrap_or_default();
+        if built.starts_with(b"\0asm") && !is_component(&built) {
+            self.replace(&self.component()?)?;
+        }
+        Ok(true)
+    }
+
+    /// By another file under its name: compilers keep links to what they made.
+    fn replace(&self, component: &[u8]) -> anyhow::Result<()> {
+        let beside = self.file.with_extension("component");
+        let replaced = std::fs::write(&beside, component).and_then(|()| std::fs::rename(&beside, &self.file));
+        replaced.with_context(|| format!("writing {}", self.file.display()))
     }
 
     /// The component or the script, as a host's store has it.

@@ -5,6 +5,12 @@
 //! `convert.rs` (what the host has inside becomes [`views`]). Every error on the way is a
 //! [`Problem`](views::Problem). It can do nothing that [`Control`](sandbar_control::Control) cannot.
 
+use std::io;
+
+use sandbar_control::Control;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
 mod app;
 mod auth;
 mod body;
@@ -21,10 +27,24 @@ mod params;
 mod problem;
 mod resources;
 mod router;
-mod server;
 mod token;
 pub mod views;
 
 pub use router::router;
-pub use server::serve;
 pub use token::Token;
+
+const CONNECTIONS_MAX: usize = 512;
+
+/// Answers requests until `stop`; then those under way are finished.
+pub async fn serve(
+    listener: TcpListener,
+    control: Control,
+    token: Token,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    // What is watched ends with `stop` too.
+    let router = router(control, token, stop.clone());
+    // The start, and the API's description as a tree, took more than what follows does.
+    sandbar_control::heap::give_back();
+    sandbar_serve::serve(listener, router, CONNECTIONS_MAX, stop).await
+}

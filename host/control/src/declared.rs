@@ -149,11 +149,23 @@ impl Declared {
         Ok(declared)
     }
 
+    /// Some names are the host's own.
+    pub(crate) fn may_be_an_ingress(&self, name: &str) -> Result<(), ConfigError> {
+        let what = match name {
+            crate::API_INGRESS => "of the host's own API",
+            crate::DEVICES_INGRESS => "that tells of devices",
+            crate::CLOUD_CONNECTOR_INGRESS if self.compat.cloud_connector.is_some() => {
+                "of compat.cloud_connector"
+            }
+            _ => return Ok(()),
+        };
+        Err(ConfigError::at("", format!("`{name}` is the ingress {what}: choose another name")))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        let taken = self.compat.cloud_connector.is_some().then_some(crate::CLOUD_CONNECTOR_INGRESS);
-        if let Some(name) = taken.filter(|name| self.ingresses.contains_key(*name)) {
-            let problem = format!("`{name}` is the ingress of compat.cloud_connector: choose another name");
-            return Err(ConfigError::at(What::Ingress.table(name), problem));
+        for name in self.ingresses.keys() {
+            self.may_be_an_ingress(name.as_str())
+                .map_err(|error| error.within(&What::Ingress.table(name)))?;
         }
         for (name, sink) in &self.sinks {
             sink.offering.check().map_err(|error| error.within(&What::Sink.table(name)))?;
@@ -270,14 +282,6 @@ fn revealed(secrets: &BTreeMap<String, Secret>) -> Result<BTreeMap<String, Revea
 
 fn named<T>(what: What, tables: BTreeMap<String, T>) -> Result<BTreeMap<Name, T>, ConfigError> {
     let name = |(text, table): (String, T)| match text.parse::<Name>() {
-        Ok(name) if what == What::Ingress && name.as_str() == crate::API_INGRESS => Err(ConfigError::at(
-            what.table(&text),
-            format!("`{text}` is the ingress of the host's own API: choose another name"),
-        )),
-        Ok(name) if what == What::Ingress && name.as_str() == crate::DEVICES_INGRESS => Err(ConfigError::at(
-            what.table(&text),
-            format!("`{text}` is the ingress that tells of devices: choose another name"),
-        )),
         Ok(name) => Ok((name, table)),
         Err(error) => Err(ConfigError::at(what.table(&text), error.to_string())),
     };

@@ -153,10 +153,7 @@ impl Control {
 
     /// Makes or replaces an ingress; true if it was not there before.
     pub async fn put_ingress(&self, name: Name, table: IngressTable) -> Result<bool, ControlError> {
-        if name.as_str() == crate::API_INGRESS {
-            let problem = "`api` is the ingress of the host's own API: choose another name";
-            return Err(ControlError::Invalid(ConfigError::at("", problem)));
-        }
+        self.running().declared.may_be_an_ingress(name.as_str()).map_err(ControlError::Invalid)?;
         refuse_hidden(&Value::Object(table.settings.clone()), &secrets::driver_schema(&table.driver))?;
         self.edit(What::Ingress, name, |wanted, name| Ok(insert(&mut wanted.ingresses, name, table))).await
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sandbar_reading::{Attributes, Command, ContentType, Failure, Message, Output, Reading, Topic};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
+use crate::logs::cut;
 use crate::{Fault, Limits};
 
 /// Parameters and result of the export `handle`.
@@ -91,9 +92,11 @@ pub(crate) enum WitFailure {
 
 impl From<WitFailure> for Failure {
     fn from(failure: WitFailure) -> Self {
+        /// It is kept with every attempt, and shown in lists.
+        const TEXT_BYTES: usize = 4 << 10;
         match failure {
-            WitFailure::Reject(text) => Self::Reject(text),
-            WitFailure::Retry(text) => Self::Retry(text),
+            WitFailure::Reject(text) => Self::Reject(cut(&text, TEXT_BYTES).into()),
+            WitFailure::Retry(text) => Self::Retry(cut(&text, TEXT_BYTES).into()),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Logs {
     }
 }
 
-fn cut(text: &str, bytes: usize) -> Box<str> {
+pub(crate) fn cut(text: &str, bytes: usize) -> Box<str> {
     match text.len() <= bytes {
         true => text.into(),
         false => format!("{}…", &text[..text.floor_char_boundary(bytes)]).into(),

@@ -78,13 +78,16 @@ impl Overlay {
         Ok(Ok(()))
     }
 
-    /// What is not there is not written down: writes stay bounded by the state's own limit.
+    /// What is not committed leaves nothing to be written down: writes stay bounded by the state's own limit.
     pub(crate) fn delete(&mut self, name: &str) -> Result<(), StateUnavailable> {
         if self.get(name)?.is_none() {
             return Ok(());
         }
         self.used = Some(self.used_without(name)?);
-        self.writes.insert(name.into(), Write { value: None, expires: None });
+        match self.base.get(name, self.now)? {
+            Some(_) => drop(self.writes.insert(name.into(), Write { value: None, expires: None })),
+            None => drop(self.writes.remove(name)),
+        }
         Ok(())
     }
 
@@ -184,6 +187,8 @@ mod tests {
         overlay.delete("ab").unwrap();
         assert_eq!(set(&mut overlay, "o", "12345", None), Ok(()));
         overlay.delete("never there").unwrap();
-        assert_eq!(overlay.into_writes().len(), 5);
+        overlay.delete("o").unwrap();
+        assert_eq!(overlay.used, Some(9 + 4 + 1));
+        assert_eq!(overlay.into_writes().len(), 4);
     }
 }

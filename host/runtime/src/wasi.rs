@@ -21,8 +21,11 @@ use crate::host::Host;
 use crate::logs::{LogLevel, Logs};
 use crate::outgoing::{Outgoing, TraceHeaders};
 
-/// Handles to streams, pollables and the like that an instance may hold.
-const RESOURCES: usize = 4096;
+/// Handles to streams, pollables and the like that an instance may hold. What is behind them is the host's memory:
+/// with the two limits below, 32 MiB at most.
+const RESOURCES: usize = 1024;
+/// Bytes of the headers that one handle stands for.
+const FIELDS_BYTES: usize = 16 << 10;
 /// Random bytes a guest may ask for at once.
 const RANDOM_BYTES: u64 = 1 << 20;
 
@@ -81,7 +84,9 @@ impl Wasi {
         table.set_max_capacity(RESOURCES);
         let outgoing = Outgoing::new(permissions.http.clone(), logs);
         let ctx = builder.build();
-        let mut wasi = Self { ctx, table, given, stdout, stderr, http: WasiHttpCtx::new(), outgoing };
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES);
+        let mut wasi = Self { ctx, table, given, stdout, stderr, http, outgoing };
         wasi.set(moment, trace);
         wasi
     }

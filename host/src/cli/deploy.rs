@@ -172,6 +172,7 @@ pub(super) async fn project(client: &Client, project: &Project) -> anyhow::Resul
     route.insert("module".into(), name.into());
     let put = client.put(&["routes", name], &Value::Object(route)).await;
     put.with_context(|| format!("{name} was uploaded, but its route was not made"))?;
+    print_not_granted(&client.get(&["modules", name], &[]).await?)?;
     Ok(line(format_args!("{name}: the route is in place; see it work with `sandbar tail`"))?)
 }
 

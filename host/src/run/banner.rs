@@ -1,5 +1,6 @@
 //! What a host says once it runs.
 
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +26,11 @@ pub(crate) async fn print(
 ) -> std::io::Result<()> {
     let ingresses = settled(control).await;
     let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let link = format!("http://{api}/?token={}", control.token());
+    // What is no terminal is a log that is kept, and read by others.
+    let link = match std::io::stdout().is_terminal() {
+        true => format!("http://{api}/?token={}", control.token()),
+        false => format!("http://{api}/ with the token in {}", data_dir.join("token").display()),
+    };
     let mut rows = vec![
         vec!["  API".to_owned(), format!("http://{api}")],
         vec!["  sign in".to_owned(), link.clone()],

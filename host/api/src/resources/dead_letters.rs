@@ -49,10 +49,11 @@ pub(crate) async fn list(
 }
 
 fn size(letter: &DeadLetter) -> usize {
-    match &letter.subject {
+    let subject = match &letter.subject {
         Subject::Reading { reading, .. } => reading.size(),
         Subject::Delivery { delivery, .. } => delivery.size(),
-    }
+    };
+    subject + letter.cause.len()
 }
 
 pub(crate) async fn show(State(app): State<App>, Path(ById { id }): Path<ById>) -> Answer<DeadLetterView> {

@@ -8,7 +8,7 @@ mod http;
 mod status;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,9 +70,7 @@ pub async fn serve(
         stop: stop.clone(),
     });
     let sampling = tokio::spawn(status::sample(Arc::clone(&face)));
-    let router = router(Arc::clone(&face)).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    let result = served.await;
+    let result = sandbar_serve::serve(listener, router(Arc::clone(&face)), table.connections_max, stop).await;
     sampling.abort();
     face.connections.close();
     face.connections.wait().await;
@@ -124,13 +122,38 @@ fn router(face: Arc<Face>) -> Router {
         .with_state(face)
 }
 
-/// Lets nobody through without the token, if there is one.
+/// Lets nobody through without the token; where there is none, no page of another site that somebody looks at.
 async fn check(State(face): State<Arc<Face>>, request: Request, next: Next) -> Response {
-    let is_welcome = face.token.as_ref().is_none_or(|token| presents(request.headers(), token));
-    match is_welcome {
-        true => next.run(request).await,
-        false => (StatusCode::UNAUTHORIZED, "a token is needed").into_response(),
+    let refusal = match &face.token {
+        Some(token) => {
+            (!presents(request.headers(), token)).then_some((StatusCode::UNAUTHORIZED, "a token is needed"))
+        }
+        None => is_of_a_page(request.headers()).then_some((
+            StatusCode::FORBIDDEN,
+            "a browser may ask by this machine's address, or with a token",
+        )),
+    };
+    match refusal {
+        None => next.run(request).await,
+        Some(refusal) => refusal.into_response(),
     }
+}
+
+/// Whether a browser asks for a page that is not of this address. Whoever owns a name may let it lead here for a
+/// moment (DNS rebinding), so a name is nobody's address.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let (origin, site) = (text("origin"), text("sec-fetch-site"));
+    if origin.is_none() && site.is_none() {
+        return false;
+    }
+    let host = text("host").unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+    let is_address = name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_own = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, rest)| rest == host))
+        && site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    !(is_address && is_own)
 }
 
 fn presents(headers: &HeaderMap, token: &str) -> bool {
@@ -138,4 +161,30 @@ fn presents(headers: &HeaderMap, token: &str) -> bool {
     let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     let given = bearer.or_else(|| text("authentication"));
     given.is_some_and(|given| given.as_bytes().ct_eq(token.as_bytes()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_told_from_programs_and_from_this_site() {
+        let asked = |pairs: &[(&'static str, &'static str)]| {
+            let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            is_of_a_page(&pairs.collect())
+        };
+        let here = ("host", "127.0.0.1:3001");
+        assert!(!asked(&[here]) && !asked(&[("host", "box.local:3001")]), "a program");
+        assert!(!asked(&[here, ("origin", "http://127.0.0.1:3001"), ("sec-fetch-site", "same-origin")]));
+        assert!(!asked(&[("host", "[::1]:3001"), ("sec-fetch-site", "none")]), "typed into the address bar");
+        assert!(asked(&[here, ("origin", "https://elsewhere.example")]));
+        assert!(asked(&[here, ("origin", "null")]));
+        assert!(asked(&[here, ("sec-fetch-site", "cross-site")]));
+        let rebound = ("host", "elsewhere.example:3001");
+        assert!(asked(&[
+            rebound,
+            ("origin", "http://elsewhere.example:3001"),
+            ("sec-fetch-site", "same-origin")
+        ]));
+    }
 }

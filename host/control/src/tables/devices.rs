@@ -67,7 +67,7 @@ pub struct CloudConnectorTable {
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// What devices and clients must present, as `Authorization: Bearer <token>` or in the header
-    /// `Authentication`; without it anybody may who reaches `listen`.
+    /// `Authentication`; without it anybody may who reaches `listen`, but no page of another site in a browser.
     #[serde(default)]
     pub token: Option<Secret>,
     /// Milliseconds that a device has for its answer to a query; then it is 408.

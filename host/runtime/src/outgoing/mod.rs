@@ -125,7 +125,7 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let (access, logs) = (self.access.clone(), self.logs.clone());
         self.trace.add(request.headers_mut());
-        let said = format!("{} {}", request.method(), without_query(request.uri()));
+        let said = format!("{} {}", request.method(), without_secrets(&request.uri().to_string()));
         Box::new(async move {
             let sent = access.send(request, options.unwrap_or_default()).await;
             sent.map_err(|Failed { why, error }| {
@@ -137,6 +137,11 @@ impl WasiHttpHooks for Outgoing {
 
     fn forbidden_header_filter(&mut self) -> wasmtime_wasi_http::ForbiddenHeaderFilter {
         Arc::new(|name: &HeaderName| wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name))
+    }
+
+    /// Two chunks of a body wait for the network, also if it is never sent.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        16 << 10
     }
 
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
@@ -152,10 +157,13 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// A query may have secrets in it.
-fn without_query(uri: &Uri) -> String {
-    let text = uri.to_string();
-    text.split('?').next().unwrap_or_default().to_owned()
+/// A query may have secrets in it, and so may what stands before the host.
+fn without_secrets(url: &str) -> String {
+    let text = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 /// For the handler's log, and for the handler.

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody};
 
-use super::{Failed, HttpAccess, Outgoing, without_query};
+use super::{Failed, HttpAccess, Outgoing, without_secrets};
 use crate::bindings::sandbar::handler::http as wit;
 use crate::host::Host;
 use crate::logs::LogLevel;
@@ -58,7 +58,7 @@ fn keep(done: Option<Result<(usize, Answer), tokio::task::JoinError>>, answers: 
 }
 
 async fn ask(way: Outgoing, request: wit::Request, room: Room) -> Answer {
-    let said = format!("{} {}", request.method, request.url.split('?').next().unwrap_or_default());
+    let said = format!("{} {}", request.method, without_secrets(&request.url));
     let timeout = request.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
     let answer = match read(request) {
         Ok(mut request) => {
@@ -147,7 +147,7 @@ fn read(request: wit::Request) -> Result<Request<WasiBody>, String> {
         _ => return Err(wrong("does not begin with https:// or http:// and a host")),
     };
     if authority.as_str().contains('@') {
-        return Err(format!("{} has a user in its URL: say it in a header", without_query(&uri)));
+        return Err(format!("{} has a user in its URL: say it in a header", without_secrets(&request.url)));
     }
     let mut headers = headers(&request.headers)?;
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has no host"))?;
@@ -216,7 +216,7 @@ mod tests {
             (problem("GET", "/path", plain), "does not begin with https://"),
             (problem("GET", "ftp://a/", plain), "does not begin with https://"),
             (problem("GET", "http://a/ b", plain), "is no URL"),
-            (problem("GET", "http://me:pw@a/x?key=1", plain), "http://me:pw@a/x has a user"),
+            (problem("GET", "http://me:pw@a/x?key=1", plain), "http://a/x has a user"),
             (problem("GET", "http://a/", ("host", "b")), "`host` is not a handler's"),
             (problem("GET", "http://a/", ("Content-Length", "1")), "is not a handler's"),
             (problem("GET", "http://a/", ("a b", "c")), "has no name"),

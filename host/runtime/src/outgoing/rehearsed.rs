@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use sandbar_reading::ConfigError;
 use wasmtime_wasi_http::Error;
 
-use super::{Failed, Sent, without_query};
+use super::{Failed, Sent, without_secrets};
 
 /// What a request gets for an answer.
 #[derive(Clone, Debug)]
@@ -67,8 +67,10 @@ impl Rehearsed {
 
     pub(super) fn answer(&self, method: &Method, uri: &Uri) -> Result<Sent, Failed> {
         let answer = self.next(method, uri).ok_or_else(|| {
-            let why =
-                format!("nothing is sent here, and no answer stands for {method} {}", without_query(uri));
+            let why = format!(
+                "nothing is sent here, and no answer stands for {method} {}",
+                without_secrets(&uri.to_string())
+            );
             Failed::new(why, Error::DestinationUnavailable)
         })?;
         let answer = answer.map_err(|why| Failed::new(why, Error::ConnectionTerminated))?;

@@ -164,7 +164,7 @@ impl Http {
             Address::Is(url) => url.clone(),
             Address::Made(template) => {
                 let text = template.render(first).map_err(of_first)?;
-                parse_url(&text).map_err(|problem| (0, Cause::new(format!("url: {problem}"))))?
+                made_url(&text).map_err(|problem| (0, Cause::new(format!("url: {problem}"))))?
             }
         };
         Ok(Whole { method, url, request })
@@ -201,9 +201,27 @@ fn address(config: &Config) -> Result<Address, ConfigError> {
         (None, Some(secret)) => ("secret_url", read_secret(secret, "secret_url")?),
         _ => return Err(ConfigError::at("url", "set either this or secret_url")),
     };
+    if setting == "url" && authority(&text).contains('@') {
+        let problem = "a user and password in it would be shown: use `secret_url`, or a header of its own";
+        return Err(ConfigError::at(setting, problem));
+    }
     match Template::is_one(&text) {
         true => Ok(Address::Made(Box::new(Template::escaping(setting, &text, Escape::Url)?))),
         false => parse_url(&text).map(Address::Is).map_err(|problem| ConfigError::at(setting, problem)),
+    }
+}
+
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// A value that is `.` or `..` would lead to another path, also if it were escaped (WHATWG URL, 4.1).
+fn made_url(text: &str) -> Result<Url, String> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    match path.split('/').any(|part| matches!(part, "." | "..")) {
+        true => Err("a part of the path is `.` or `..`".to_owned()),
+        false => parse_url(text),
     }
 }
 

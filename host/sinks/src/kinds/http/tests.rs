@@ -239,6 +239,10 @@ async fn a_template_that_cannot_be_filled_buries_one_message() {
         (json!({ "headers": { "X-A": "a{{ '\n' }}" } }), "headers.x-a: "),
         (json!({ "method": "{{ topic }}" }), "method: `sensors/kitchen` is none of"),
         (json!({ "url": "{{ topic }}", "template": "1" }), "url: "),
+        (
+            json!({ "url": format!("{}/a/{{{{ '..' }}}}/b", server.address), "template": "1" }),
+            "url: a part of",
+        ),
     ] {
         match server.sink(&settings_of(&settings)).deliver(&[delivery(1)]).await.unwrap_err() {
             DeliveryError::Reject { rejected: 0, cause } => {
@@ -368,6 +372,7 @@ fn settings_that_cannot_work_are_named() {
     for (more, at) in [
         (json!({ "url": "ftp://example.com" }), "url"),
         (json!({ "url": "example.com" }), "url"),
+        (json!({ "url": "https://user:password@example.com" }), "url"),
         (json!({ "url": null }), "url"),
         (json!({ "secret_url": "https://example.com" }), "url"),
         (json!({ "url": null, "secret_url": { "env": "SANDBAR_NOT_SET" } }), "secret_url"),
