@@ -304,7 +304,7 @@ mod tests {
         check(
             "[host]\ndepth_max = 8\nreading_max = 1\n",
             &expect![
-                "/etc/sandbar.toml:3: host.reading_max: unknown field `reading_max`, expected one of `data_dir`, `reading_max_bytes`, `inline_max_bytes`, `journal_hours`, `journal_mib`, `trace_mib`, `depth_max`, `store_cache_mib`"
+                "/etc/sandbar.toml:3: host.reading_max: unknown field `reading_max`, expected one of `data_dir`, `reading_max_bytes`, `inline_max_bytes`, `journal_hours`, `journal_mib`, `trace_mib`, `dead_letters_mib`, `depth_max`, `store_cache_mib`"
             ],
         );
         check(

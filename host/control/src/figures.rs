@@ -45,10 +45,16 @@ fn store(status: &Status) -> Vec<Family> {
     let last = store.last_commit.as_secs_f64();
     vec![
         gauge("sandbar_journal_readings", "Readings in the journal.", store.journal_count as f64),
-        gauge("sandbar_journal_bytes", "Bytes of their payloads.", store.journal_bytes as f64),
+        gauge("sandbar_journal_bytes", "What host.journal_mib counts of them.", store.journal_bytes as f64),
         gauge("sandbar_waiting_readings", "Readings that wait, once for each lane.", store.waiting as f64),
         gauge("sandbar_outbox_deliveries", "Deliveries that wait.", store.outbox as f64),
         gauge("sandbar_dead_letters", "Readings and deliveries given up on.", store.dead_letters as f64),
+        gauge("sandbar_dead_letter_bytes", "Bytes of them, about.", store.dead_letter_bytes as f64),
+        counter(
+            "sandbar_dead_letters_discarded",
+            "Dead letters discarded since the start: they were too many.",
+            store.dead_letters_discarded,
+        ),
         gauge("sandbar_payload_files", "Payloads that have files of their own.", store.payloads as f64),
         gauge("sandbar_store_file_bytes", "Size of the store's file.", store.file_bytes as f64),
         gauge("sandbar_store_faulted", "1 while the storage fails.", f64::from(store.fault.is_some())),

@@ -109,22 +109,29 @@ impl Inner {
             }
         }
         let mut changes = documents::changes(&stored, &wanted);
+        self.discard_gone(&known, &wanted).await?;
         let now_known = Known::of([&wanted]);
         if known != now_known {
-            self.discard_gone(&known, &wanted).await;
             changes.push(now_known.change());
         }
+        let mut is_written = true;
         if !changes.is_empty() {
             // A full disk must not keep the host from delivering what it has: the next change writes it again.
             if let Err(error) = self.store.put_documents(changes).await {
                 warn!(%error, "the configuration could not be written down");
+                is_written = false;
             }
         }
         let mut running = Running { wanted: Arc::new(wanted), ..Running::nothing(declared.clone()) };
         self.start_sinks(&mut running).await?;
         self.start_routes(&mut running).await;
         self.start_ingresses(&mut running)?;
+        let wanted = running.wanted.clone();
         *self.running.write() = running;
+        // Else what is written down still needs them.
+        if is_written {
+            self.tidy_up(&stored, &wanted).await;
+        }
         Ok(())
     }
 
@@ -155,15 +162,19 @@ impl Inner {
         Ok(modules)
     }
 
-    /// What waits for routes and sinks that are no longer configured becomes dead letters.
-    async fn discard_gone(&self, known: &Known, wanted: &Wanted) {
-        for gone in known.routes.iter().filter(|name| !wanted.routes.contains_key(name.as_str())) {
+    /// What waits for routes that are no longer configured becomes dead letters, also for those that nobody remembers.
+    async fn discard_gone(&self, known: &Known, wanted: &Wanted) -> Result<(), StartError> {
+        let waiting = self.store.routes_waiting().map_err(storage)?;
+        let waiting = waiting.iter().map(ToString::to_string);
+        let names: BTreeSet<String> = known.routes.iter().cloned().chain(waiting).collect();
+        for gone in names.iter().filter(|name| !wanted.routes.contains_key(name.as_str())) {
             let Ok(name) = gone.parse::<Name>() else { continue };
             warn!(route = gone, "no longer configured: what waits for it becomes dead letters");
             if let Err(error) = self.store.discard_route(name).await {
                 warn!(route = gone, %error, "could not be discarded now; the next start tries again");
             }
         }
+        Ok(())
     }
 
     async fn start_sinks(&self, running: &mut Running) -> Result<(), StartError> {
@@ -298,6 +309,7 @@ async fn open_store(
         },
         inline_max: host.inline_max_bytes,
         trace_bytes: u64::from(host.trace_mib) << 20,
+        dead_letter_bytes: Some(u64::from(host.dead_letters_mib) << 20).filter(|most| *most > 0),
         ..sandbar_store::Options::default()
     };
     let opened =

@@ -64,6 +64,8 @@ pub(crate) struct Batch<'t> {
     pub(crate) trace: TraceRow,
     /// Files that nothing refers to after this.
     pub(crate) unreferred: Vec<Digest>,
+    /// Dead letters that went because there were too many.
+    pub(crate) discarded: u64,
 }
 
 impl<'t> Batch<'t> {
@@ -83,6 +85,7 @@ impl<'t> Batch<'t> {
             rest: Vec::new(),
             trace: TraceRow::default(),
             unreferred: Vec::new(),
+            discarded: 0,
         }
     }
 
@@ -146,12 +149,13 @@ impl<'t> Batch<'t> {
         payload_bytes: u64,
         lanes: Vec<(Cow<'_, str>, u64)>,
     ) -> Result<()> {
+        let bytes = row::weight(row, payload_bytes);
         self.row.clear();
-        row::append(&mut self.row, &JournalHead { payload_bytes, lanes });
+        row::append(&mut self.row, &JournalHead { bytes, lanes });
         self.row.extend_from_slice(row);
         self.tables.journal()?.insert(id, &self.row[..])?;
         self.ledger.journal += 1;
-        self.ledger.journal_bytes += payload_bytes;
+        self.ledger.journal_bytes += bytes;
         self.journaled += 1;
         self.first_journaled = Some(self.first_journaled.map_or(id, |first| first.min(id)));
         Ok(())
@@ -278,20 +282,27 @@ impl<'t> Batch<'t> {
         self.row.extend_from_slice(row);
         self.tables.dead()?.insert(id, &self.row[..])?;
         self.ledger.dead += 1;
+        self.ledger.dead_bytes += row::weight_of_dead_letter(&self.row);
         self.news.dead_letters.push(DeadLetterId::from_u128(id));
         Ok(())
     }
 
     /// False if there is none.
-    fn remove_dead_letter(&mut self, id: u128) -> Result<bool> {
-        let file = {
+    pub(crate) fn remove_dead_letter(&mut self, id: u128) -> Result<bool> {
+        let (file, bytes) = {
             let Some(row) = self.tables.dead()?.remove(id)? else { return Ok(false) };
             let (head, rest) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
-            head.file(rest)?
+            (head.file(rest)?, row::weight_of_dead_letter(row.value()))
         };
-        self.ledger.dead -= 1;
+        self.dead_letter_gone(bytes);
         self.refer_no_more(file)?;
         Ok(true)
+    }
+
+    /// `bytes`: what it weighed; saturating, since another version may have counted and not weighed.
+    pub(crate) fn dead_letter_gone(&mut self, bytes: u64) {
+        self.ledger.dead -= 1;
+        self.ledger.dead_bytes = self.ledger.dead_bytes.saturating_sub(bytes);
     }
 
     /// What no longer waits is passed over.

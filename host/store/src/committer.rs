@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::apply::{Batch, Ids};
 use crate::change::News;
 use crate::digest::Digest;
-use crate::error::Fault;
+use crate::error::{Fault, panicked};
 use crate::opened;
 use crate::queue::{Change, Done, Work};
 use crate::quick_repair::QuickRepair;
@@ -22,6 +22,9 @@ use crate::tables::{Ledger, Tables};
 /// How long to wait before the storage is opened again: at first, and at most.
 const REOPEN_WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// That dead letters are discarded is said once in so long.
+const SAID_FOR: Duration = Duration::from_secs(60);
+
 /// For how long a change that nobody waits for waits for others.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -30,6 +33,8 @@ pub(crate) struct Committing {
     ledger: Ledger,
     sweep: Sweep,
     quick_repair: QuickRepair,
+    /// Dead letters that were discarded since that was said, and when it was.
+    discarded: (u64, Option<Instant>),
     /// Dropped when the committer has ended.
     _ended: watch::Sender<()>,
 }
@@ -50,12 +55,15 @@ struct Committed {
     saving: bool,
     /// Files that nothing refers to any more.
     unreferred: Vec<Digest>,
+    /// Dead letters that went because there were too many.
+    discarded: u64,
 }
 
 impl Committing {
     pub(crate) fn new(shared: Arc<Shared>, begin: (Ledger, Sweep), ended: watch::Sender<()>) -> Self {
         let quick_repair = QuickRepair::new(&shared.options);
-        Self { shared, ledger: begin.0, sweep: begin.1, quick_repair, _ended: ended }
+        let (ledger, sweep) = begin;
+        Self { shared, ledger, sweep, quick_repair, discarded: (0, None), _ended: ended }
     }
 
     /// Until the store is closed and all that waited is committed.
@@ -117,8 +125,7 @@ impl Committing {
             pins.extend(change.pins);
         }
         // A panic of the storage's library ends this transaction, not the host.
-        let result = catch_unwind(AssertUnwindSafe(|| self.write(work)))
-            .unwrap_or_else(|_| Err(redb::Error::Corrupted("the storage library panicked".to_owned())));
+        let result = catch_unwind(AssertUnwindSafe(|| self.write(work))).unwrap_or_else(|_| Err(panicked()));
         match result {
             Ok(Written::Committed(committed)) => self.tell(*committed, waiters, began),
             Ok(Written::Nothing(sweep)) => self.sweep = sweep,
@@ -163,19 +170,25 @@ impl Committing {
         if alone && !swept && !(saving && self.quick_repair.is_unsaved()) {
             return Ok(Written::Nothing(sweep));
         }
-        let Batch { tables, ledger, news, unreferred, .. } = batch;
+        let Batch { tables, ledger, news, unreferred, discarded, .. } = batch;
         let on_disk = |ledger: &Ledger| (ledger.last_id, ledger.journal_bytes, ledger.trace_bytes);
         if on_disk(&ledger) != on_disk(&self.ledger) {
             tables.write_ledger(&ledger)?;
         }
-        Ok(Written::Committed(Box::new(Committed { ledger, sweep, results, news, saving, unreferred })))
+        if (ledger.dead_bytes, ledger.dead) != (self.ledger.dead_bytes, self.ledger.dead) {
+            tables.write_dead_letters(&ledger)?;
+        }
+        let committed = Committed { ledger, sweep, results, news, saving, unreferred, discarded };
+        Ok(Written::Committed(Box::new(committed)))
     }
 
     fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {
-        let Committed { ledger, sweep, results, news, saving, unreferred } = committed;
+        let Committed { ledger, sweep, results, news, saving, unreferred, discarded } = committed;
         self.quick_repair.committed(saving);
         (self.ledger, self.sweep) = (ledger, sweep);
-        self.shared.counts.committed(&ledger, sweep.oldest(), news.readings.len(), began.elapsed());
+        let readings = news.readings.len();
+        self.shared.counts.committed(&ledger, sweep.oldest(), readings, discarded, began.elapsed());
+        self.say_discarded(discarded);
         for (done, result) in waiters.into_iter().zip(results) {
             // Who waited may have gone.
             let _ = done.send(result);
@@ -184,6 +197,15 @@ impl Committing {
             self.shared.observe(|observer| observer.committed(news));
         }
         self.shared.tidy_payloads(unreferred);
+    }
+
+    fn say_discarded(&mut self, more: u64) {
+        let (count, said) = &mut self.discarded;
+        *count += more;
+        if *count > 0 && said.is_none_or(|said| said.elapsed() >= SAID_FOR) {
+            tracing::error!(count = *count, "there are too many dead letters: the oldest are discarded");
+            (*count, *said) = (0, Some(Instant::now()));
+        }
     }
 
     /// Refuses everything until the storage could be opened again.
@@ -226,7 +248,7 @@ impl Committing {
         };
         drop(database.take());
         shared.medium.recover().map_err(|error| Fault::of_io(&error))?;
-        let opened = opened::open(&*shared.medium, &shared.options)?;
+        let opened = opened::open(&*shared.medium, &shared.options, false)?;
         // What was told to have failed may be there, and its ids are used up.
         (self.ledger, self.sweep) = (opened.ledger, opened.sweep);
         self.quick_repair = QuickRepair::new(&shared.options);

@@ -91,7 +91,7 @@ impl Batch<'_> {
         let Some(row) = self.tables.dead()?.remove(id)?.map(|row| row.value().to_vec()) else {
             return Ok(Err(StoreError::NotFound));
         };
-        self.ledger.dead -= 1;
+        self.dead_letter_gone(row::weight_of_dead_letter(&row));
         let (head, rest) = row::read_head::<DeadHead<'_>>(&row, "dead letters")?;
         let subject = subject(&head, rest)?;
         let subject = match payload {
@@ -125,7 +125,7 @@ impl Batch<'_> {
             };
             let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
             let own = |(name, id): (Cow<'_, str>, u64)| (Cow::Owned(name.into_owned()), id);
-            self.ledger.journal_bytes -= head.payload_bytes;
+            self.ledger.journal_bytes -= head.bytes;
             head.lanes.into_iter().map(own).collect::<Vec<_>>()
         };
         self.ledger.journal -= 1;

@@ -42,6 +42,12 @@ pub enum OpenError {
              If it may be lost, remove the file, and a new store is made"
     )]
     Emptied { path: PathBuf },
+    /// It was there when the store was opened first.
+    #[error(
+        "{path} is gone: somebody removed it, or what it is on is not mounted any more. \
+             It is not made anew before the next start; once it is back, the store goes on with it"
+    )]
+    Gone { path: PathBuf },
     #[error("{path} is in use by another process")]
     Locked { path: PathBuf },
     #[error("cannot open {path}")]
@@ -101,6 +107,11 @@ impl From<crate::row::Damaged> for redb::Error {
     fn from(damaged: crate::row::Damaged) -> Self {
         Self::Corrupted(damaged.to_string())
     }
+}
+
+/// A page that is damaged can make the storage's library panic: an answer, and no end of whoever asked.
+pub(crate) fn panicked() -> redb::Error {
+    redb::Error::Corrupted("the storage library panicked".to_owned())
 }
 
 /// Whether redb will serve nothing more until it is opened anew.

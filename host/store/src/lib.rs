@@ -53,5 +53,6 @@ pub use medium::{Disk, Medium, Storage};
 pub use options::{Committer, Options, Retention};
 pub use query::{DeadLetterQuery, Page, ReadingQuery, Stats};
 pub use read::Loaded;
+pub use resolve::LOST_ATTRIBUTE;
 pub use store::{Committed, Journaling, Store};
 pub use trace::{ReadingTrace, TracedDelivery, TracedEnd, TracedHandling, TracedLane, TracedOffer};

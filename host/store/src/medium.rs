@@ -18,8 +18,8 @@ pub trait Medium: Send + Sync + 'static {
     fn path(&self) -> &Path;
 
     /// Opens the storage, and makes sure that what will be read is what the device has. What was opened before is
-    /// closed.
-    fn open(&self) -> io::Result<Storage>;
+    /// closed. If there is none, and none may be made, that is an error of the kind `NotFound`.
+    fn open(&self, may_make: bool) -> io::Result<Storage>;
 
     /// Gives the new storage that [`open`](Self::open) made its name, now that it is whole: the next one finds it.
     fn made(&self) -> io::Result<()>;
@@ -89,10 +89,12 @@ impl Medium for Disk {
         &self.path
     }
 
-    fn open(&self) -> io::Result<Storage> {
+    fn open(&self, may_make: bool) -> io::Result<Storage> {
         let found = OpenOptions::new().read(true).write(true).open(&self.path);
         let (file, is_new) = match found {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (self.open_unfinished()?, true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => {
+                (self.open_unfinished()?, true)
+            }
             found => (found?, false),
         };
         // After a failed fsync Linux holds pages for clean that never reached the device, also when the process
@@ -130,5 +132,20 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_none_may_be_made_a_missing_file_is_told_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path().join("store"));
+        let missing = disk.open(false).map(|_| ()).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(disk.open(true).unwrap().is_new);
     }
 }

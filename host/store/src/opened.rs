@@ -26,19 +26,23 @@ impl Opened {
     }
 }
 
-/// Opens the store's file, or makes a new one where there is none.
-pub(crate) fn open(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
+/// Opens the store's file. Where there is none a new one is made, if it may be: at a start, and never after a fault, when
+/// it would hide that all is gone.
+pub(crate) fn open(medium: &dyn Medium, options: &Options, may_make: bool) -> Result<Opened, OpenError> {
     // A damaged file can make the library panic.
-    catch_unwind(AssertUnwindSafe(|| open_or_panic(medium, options))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| open_or_panic(medium, options, may_make))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(damaged(medium, format!("it cannot be read ({message})")))
     })
 }
 
-fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenError> {
+fn open_or_panic(medium: &dyn Medium, options: &Options, may_make: bool) -> Result<Opened, OpenError> {
     let failed = |source| not_opened(medium, source);
-    let Storage { backend, is_new } = medium.open().map_err(failed)?;
+    let Storage { backend, is_new } = medium.open(may_make).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if !may_make => OpenError::Gone { path: medium.path().to_owned() },
+        _ => failed(source),
+    })?;
     // redb would take it for a new one.
     if !is_new && backend.len().map_err(failed)? == 0 {
         return Err(OpenError::Emptied { path: medium.path().to_owned() });
@@ -51,6 +55,7 @@ fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenE
     let of = |error| storage_refusal(medium, error);
     let format = tables::format(&database).map_err(of)?;
     match format {
+        Format::Empty if !may_make => return Err(OpenError::Emptied { path: medium.path().to_owned() }),
         Format::Empty | Format::Known | Format::Older => {}
         Format::Newer(found) => {
             return Err(OpenError::Newer { path: medium.path().to_owned(), found, known: FORMAT });
@@ -59,7 +64,7 @@ fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenE
     }
     let read = || -> Result<_, redb::Error> {
         let transaction = database.begin_read()?;
-        Ok((tables::ledger(&transaction)?, Sweep::begin(options.retention, &transaction)?))
+        Ok((tables::ledger(&transaction)?, Sweep::begin(options, &transaction)?))
     };
     if !matches!(format, Format::Empty) {
         read().map_err(of)?;
@@ -70,6 +75,7 @@ fn open_or_panic(medium: &dyn Medium, options: &Options) -> Result<Opened, OpenE
         Format::Older => tables::migrate(&database).map_err(of)?,
         _ => {}
     }
+    tables::weigh_dead_letters(&database).map_err(of)?;
     if is_new {
         medium.made().map_err(failed)?;
     }

@@ -22,6 +22,8 @@ pub struct Options {
     pub inline_max: usize,
     /// Bytes of what is kept of how readings were handled; the oldest goes first. None is kept with 0.
     pub trace_bytes: u64,
+    /// While dead letters are more than this, the oldest go; the newest stays.
+    pub dead_letter_bytes: Option<u64>,
     /// Fixes the random part of ids, for simulations.
     pub seed: Option<u64>,
 }
@@ -31,7 +33,7 @@ pub struct Options {
 pub struct Retention {
     /// Older ones go.
     pub age: Option<Duration>,
-    /// While the payloads in the journal are more than this, the oldest go.
+    /// While the journal is more than this, the oldest go: its rows, payloads, and about what is around them.
     pub bytes: Option<u64>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Options {
             quick_repair_lull: Duration::from_secs(1),
             inline_max: 64 << 10,
             trace_bytes: 32 << 20,
+            dead_letter_bytes: None,
             seed: None,
         }
     }

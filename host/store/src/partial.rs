@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use sandbar_reading::{Attributes, Delivery, Reading};
 
 use crate::change::{DeadLetter, Queued, Subject, Waiting};
@@ -28,7 +29,7 @@ pub(crate) struct Partial<T> {
 /// Why a payload is not to be had.
 #[derive(Debug)]
 pub(crate) enum Missing {
-    /// There is no file, or not the one that was written.
+    /// There is no file, or not the one that was written, or the disk cannot read it.
     Lost(String),
     /// The disk does not say.
     Unreadable(io::Error),
@@ -100,6 +101,11 @@ impl Kept {
             Ok(None) => Err(Missing::Lost(format!("its payload, {}, is missing on disk", self.digest))),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(Missing::Lost(format!("its payload, {}, is damaged on disk", self.digest)))
+            }
+            // Asked again it would say the same, and whoever waits for it would wait for ever. If the disk fails as a
+            // whole, that it is lost cannot be committed either.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                Err(Missing::Lost(format!("its payload, {}, cannot be read: {error}", self.digest)))
             }
             Err(error) => Err(Missing::Unreadable(error)),
         }

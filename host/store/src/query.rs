@@ -59,7 +59,7 @@ pub struct DeadLetterQuery {
 #[derive(Clone, Debug)]
 pub struct Stats {
     pub journal_count: u64,
-    /// Of payloads.
+    /// As [`Retention`](crate::Retention) counts them.
     pub journal_bytes: u64,
     /// Of what is kept of how readings were handled.
     pub trace_bytes: u64,
@@ -69,6 +69,10 @@ pub struct Stats {
     pub waiting: u64,
     pub outbox: u64,
     pub dead_letters: u64,
+    /// Likewise of them.
+    pub dead_letter_bytes: u64,
+    /// Dead letters that went since the store was opened, because there were too many.
+    pub dead_letters_discarded: u64,
     /// Payloads that have files of their own.
     pub payloads: u64,
     /// Since the store was opened.
@@ -177,6 +181,8 @@ impl Store {
             waiting: counted.ledger.waiting,
             outbox: counted.ledger.outbox,
             dead_letters: counted.ledger.dead,
+            dead_letter_bytes: counted.ledger.dead_bytes,
+            dead_letters_discarded: counted.discarded,
             payloads: counted.ledger.payloads,
             commits: counted.commits,
             readings: counted.readings,

@@ -1,5 +1,6 @@
 //! What may be asked of the store by the pipeline. Each answer is of one commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Scope,
 
 use crate::change::{DeadLetter, Lane, LaneId, Queued, Subject, Waiting};
 use crate::documents::Kind;
-use crate::error::{Fault, StoreError, needs_reopening};
+use crate::error::{Fault, StoreError, needs_reopening, panicked};
 use crate::partial::Partial;
 use crate::queue::LostWhat;
 use crate::row::{
@@ -37,7 +38,8 @@ impl Shared {
         // Recursive: a question may be asked within another's `skip`.
         let database = self.database.read_recursive();
         let Some(opened) = &*database else { return Err(StoreError::Stopping) };
-        let answer = opened.database.begin_read().map_err(redb::Error::from).and_then(|read| ask(&read));
+        let answer = || opened.database.begin_read().map_err(redb::Error::from).and_then(|read| ask(&read));
+        let answer = catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| Err(panicked()));
         answer.map_err(|error| {
             let fault = Fault::of(&error);
             if needs_reopening(&error) {

@@ -17,8 +17,8 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::tables::DEAD;
 
-/// What says, in what is shown to people, that the payload is gone.
-const LOST_ATTRIBUTE: &str = "sandbar.payload-lost";
+/// What says, in what is shown, that the payload is gone or cannot be read, and is empty for that.
+pub const LOST_ATTRIBUTE: &str = "sandbar.payload-lost";
 
 impl Store {
     /// What is to be handled or delivered. What has lost its payload becomes a dead letter, later, and nothing behind
@@ -53,7 +53,7 @@ impl Store {
         Ok(Loaded { items, complete: loaded.complete })
     }
 
-    /// What is shown to people and programs: it says if its payload is gone.
+    /// What is shown to people and programs: it says if its payload is not to be had.
     pub(crate) fn shown<T: Carries>(
         &self,
         partials: impl IntoIterator<Item = Partial<T>>,
@@ -67,12 +67,12 @@ impl Store {
             match self.shared().payload(&kept)? {
                 Found::Whole(payload) => items.push(partial.with(payload)),
                 Found::Gone => {}
-                Found::Missing(Missing::Lost(cause)) => {
+                // One that cannot be read must not hide the others.
+                Found::Missing(missing) => {
                     let mut item = partial.without_payload();
-                    item.attributes_mut().add(LOST_ATTRIBUTE, cause);
+                    item.attributes_mut().add(LOST_ATTRIBUTE, missing.cause());
                     items.push(item);
                 }
-                Found::Missing(missing) => return Err(missing.fault().into()),
             }
         }
         Ok(items)
@@ -125,6 +125,13 @@ impl Shared {
 }
 
 impl Missing {
+    fn cause(self) -> String {
+        match self {
+            Self::Lost(cause) => cause,
+            Self::Unreadable(error) => format!("its payload cannot be read: {error}"),
+        }
+    }
+
     fn fault(&self) -> Fault {
         match self {
             Self::Lost(cause) => Fault::Io { cause: cause.clone() },

@@ -1,4 +1,5 @@
-//! What leaves by itself: journaled readings that are old or too many, and state that has expired.
+//! What leaves by itself: journaled readings that are old or too many, state that has expired, and dead letters that are
+//! too many.
 //!
 //! A chunk rides on each commit, so that nobody waits for it; when nothing else is to be committed, a chunk
 //! is a commit of its own. redb gives the pages that become free to later writes: the file does not shrink.
@@ -10,7 +11,7 @@ use sandbar_reading::{ReadingId, Timestamp};
 
 use crate::apply::Batch;
 use crate::key;
-use crate::options::Retention;
+use crate::options::{Options, Retention};
 use crate::row::{self, JournalHead};
 use crate::tables::{EXPIRY, JOURNAL, Ledger};
 
@@ -26,26 +27,28 @@ const IDLE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sweep {
     retention: Retention,
+    dead_letter_bytes: Option<u64>,
     /// The next reading to look at; none if all were.
     candidate: Option<u128>,
     /// The oldest reading that was passed over because it waited.
     passed_over: Option<u128>,
     /// When to look at that again.
     again_at: Timestamp,
+    /// What is younger came after the look had begun: the next one may begin before it is looked at.
+    until: u128,
     /// When the next state expires, or earlier.
     next_expiry: u64,
 }
 
 impl Sweep {
-    pub(crate) fn begin(
-        retention: Retention,
-        transaction: &redb::ReadTransaction,
-    ) -> Result<Self, redb::Error> {
+    pub(crate) fn begin(options: &Options, transaction: &redb::ReadTransaction) -> Result<Self, redb::Error> {
+        let Options { retention, dead_letter_bytes, .. } = *options;
         let journal = transaction.open_table(JOURNAL)?;
         let candidate = journal.first()?.map(|(id, _)| id.value());
         let next_expiry = first_expiry(&transaction.open_table(EXPIRY)?)?;
         let again_at = Timestamp::from_nanos(0);
-        Ok(Self { retention, candidate, passed_over: None, again_at, next_expiry })
+        let passed_over = None;
+        Ok(Self { retention, dead_letter_bytes, candidate, passed_over, again_at, until: 0, next_expiry })
     }
 
     /// The oldest reading that has yet to be found old: about the oldest there is.
@@ -57,7 +60,8 @@ impl Sweep {
     pub(crate) fn due_in(&self, ledger: &Ledger, now: Timestamp) -> Option<Duration> {
         let expiry =
             (self.next_expiry != u64::MAX).then(|| Timestamp::from_nanos(self.next_expiry).since(now));
-        let due = [self.journal_due_in(ledger, now), expiry].into_iter().flatten().min();
+        let discard = self.are_too_many(ledger).then_some(Duration::ZERO);
+        let due = [self.journal_due_in(ledger, now), expiry, discard].into_iter().flatten().min();
         due.map(|wait| wait.clamp(IDLE.0, IDLE.1))
     }
 
@@ -85,6 +89,10 @@ impl Sweep {
         if self.journal_due_in(&batch.ledger, batch.now) == Some(Duration::ZERO) {
             went |= self.forget(batch, chunk)?;
         }
+        if self.are_too_many(&batch.ledger) {
+            let chunk = chunk.max(2 * batch.news.dead_letters.len());
+            went |= self.discard(batch, chunk)?;
+        }
         Ok(went)
     }
 
@@ -106,8 +114,12 @@ impl Sweep {
 
     /// Journaled readings.
     fn forget(&mut self, batch: &mut Batch<'_>, chunk: usize) -> Result<bool, redb::Error> {
-        if self.again_at <= batch.now {
+        // One look is finished before the next begins: else it would never get past very many that wait.
+        let is_through =
+            self.candidate.is_none_or(|id| id > self.until || !self.may_go(id, &batch.ledger, batch.now));
+        if is_through && self.again_at <= batch.now {
             self.again_at = batch.now.after(LOOK_AGAIN);
+            self.until = batch.ledger.last_id;
             // Either may be the older one: what was forgotten and is redriven comes back under its old id.
             self.candidate = [self.passed_over.take(), self.candidate].into_iter().flatten().min();
         }
@@ -123,10 +135,10 @@ impl Sweep {
             let (file, _) = row::kept_of_reading(rest, "journal")?;
             let lanes: Vec<_> =
                 head.lanes.into_iter().map(|(name, lane)| (name.into_owned().into(), lane)).collect();
-            looked_at.push((id.value(), head.payload_bytes, file, lanes));
+            looked_at.push((id.value(), head.bytes, file, lanes));
         }
         let mut went = false;
-        for (id, payload_bytes, file, lanes) in looked_at {
+        for (id, bytes, file, lanes) in looked_at {
             if !self.may_go(id, &batch.ledger, batch.now) {
                 self.candidate = Some(id);
                 break;
@@ -137,7 +149,7 @@ impl Sweep {
             }
             batch.tables.journal()?.remove(id)?;
             batch.ledger.journal -= 1;
-            batch.ledger.journal_bytes -= payload_bytes;
+            batch.ledger.journal_bytes -= bytes;
             batch.refer_no_more(file)?;
             went = true;
         }
@@ -148,6 +160,25 @@ impl Sweep {
         let too_old = |age| ReadingId::from_u128(id).time().after(age) <= now;
         self.retention.bytes.is_some_and(|limit| ledger.journal_bytes > limit)
             || self.retention.age.is_some_and(too_old)
+    }
+
+    /// One may be larger than all are to be.
+    fn are_too_many(&self, dead: &Ledger) -> bool {
+        self.dead_letter_bytes.is_some_and(|most| dead.dead > 1 && dead.dead_bytes > most)
+    }
+
+    /// Dead letters, from the oldest.
+    fn discard(&self, batch: &mut Batch<'_>, chunk: usize) -> Result<bool, redb::Error> {
+        let before = batch.discarded;
+        for _ in 0..chunk {
+            if !self.are_too_many(&batch.ledger) {
+                break;
+            }
+            let Some(oldest) = batch.tables.dead()?.first()?.map(|(id, _)| id.value()) else { break };
+            batch.remove_dead_letter(oldest)?;
+            batch.discarded += 1;
+        }
+        Ok(batch.discarded > before)
     }
 
     /// State.

@@ -28,7 +28,8 @@ pub(crate) struct Damaged {
 /// What retention needs of a journaled reading; the reading follows.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct JournalHead<'a> {
-    pub(crate) payload_bytes: u64,
+    /// What it weighs ([`weight`]); older versions wrote how many bytes its payload has. What was added is taken away.
+    pub(crate) bytes: u64,
     /// Where it waits, or waited: route and lane.
     #[serde(borrow)]
     pub(crate) lanes: Vec<(Cow<'a, str>, u64)>,
@@ -131,6 +132,20 @@ pub(crate) fn read_head<'a, T: Deserialize<'a>>(
     table: &'static str,
 ) -> Result<(T, &'a [u8]), Damaged> {
     postcard::take_from_bytes(row).map_err(|_| Damaged { table })
+}
+
+/// What a row counts as against a limit: itself, or its payload if that has a file, and about what its key and the page
+/// around it take. Payloads alone would let a journal of tiny ones become many times larger than it may.
+pub(crate) fn weight(row: &[u8], payload_bytes: u64) -> u64 {
+    const AROUND: u64 = 64;
+    payload_bytes.max(row.len() as u64) + AROUND
+}
+
+/// The same of a whole row of dead letters. One that is damaged weighs something, too.
+pub(crate) fn weight_of_dead_letter(row: &[u8]) -> u64 {
+    let head = read_head::<DeadHead<'_>>(row, "dead letters");
+    let kept = head.and_then(|(head, rest)| head.kept(rest));
+    weight(row, kept.map_or(0, |(_, bytes)| bytes))
 }
 
 impl<'a> ReadingRow<'a> {
@@ -255,11 +270,16 @@ fn kept_of_message(row: &[u8], table: &'static str) -> Result<(Option<Digest>, u
 impl DeadHead<'_> {
     /// The file that the payload of the reading or delivery has, whose row is `rest`.
     pub(crate) fn file(&self, rest: &[u8]) -> Result<Option<Digest>, Damaged> {
+        Ok(self.kept(rest)?.0)
+    }
+
+    /// The same, and how many bytes the payload has in any case.
+    fn kept(&self, rest: &[u8]) -> Result<(Option<Digest>, u64), Damaged> {
         let of = match &self.subject {
             SubjectRow::Reading { .. } => kept_of_reading,
             SubjectRow::Sink(_) | SubjectRow::Device(_) => kept_of_delivery,
         };
-        Ok(of(rest, "dead letters")?.0)
+        of(rest, "dead letters")
     }
 }
 
@@ -408,10 +428,10 @@ mod tests {
     fn a_journaled_reading_is_read_as_it_was_written() {
         let reading = reading();
         let mut row = Vec::new();
-        append(&mut row, &JournalHead { payload_bytes: 8, lanes: vec![("alarm".into(), u64::MAX)] });
+        append(&mut row, &JournalHead { bytes: 8, lanes: vec![("alarm".into(), u64::MAX)] });
         append(&mut row, &ReadingRow::of(&reading, None));
         let (head, rest) = read_head::<JournalHead<'_>>(&row, "journal").unwrap();
-        assert_eq!((head.payload_bytes, &head.lanes[..]), (8, &[("alarm".into(), u64::MAX)][..]));
+        assert_eq!((head.bytes, &head.lanes[..]), (8, &[("alarm".into(), u64::MAX)][..]));
         let read = read::<ReadingRow<'_>>(rest, "journal").unwrap().into_reading(9, "journal").unwrap();
         assert_eq!(read.whole(), Ok(reading));
         assert_eq!(kept_of_reading(rest, "journal").unwrap(), (None, 8));

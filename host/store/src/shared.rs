@@ -82,6 +82,8 @@ pub(crate) struct Counted {
     pub(crate) oldest: Option<ReadingId>,
     pub(crate) commits: u64,
     pub(crate) readings: u64,
+    /// Dead letters.
+    pub(crate) discarded: u64,
     pub(crate) last_commit: Duration,
 }
 
@@ -91,6 +93,7 @@ impl Counts {
         ledger: &Ledger,
         oldest: Option<ReadingId>,
         readings: usize,
+        discarded: u64,
         took: Duration,
     ) {
         let mut counted = self.0.lock();
@@ -98,6 +101,7 @@ impl Counts {
         counted.oldest = oldest;
         counted.commits += 1;
         counted.readings += readings as u64;
+        counted.discarded += discarded;
         counted.last_commit = took;
     }
 

@@ -1,6 +1,6 @@
 //! A disk in memory that fails on command, for tests and simulations. Everything follows from its seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
+use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::folder::Folder;
@@ -52,12 +53,16 @@ struct State {
     syncs: u64,
     /// The storage has its name.
     made: bool,
+    /// It is not found for now.
+    away: bool,
     /// Files of payloads that a power loss leaves.
     durable_files: BTreeMap<Digest, Vec<u8>>,
     /// What is seen of them: `durable_files` and the unsynced changes of names.
     files: BTreeMap<Digest, Vec<u8>>,
     renamed: Vec<(Digest, Option<Vec<u8>>)>,
     fail_payloads: Option<Failure>,
+    /// Files of payloads that lie on a bad part of the disk.
+    unreadable: BTreeSet<Digest>,
     payload_time: Duration,
 }
 
@@ -93,10 +98,12 @@ impl Simulated {
             in_use: false,
             syncs: 0,
             made,
+            away: false,
             durable_files: BTreeMap::new(),
             files: BTreeMap::new(),
             renamed: Vec::new(),
             fail_payloads: None,
+            unreadable: BTreeSet::new(),
             payload_time: Duration::ZERO,
         })))
     }
@@ -124,6 +131,21 @@ impl Simulated {
     /// From now on files of payloads cannot be written, or again can.
     pub fn fail_payloads(&self, failure: Option<Failure>) {
         self.0.lock().fail_payloads = failure;
+    }
+
+    /// From now on the file of a payload cannot be read, or again can.
+    pub fn fail_payload(&self, digest: &Digest, fail: bool) {
+        let unreadable = &mut self.0.lock().unreadable;
+        if fail {
+            unreadable.insert(*digest)
+        } else {
+            unreadable.remove(digest)
+        };
+    }
+
+    /// From now on the store's file is not there, or is again. Who has it open keeps it.
+    pub fn take_away(&self, away: bool) {
+        self.0.lock().away = away;
     }
 
     /// How long the file of a payload takes.
@@ -289,14 +311,18 @@ impl Medium for Simulated {
         Path::new("simulated")
     }
 
-    fn open(&self) -> io::Result<Storage> {
+    fn open(&self, may_make: bool) -> io::Result<Storage> {
         let mut state = self.0.lock();
         if state.in_use {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is open already"));
         }
         let opening = state.opening + 1;
         state.alive(state.opening)?;
-        if !state.made {
+        let is_new = !state.made || state.away;
+        if is_new && !may_make {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if is_new {
             // Whatever is left of a new one is of no use.
             (state.durable, state.cached) = (Vec::new(), Vec::new());
             state.unsynced.clear();
@@ -306,7 +332,7 @@ impl Medium for Simulated {
         state.cached = state.durable.clone();
         (state.opening, state.in_use) = (opening, true);
         let backend = Box::new(Opening { disk: self.clone(), opening });
-        Ok(Storage { backend, is_new: !state.made })
+        Ok(Storage { backend, is_new })
     }
 
     fn made(&self) -> io::Result<()> {
@@ -442,6 +468,9 @@ impl Folder for Files {
         }
         if state.fail_reads {
             return Err(Failure::Broken.error());
+        }
+        if state.unreadable.contains(digest) {
+            return Err(Errno::IO.into());
         }
         Ok(state.files.get(digest).cloned())
     }

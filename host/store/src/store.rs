@@ -84,7 +84,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         committer: Committer,
     ) -> Result<Self, OpenError> {
-        let opened = opened::open(&*medium, &options)?;
+        let opened = opened::open(&*medium, &options, true)?;
         let failed = |path: PathBuf| move |source: io::Error| OpenError::Io { path, source };
         let modules = Files::open(modules.clone()).map_err(failed(modules))?;
         let path = medium.path().to_owned();

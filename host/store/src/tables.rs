@@ -5,6 +5,8 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
+use crate::row;
+
 /// The format that this version writes, and the newest that it reads. 1 had no payloads in files of their own, 2 no
 /// commands that are sent.
 pub(crate) const FORMAT: u64 = 3;
@@ -33,6 +35,8 @@ pub(crate) const DOCUMENTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition:
 
 const FORMAT_ROW: &str = "format";
 const LEDGER_ROW: &str = "ledger";
+/// Bytes and count of dead letters. The count tells whether a version that does not know of the bytes was at the file.
+const DEAD_ROW: &str = "dead letters";
 
 pub(crate) type BytesTable<'t> = Table<'t, Bytes, Bytes>;
 pub(crate) type IdTable<'t> = Table<'t, u128, Bytes>;
@@ -96,17 +100,25 @@ impl<'t> Tables<'t> {
         self.transaction.open_table(META)?.insert(LEDGER_ROW, &row[..])?;
         Ok(())
     }
+
+    pub(crate) fn write_dead_letters(&self, ledger: &Ledger) -> Result<(), redb::Error> {
+        let row = dead_row(ledger.dead_bytes, ledger.dead);
+        self.transaction.open_table(META)?.insert(DEAD_ROW, &row[..])?;
+        Ok(())
+    }
 }
 
-/// What is counted as changes are made. The first three are on disk; the others are asked of tables.
+/// What is counted as changes are made. The first four are on disk; the others are asked of tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// The greatest id that was given out.
     pub(crate) last_id: u128,
-    /// Of the payloads of journaled readings.
+    /// What journaled readings weigh.
     pub(crate) journal_bytes: u64,
     /// Of the rows of the trace.
     pub(crate) trace_bytes: u64,
+    /// What dead letters weigh.
+    pub(crate) dead_bytes: u64,
     /// The key of its last row.
     pub(crate) last_trace: u128,
     pub(crate) journal: u64,
@@ -164,6 +176,7 @@ pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
         tables.trace()?;
         tables.payloads()?;
         tables.write_ledger(&Ledger::default())?;
+        tables.write_dead_letters(&Ledger::default())?;
         transaction.open_table(META)?.insert(FORMAT_ROW, &FORMAT.to_be_bytes()[..])?;
     }
     transaction.commit()?;
@@ -181,6 +194,38 @@ pub(crate) fn migrate(database: &Database) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Weighs all dead letters, if that was not done or a version that does not do it was at the file.
+pub(crate) fn weigh_dead_letters(database: &Database) -> Result<(), redb::Error> {
+    let row = {
+        let read = database.begin_read()?;
+        let dead = read.open_table(DEAD)?;
+        let all = dead.len()?;
+        if dead_letters(&read.open_table(META)?)?.is_some_and(|(_, count)| count == all) {
+            return Ok(());
+        }
+        let mut bytes = 0;
+        for row in dead.iter()? {
+            bytes += row::weight_of_dead_letter(row?.1.value());
+        }
+        dead_row(bytes, all)
+    };
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(DEAD_ROW, &row[..])?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn dead_row(bytes: u64, count: u64) -> [u8; 16] {
+    ((u128::from(bytes) << 64) | u128::from(count)).to_be_bytes()
+}
+
+/// Bytes and count, as they were written.
+fn dead_letters(meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Option<(u64, u64)>, redb::Error> {
+    let row = meta.get(DEAD_ROW)?;
+    let row = row.and_then(|row| row.value().try_into().ok()).map(u128::from_be_bytes);
+    Ok(row.map(|row| ((row >> 64) as u64, row as u64)))
 }
 
 /// What the counts are, without a walk over any table.
@@ -203,6 +248,7 @@ pub(crate) fn ledger(transaction: &ReadTransaction) -> Result<Ledger, redb::Erro
         last_id: u128::from_be_bytes(*last_id),
         journal_bytes: u64::from_be_bytes(*journal_bytes),
         trace_bytes,
+        dead_bytes: dead_letters(&meta)?.map_or(0, |(bytes, _)| bytes),
         last_trace,
         journal: transaction.open_table(JOURNAL)?.len()?,
         waiting: transaction.open_table(WAITING)?.len()?,

@@ -33,10 +33,14 @@ pub struct HostTable {
     pub inline_max_bytes: usize,
     /// How long the journal keeps readings that are handled.
     pub journal_hours: u32,
-    /// How large the journal may become, in MiB; readings that are not handled yet are kept beyond it.
+    /// How large the journal may become, in MiB, with about what each reading takes beside its payload; readings that
+    /// are not handled yet are kept beyond it.
     pub journal_mib: u32,
     /// How much is kept of how readings were handled, for `sandbar trace`, in MiB; 0 keeps nothing.
     pub trace_mib: u32,
+    /// How much is kept of readings and deliveries that were given up on, in MiB: of more, the oldest are discarded,
+    /// which is logged. 0 is no limit.
+    pub dead_letters_mib: u32,
     /// How many routes a message may pass through before it is taken for a loop.
     pub depth_max: u8,
     /// Memory for what is read from the store, in MiB.
@@ -52,6 +56,7 @@ impl Default for HostTable {
             journal_hours: 168,
             journal_mib: 256,
             trace_mib: 32,
+            dead_letters_mib: 1024,
             depth_max: 8,
             store_cache_mib: 4,
         }
@@ -148,7 +153,7 @@ pub struct OfferingTable {
     pub longest_wait_ms: u64,
     /// An offer that takes longer has failed.
     pub timeout_ms: u64,
-    /// A delivery that is older becomes a dead letter when it fails.
+    /// A delivery that is older becomes a dead letter when it fails, and the sink has failed for an hour.
     pub give_up_after_hours: u64,
 }
 

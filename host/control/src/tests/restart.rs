@@ -1,9 +1,11 @@
 //! A host on the data of the one before it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use sandbar_reading::SystemClock;
 use sandbar_runtime::test_components;
-use sandbar_store::Subject;
+use sandbar_store::{Committer, Disk, Kind, Store, Subject};
 
 use super::{Host, name};
 use crate::{Control, DeadLetterQuery, SinkState, StartError};
@@ -117,6 +119,43 @@ async fn a_module_that_left_the_file_stays_for_the_routes_that_use_it() {
     let host = host.restart("").await;
     assert_eq!(host.control.route("r").unwrap().status.broken, None);
     assert!(!host.control.module("m").unwrap().declared);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_module_that_left_the_file_leaves_no_component_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("m.wasm"), test_components::echo()).unwrap();
+    let host = Host::start_in(dir, "[module.m]\nfile = \"m.wasm\"\n").await;
+    let component = blob(&host, "m");
+    assert!(component.exists());
+    let host = host.restart("").await;
+    assert!(host.control.module("m").is_err() && !component.exists());
+    host.stop().await;
+}
+
+/// Its rows waited for ever: only names that were kept in mind were looked for.
+#[tokio::test]
+async fn what_waits_for_a_route_that_nobody_remembers_becomes_a_dead_letter_too() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("m.wasm"), test_components::retry()).unwrap();
+    let text = "[module.m]\nfile = \"m.wasm\"\n[route.r]\nmodule = \"m\"\n";
+    let host = Host::start_in(dir, text).await;
+    host.send("a", "x").await;
+    assert_eq!(host.control.status().store.waiting, 1);
+    let dir = host.stop().await;
+    {
+        let data = dir.path().join("sandbar-data");
+        let disk = Arc::new(Disk::new(data.join("store")));
+        let (clock, options) = (Arc::new(SystemClock), Default::default());
+        let store = Store::open(disk, data.join("modules"), options, clock, Committer::Thread).unwrap();
+        let nobody = (Kind::Setting, "known".to_owned(), Some(br#"{"routes":[]}"#.to_vec()));
+        store.put_documents(vec![nobody]).await.unwrap();
+        store.close().await;
+    }
+    let host = Host::start_in(dir, "").await;
+    let store = host.control.status().store;
+    assert_eq!((store.waiting, store.dead_letters), (0, 1));
     host.stop().await;
 }
 

@@ -7,7 +7,7 @@ use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target};
 
 use super::row::{
     COMMANDS, COMMANDS_DUE, Command, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, Values, commands_of, due,
-    of_command, split_command,
+    of_command, split_command, split_due,
 };
 use super::{
     COMMANDS_KEPT, CommandRow, CommandState, DevicesBatch, DevicesWork, NO_ROUTE, NewCommand, RESOURCES_MAX,
@@ -130,17 +130,17 @@ impl Batch<'_> {
     /// A delivery to a device is a command, whoever put it out: it waits, for the first time or once more.
     pub(crate) fn command_queued(&mut self, device: &str, delivery: &Delivery) -> Result<()> {
         let id = delivery.id.as_u128();
-        let known = self.command(device, id)?;
-        let command = match known {
-            Some(command) if command.state.waits() => return Ok(()),
-            Some(command) => CommandRow {
+        let command = match self.command(device, id)? {
+            // It was ordered just now.
+            Some(command) if command.state.waits() => None,
+            Some(command) => Some(CommandRow {
                 state: CommandState::Queued,
                 expires: None,
                 changed: self.now,
                 cause: None,
                 ..command
-            },
-            None => CommandRow {
+            }),
+            None => Some(CommandRow {
                 id: delivery.id,
                 device: device.into(),
                 name: delivery.message.topic.as_str().into(),
@@ -153,9 +153,11 @@ impl Batch<'_> {
                 changed: self.now,
                 cause: None,
                 answer: None,
-            },
+            }),
         };
-        self.write_command(&command)?;
+        if let Some(command) = command {
+            self.write_command(&command)?;
+        }
         if id.is_multiple_of(PRUNE_EVERY) { self.prune_commands(device) } else { Ok(()) }
     }
 
@@ -188,7 +190,10 @@ impl Batch<'_> {
         state: CommandState,
         cause: Option<&str>,
     ) -> Result<Done> {
-        let Some(command) = self.command(device, id.as_u128())? else { return Ok(Err(StoreError::NotFound)) };
+        let Some(command) = self.command(device, id.as_u128())? else {
+            self.forget_due(device, id)?;
+            return Ok(Err(StoreError::NotFound));
+        };
         key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
         let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
         if let Some(file) = waited.transpose()? {
@@ -245,22 +250,44 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Forgets the oldest of those that have ended.
+    /// Forgets those that have ended, but for the newest; of very many a part.
     fn prune_commands(&mut self, device: &str) -> Result<()> {
-        let mut table = self.tables.transaction.open_table(COMMANDS)?;
+        let transaction = self.tables.transaction;
+        let mut commands = transaction.open_table(COMMANDS)?;
         let begin = commands_of(device);
-        let mut ended = Vec::new();
-        let mut count = 0;
-        for row in table.range(&begin[..]..&key::behind(&begin)[..])? {
+        let mut oldest = Vec::new();
+        let rows = commands.range(&begin[..]..&key::behind(&begin)[..])?;
+        for row in rows.take(PRUNED_MAX + COMMANDS_KEPT) {
             let (key, row) = row?;
             let (_, id) = split_command(key.value())?;
-            count += 1;
-            if !command(device, id, row.value())?.state.waits() {
-                ended.push(key.value().to_vec());
+            oldest.push((key.value().to_vec(), command(device, id, row.value())?));
+        }
+        oldest.truncate(oldest.len().saturating_sub(COMMANDS_KEPT));
+        for (key, command) in oldest.into_iter().filter(|(_, command)| !command.state.waits()) {
+            commands.remove(&key[..])?;
+            // One whose answer did not come has one yet.
+            if let Some(expires) = command.expires {
+                transaction.open_table(COMMANDS_DUE)?.remove(&due(expires, &key)[..])?;
             }
         }
-        for key in ended.iter().take(usize::saturating_sub(count, COMMANDS_KEPT)) {
-            table.remove(&key[..])?;
+        Ok(())
+    }
+
+    /// That a command is due which is not known any more: it would be looked at for ever.
+    fn forget_due(&mut self, device: &str, id: DeliveryId) -> Result<()> {
+        let mut table = self.tables.transaction.open_table(COMMANDS_DUE)?;
+        let end = self.now.nanos().saturating_add(1).to_be_bytes();
+        let mut found = None;
+        for row in table.range(..&end[..])? {
+            let (due, _) = row?;
+            let (_, of, command) = split_due(due.value())?;
+            if (of.as_str(), command) == (device, id.as_u128()) {
+                found = Some(due.value().to_vec());
+                break;
+            }
+        }
+        if let Some(due) = found {
+            table.remove(&due[..])?;
         }
         Ok(())
     }
@@ -289,6 +316,9 @@ impl Batch<'_> {
 
 /// One of so many new commands of a device is a reason to look for old ones; ids end in a random number.
 const PRUNE_EVERY: u128 = 16;
+
+/// How many are forgotten at once: nobody waits for more.
+const PRUNED_MAX: usize = 1024;
 
 /// Of a row, or of none.
 pub(super) fn values<'a>(row: &'a [u8], table: &'static str) -> Result<Values<'a>> {

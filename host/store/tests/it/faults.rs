@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sandbar_reading::Refused;
 use sandbar_store::simulated::Failure;
-use sandbar_store::{Kind, StoreError};
+use sandbar_store::{Fault, Kind, StoreError};
 
-use crate::rig::{Rig, accept, handled, lane, options};
+use crate::rig::{Rig, accept, handled, lane, options, scope_of, write};
 
 impl Rig {
     /// Longer than the store waits before it opens its file again.
@@ -132,4 +132,34 @@ async fn a_failed_store_can_be_closed() {
     rig.disk.fail_writes(None);
     rig.open();
     assert!(rig.store.reading(id).unwrap().is_some());
+}
+
+/// What was acknowledged would be lost without a word, and the file, once it is back, not used.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_gone_after_a_fault_is_not_made_anew_and_is_used_again_once_it_is_back() {
+    let rig = Rig::new(options());
+    let id = rig.put(&[], "1").await;
+    rig.disk.take_away(true);
+    rig.disk.fail_writes(Some(Failure::Broken));
+    assert!(rig.accept(&[], "2").await.is_err());
+    rig.disk.fail_writes(None);
+    rig.a_while().await;
+    let fault = rig.store.stats().fault.unwrap();
+    assert!(fault.contains("simulated is gone"), "{fault}");
+    rig.disk.take_away(false);
+    rig.a_while().await;
+    assert_eq!((rig.store.stats().fault, rig.recoveries()), (None, 1));
+    assert!(rig.store.reading(id).unwrap().is_some());
+}
+
+/// A damaged page can make the storage's library panic.
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_the_storage_is_asked_is_an_answer() {
+    let rig = Rig::new(options());
+    let scope = scope_of(&lane("r", "k"));
+    rig.store.keep(scope.clone(), vec![write("a", "1")]).await.unwrap();
+    let asked = rig.store.each_state(&scope, "", |_, _| panic!("as on purpose"));
+    assert!(matches!(asked, Err(StoreError::Unavailable(Fault::Io { .. }))), "{asked:?}");
+    assert_eq!(rig.state_text(&scope, "a").as_deref(), Some("1"));
+    assert_eq!(rig.store.stats().fault, None);
 }

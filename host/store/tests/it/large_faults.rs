@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbar_reading::Refused;
 use sandbar_store::simulated::Failure;
-use sandbar_store::{Digest, Kind, Outcome, ReadingQuery, StoreError};
+use sandbar_store::{Digest, Kind, LOST_ATTRIBUTE, Outcome, ReadingQuery, StoreError};
 
 use crate::large::{picture, rig, with_files};
 use crate::rig::{Rig, accept, delivery, handled, lane, sink};
@@ -164,4 +164,30 @@ async fn a_disk_that_does_not_say_what_a_payload_is_is_asked_again() {
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(rig.waiting_ids(&lane), [id]);
     assert_eq!(rig.dead_letters().len(), 0);
+}
+
+/// It was asked again for ever: its lane stood still, and no page that it was on could be listed.
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_the_disk_cannot_read_becomes_a_dead_letter_and_hides_nothing() {
+    let rig = rig();
+    let own = lane("r", "k");
+    let digest = Digest::of(picture('x').as_bytes());
+    let unreadable = rig.put(&[&own], &picture('x')).await;
+    let next = rig.put(&[&own], "next").await;
+    rig.disk.fail_payload(&digest, true);
+    let load = || rig.store.waiting(&own.route, own.id(), &|_| false, 9, usize::MAX);
+    assert!(matches!(load().map(|_| ()), Err(StoreError::Unavailable(_))));
+    rig.store.put_documents(vec![(Kind::Setting, "after".into(), None)]).await.unwrap();
+    assert_eq!(load().unwrap().items.iter().map(|waiting| waiting.reading.id).collect::<Vec<_>>(), [next]);
+
+    let letters = rig.dead_letters();
+    assert!(letters[0].cause.contains("cannot be read"), "{}", letters[0].cause);
+    let shown = rig.store.readings(&ReadingQuery { limit: 9, ..ReadingQuery::default() }).unwrap().items;
+    assert_eq!(shown.iter().map(|reading| reading.id).collect::<Vec<_>>(), [unreadable, next]);
+    assert!(shown[0].attributes.get(LOST_ATTRIBUTE).is_some());
+
+    // The disk has thought better of it: nothing is lost.
+    rig.disk.fail_payload(&digest, false);
+    rig.store.redrive(letters[0].id).await.unwrap();
+    assert_eq!(rig.waiting(&own)[0].reading.payload, picture('x'));
 }

@@ -1,10 +1,14 @@
 //! What each change does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{Clock, DeliveryId, Lineage, Refused, Scope, StateWrite, Target};
+use sandbar_reading::{
+    Clock, DeliveryId, Lineage, ReadingId, Refused, Scope, StateWrite, SystemClock, Target, Timestamp,
+};
 use sandbar_store::{
-    Accept, Delivered, FailedAttempt, FailedDelivery, Kind, Next, Options, Outcome, StoreError, Subject,
+    Accept, COMMANDS_KEPT, CommandState, Committer, Delivered, Disk, FailedAttempt, FailedDelivery, Kind,
+    NewCommand, Next, Options, Outcome, Store, StoreError, Subject,
 };
 
 use crate::rig::{Rig, accept, delivery, handled, lane, name, options, scope_of, sink, write};
@@ -346,4 +350,56 @@ async fn closing_commits_what_waits_and_refuses_what_comes_after() {
     assert_eq!(rig.store.reading(id), Err(StoreError::Stopping));
     rig.open();
     assert_eq!(rig.waiting_ids(&lane), [id]);
+}
+
+/// Those that somebody ordered were never forgotten, and each order looks through all of the device's.
+#[tokio::test(start_paused = true)]
+async fn of_commands_that_have_ended_the_newest_are_remembered_whoever_ordered_them() {
+    let rig = Rig::new(options());
+    let target = Target::Device("pump".into());
+    let expires = Some(rig.clock.now().after(Duration::from_secs(3600)));
+    let order = async || {
+        let message = delivery(&target, ReadingId::from_u128(1), "on").message;
+        let command = NewCommand { device: "pump".into(), message, expires, asks: true, desired: None };
+        let (id, committed) = rig.store.put_command(command).unwrap();
+        committed.await.unwrap();
+        id
+    };
+    let waits = order().await;
+    for _ in 0..300 {
+        // Nobody answers: that is looked for to its end.
+        let accepted = vec![order().await];
+        rig.store.delivered(Delivered { target: target.clone(), accepted, failed: vec![] }).await.unwrap();
+    }
+    let kept = rig.store.commands("pump", None, 1000, &|_| true).unwrap();
+    assert!((COMMANDS_KEPT..COMMANDS_KEPT + 20).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept.last().map(|oldest| oldest.id), Some(waits), "what waits is always kept");
+    assert_eq!(rig.store.commands_due(1000).unwrap().len(), kept.len());
+}
+
+/// It was looked at every second for ever.
+#[tokio::test]
+async fn that_a_command_is_due_which_is_not_known_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let open = || {
+        let modules = folder.path().join("modules");
+        Store::open(Arc::new(Disk::new(&path)), modules, options(), Arc::new(SystemClock), Committer::Task)
+            .unwrap()
+    };
+    open().close().await;
+    {
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let due = redb::TableDefinition::<&[u8], ()>::new("device commands due");
+        let key = [&1_u64.to_be_bytes()[..], b"pump\0", &7_u128.to_be_bytes()].concat();
+        transaction.open_table(due).unwrap().insert(&key[..], ()).unwrap();
+        transaction.commit().unwrap();
+    }
+    let store = open();
+    let id = DeliveryId::from_u128(7);
+    assert_eq!(store.commands_due(9).unwrap(), [(Timestamp::from_nanos(1), "pump".into(), id)]);
+    let ended = store.end_command("pump", id, CommandState::Expired, None).await;
+    assert_eq!((ended, store.commands_due(9).unwrap()), (Err(StoreError::NotFound), vec![]));
+    store.close().await;
 }

@@ -15,7 +15,7 @@ use sandbar_reading::ReadingId;
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{Lane, Options, Outcome, ReadingQuery};
 
-use crate::rig::{Rig, accept, delivery, handled, lane, options, scope_of, sink, write};
+use crate::rig::{Rig, accept, delivery, handled, lane, options, scope_of, sink, weight, write};
 
 fn seeds() -> Range<u64> {
     let asked = std::env::var("SANDBAR_SEEDS").ok();
@@ -155,14 +155,15 @@ impl Run {
             waiting += waits.len();
         }
         assert_eq!(handled + waiting, page.items.len(), "seed {seed}: every reading waits or was handled");
-        let bytes: usize = page.items.iter().map(|reading| reading.payload.len()).sum();
+        let bytes: u64 =
+            page.items.iter().map(|reading| weight(reading.payload.len(), rig.options.inline_max)).sum();
         let whole = page.items.iter().all(|reading| reading.payload.iter().all(|byte| *byte == b'x'));
         assert!(whole, "seed {seed}: a reading is not what was accepted");
         let stats = rig.store.stats();
         let files = rig.disk.payloads().len();
         assert_eq!(files as u64, stats.payloads, "seed {seed}: files, and what is referred to");
         let counted = (stats.journal_count, stats.journal_bytes, stats.waiting, stats.outbox);
-        let found = (page.items.len() as u64, bytes as u64, waiting as u64, handled as u64);
+        let found = (page.items.len() as u64, bytes, waiting as u64, handled as u64);
         assert_eq!(counted, found, "seed {seed}: the counts");
     }
 }

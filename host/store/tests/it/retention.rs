@@ -1,10 +1,15 @@
 //! What leaves the journal by itself, and what must not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_store::{FailedAttempt, Next, Options, Outcome, ReadingQuery, Retention};
+use sandbar_reading::SystemClock;
+use sandbar_store::{
+    Committer, Disk, FailedAttempt, Kind, Next, Options, Outcome, ReadingQuery, Retention, Store, Subject,
+};
 
-use crate::rig::{Rig, handled, lane, options};
+use crate::large::{picture, with_files};
+use crate::rig::{Rig, accept, delivery, handled, lane, options, sink, weight};
 
 fn keeping(age: Option<u64>, bytes: Option<u64>) -> Options {
     Options { retention: Retention { age: age.map(Duration::from_secs), bytes }, ..options() }
@@ -19,7 +24,8 @@ impl Rig {
 
 #[tokio::test(start_paused = true)]
 async fn the_oldest_go_when_there_are_too_many_bytes() {
-    let rig = Rig::new(keeping(None, Some(500)));
+    let each = weight(10, usize::MAX);
+    let rig = Rig::new(keeping(None, Some(50 * each)));
     for n in 0..100 {
         rig.put(&[], &format!("{n:010}")).await;
     }
@@ -27,7 +33,41 @@ async fn the_oldest_go_when_there_are_too_many_bytes() {
     let expected: Vec<_> = (50..100).map(|n| format!("{n:010}")).collect();
     assert_eq!(rig.journaled(), expected);
     let stats = rig.store.stats();
-    assert_eq!((stats.journal_count, stats.journal_bytes), (50, 500));
+    assert_eq!((stats.journal_count, stats.journal_bytes), (50, 50 * each));
+}
+
+/// Only payloads counted: a journal of readings without any grew for ever.
+#[tokio::test(start_paused = true)]
+async fn readings_without_a_payload_count_too() {
+    let rig = Rig::new(keeping(None, Some(10 * weight(0, usize::MAX))));
+    for _ in 0..100 {
+        rig.put(&[], "").await;
+    }
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(rig.store.stats().journal_count, 10);
+}
+
+/// Each look began at the oldest again after ten seconds, and never came to what is behind very many that wait.
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_very_many_that_wait_goes_too() {
+    const WAIT: u64 = 5000;
+    let rig = Rig::new(keeping(None, Some(0)));
+    let (stuck, own) = (lane("stuck", "k"), lane("r", "k"));
+    let waits: Vec<_> = (0..WAIT).map(|_| rig.store.accept(accept(&[&stuck], "x")).unwrap()).collect();
+    for journaling in waits {
+        let _ = journaling.committed.await.unwrap();
+    }
+    for _ in 0..10 {
+        rig.put(&[&own], "x").await;
+    }
+    rig.store.settle(handled(&own, &rig.waiting_ids(&own))).await.unwrap();
+    for n in 0..20 {
+        rig.clock.forward(Duration::from_secs(11));
+        // Whatever is committed has the store look: then, and once more within this time.
+        rig.store.put_documents(vec![(Kind::Setting, n.to_string(), None)]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(21)).await;
+    }
+    assert_eq!(rig.store.stats().journal_count, WAIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,4 +162,79 @@ async fn an_idle_store_writes_nothing() {
     rig.clock.forward(Duration::from_secs(3600));
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((rig.store.stats().commits, rig.disk.syncs()), before);
+}
+
+impl Rig {
+    /// As many dead letters as there are characters, each with a picture that has a file.
+    async fn give_up_on(&self, pictures: &str) {
+        let (own, target) = (lane("r", "k"), sink("gone"));
+        let id = self.put(&[&own], "x").await;
+        let deliveries = pictures.chars().map(|of| delivery(&target, id, &picture(of))).collect();
+        self.store.settle(Outcome { deliveries, ..handled(&own, &[id]) }).await.unwrap();
+        self.store.discard_target(target).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_dead_letters_go_when_there_are_too_many_and_their_files_with_them() {
+    let mut rig = Rig::new(Options { dead_letter_bytes: Some(3000), ..with_files() });
+    rig.give_up_on("abcdefghij").await;
+    assert_eq!(rig.files().await.len(), 2);
+    let left: Vec<_> = rig.dead_letters().iter().map(|letter| picture_of(&letter.subject)).collect();
+    assert_eq!(left, ['j', 'i'], "newest first");
+    let stats = rig.store.stats();
+    assert_eq!((stats.dead_letters, stats.dead_letters_discarded), (2, 8));
+    assert_eq!(stats.dead_letter_bytes, 2 * (1000 + 64));
+
+    rig.restart().await;
+    assert_eq!(rig.store.stats().dead_letter_bytes, 2 * (1000 + 64));
+    rig.store.redrive(rig.dead_letters()[0].id).await.unwrap();
+    rig.store.discard_dead_letter(rig.dead_letters()[0].id).await.unwrap();
+    let stats = rig.store.stats();
+    assert_eq!((stats.dead_letters, stats.dead_letter_bytes), (0, 0));
+}
+
+fn picture_of(subject: &Subject) -> char {
+    let Subject::Delivery { delivery, .. } = subject else { panic!("{subject:?}") };
+    char::from(delivery.message.payload[0])
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_dead_letter_may_be_larger_than_all_are_to_be() {
+    let rig = Rig::new(Options { dead_letter_bytes: Some(10), ..with_files() });
+    rig.give_up_on("abc").await;
+    assert_eq!(rig.files().await.len(), 1);
+    assert_eq!((rig.dead_letters().len(), picture_of(&rig.dead_letters()[0].subject)), (1, 'c'));
+}
+
+/// As a version leaves them that does not weigh them.
+#[tokio::test]
+async fn dead_letters_that_nobody_has_weighed_are_weighed_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let open = || {
+        let modules = folder.path().join("modules");
+        Store::open(Arc::new(Disk::new(&path)), modules, options(), Arc::new(SystemClock), Committer::Task)
+            .unwrap()
+    };
+    let store = open();
+    let own = lane("r", "k");
+    for _ in 0..3 {
+        let id = store.accept(accept(&[&own], "x")).unwrap().committed.await.unwrap().id();
+        let failed = FailedAttempt { reading: id, attempts: 5, cause: "trap".into(), next: Next::DeadLetter };
+        store.settle(Outcome { failed: Some(failed), ..handled(&own, &[]) }).await.unwrap();
+    }
+    let bytes = store.stats().dead_letter_bytes;
+    assert!(bytes > 3 * 64);
+    store.close().await;
+    {
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        assert!(transaction.open_table(meta).unwrap().remove("dead letters").unwrap().is_some());
+        transaction.commit().unwrap();
+    }
+    let store = open();
+    assert_eq!(store.stats().dead_letter_bytes, bytes);
+    store.close().await;
 }

@@ -160,6 +160,15 @@ pub(crate) fn accept(lanes: &[&Lane], payload: &str) -> Accept {
     }
 }
 
+/// What a reading of [`accept`] with such a payload counts as.
+pub(crate) fn weight(payload: usize, inline_max: usize) -> u64 {
+    const BEFORE_PAYLOAD: usize = 45;
+    const DIGEST: usize = 32;
+    let length = if payload < 128 { 1 } else { 2 };
+    let row = BEFORE_PAYLOAD + length + if payload > inline_max { DIGEST } else { payload };
+    (payload.max(row) + 64) as u64
+}
+
 pub(crate) fn write(name: &str, value: &str) -> StateWrite {
     StateWrite { name: name.into(), value: Some(Bytes::copy_from_slice(value.as_bytes())), expires: None }
 }
