@@ -24,6 +24,7 @@ mod route;
 mod router;
 mod spans;
 mod tail;
+mod unloadable;
 
 pub use backoff::backoff;
 pub use candidate::{Candidate, Compared, Difference, ErrorLimit, Mode, difference};

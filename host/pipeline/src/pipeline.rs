@@ -220,19 +220,23 @@ impl Pipeline {
 
     /// The route takes no more readings; what waits for it becomes dead letters, its state is dropped.
     pub async fn remove_route(&self, name: &Name) -> Result<(), StoreError> {
-        let old_ones = {
+        {
             let mut replaced = self.changing.lock();
             let old = self.router.load_full();
             let kept = old.routes().filter(|route| route.name != *name).cloned();
             replaced.replace(&self.router, Router::new(kept));
-            replaced.in_use()
-        };
+        }
         self.dispatch.remove(name).await;
-        // What is under way was routed by an older router, and may yet put something out for this route.
+        self.old_ones_are_through().await;
+        self.store.discard_route(name.clone()).await
+    }
+
+    /// What is under way was routed by an older router, and may yet put something out for what is being removed.
+    async fn old_ones_are_through(&self) {
+        let old_ones = self.changing.lock().in_use();
         while old_ones.iter().any(|router| router.strong_count() > 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.store.discard_route(name.clone()).await
     }
 
     pub async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
@@ -240,9 +244,10 @@ impl Pipeline {
         self.deliveries.set_sink(name, sink, offering).await;
     }
 
-    /// What is queued for the sink becomes dead letters.
+    /// What is queued for the sink becomes dead letters. No route puts anything out for it any more.
     pub async fn remove_sink(&self, name: &Name) -> Result<(), StoreError> {
         self.deliveries.remove_sink(name).await;
+        self.old_ones_are_through().await;
         self.store.discard_target(Target::Sink(name.clone())).await
     }
 

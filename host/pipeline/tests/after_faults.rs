@@ -1,5 +1,5 @@
 //! What the simulation found: readings, commands and senders that were forgotten when the storage failed in
-//! the wrong moment, or a route went.
+//! the wrong moment, or a route or sink went.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sandbar_ingress::Accepted;
-use sandbar_pipeline::{Attempts, Filter, Handler, Key, Options, Pipeline, Replying, Route, Sandbox};
+use sandbar_pipeline::{
+    Attempts, Filter, Handler, Key, Offering, Options, Pipeline, Replying, Route, Sandbox,
+};
 use sandbar_reading::{
-    Attributes, Clock, Command, ContentType, Inbound, Message, Output, Reading, Timestamp, TraceContext,
+    Attributes, Clock, Command, ContentType, Delivery, Inbound, Message, Output, Reading, Timestamp,
+    TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
+use sandbar_sinks::{AnySink, DeliveryError};
 use sandbar_store::simulated::{Failure, Simulated};
 use sandbar_store::{Committer, Store};
 use tokio::time::{sleep, timeout};
@@ -46,6 +50,19 @@ impl Sandbox for Slow {
             let handled = Handled { outputs: vec![self.0.clone()], ..Handled::default() };
             Call { result: Ok(handled), logs: Vec::new(), elapsed: MOMENT }
         })
+    }
+}
+
+/// Takes everything.
+struct Takes;
+
+impl AnySink for Takes {
+    fn kind(&self) -> &'static str {
+        "takes"
+    }
+
+    fn deliver<'a>(&'a self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
@@ -131,6 +148,22 @@ async fn a_message_for_a_route_that_is_removed_meanwhile_does_not_wait_for_ever(
     rig.pipeline.remove_route(&"second".parse().unwrap()).await.unwrap();
     sleep(LONG).await;
     assert_eq!(rig.store.routes_waiting().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_for_a_sink_that_is_removed_meanwhile_does_not_wait_for_ever() {
+    let puts_out = |sinks: &[&str]| Route {
+        sinks: sinks.iter().map(|sink| sink.parse().unwrap()).collect(),
+        ..route("first", Output::Message(message("nobody")))
+    };
+    let rig = Rig::new(1, vec![puts_out(&["out"])]);
+    rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Takes), Offering::default()).await;
+    rig.accept().await;
+    sleep(MOMENT / 2).await;
+    rig.pipeline.set_routes(vec![puts_out(&[])]);
+    rig.pipeline.remove_sink(&"out".parse().unwrap()).await.unwrap();
+    sleep(LONG).await;
+    assert_eq!((rig.store.targets().unwrap(), rig.store.stats().dead_letters), (vec![], 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -11,7 +12,7 @@ use sandbar_pipeline::{
     Attempts, Candidate, ErrorLimit, Filter, Handler, Key, Mode, Options, Pipeline, Replying, Route, Sandbox,
 };
 use sandbar_reading::{
-    Attributes, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
+    Attributes, Clock, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
     TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
@@ -97,8 +98,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::on(Arc::new(SystemClock))
+    }
+
+    fn on(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (medium, clock) = (Arc::new(Simulated::new(1)), Arc::new(SystemClock));
+        let medium = Arc::new(Simulated::new(1));
         let options = sandbar_store::Options::default();
         let store =
             Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
@@ -259,4 +264,57 @@ async fn what_the_host_lacks_is_no_failure_of_a_version_on_trial() {
         assert_eq!((compared.errors, compared.different), (0, 0), "{mode:?}");
         assert_eq!(*candidate.stops().borrow(), None);
     }
+}
+
+/// What a call does the first time; then it goes well.
+fn at_first(does: impl Fn() + Send + Sync + 'static) -> Arc<dyn Handler> {
+    let (does, was_called) = (Arc::new(does), Arc::new(AtomicBool::new(false)));
+    doing(Arc::new(move || {
+        let (does, was_called) = (does.clone(), was_called.clone());
+        Box::pin(async move {
+            if !was_called.swap(true, Ordering::Relaxed) {
+                does();
+            }
+            Ok(Handled::default())
+        })
+    }))
+}
+
+/// Its lane stood still, and its runner was counted for ever: the route could not be removed.
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_reading_is_handled_is_an_attempt() {
+    let rig = Rig::new();
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(at_first(|| panic!("as on purpose"))) }]);
+    rig.accept("a").await;
+    rig.accept("b").await;
+    sleep(LONG).await;
+    let counts = rig.pipeline.route_counts(&route_name()).unwrap();
+    assert_eq!((counts.handled, counts.failed_attempts), (2, 1));
+    tokio::time::timeout(LONG, rig.pipeline.remove_route(&route_name())).await.unwrap().unwrap();
+}
+
+/// Panics when it is told to, once.
+#[derive(Default)]
+struct Broken(AtomicBool);
+
+impl Clock for Broken {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.swap(false, Ordering::Relaxed), "as on purpose");
+        SystemClock.now()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_dispatch_itself_costs_no_reading() {
+    let clock = Arc::new(Broken::default());
+    let rig = Rig::on(clock.clone());
+    // It is asked next when what came of the turn goes to the store.
+    let breaks = at_first(move || clock.0.store(true, Ordering::Relaxed));
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(breaks) }]);
+    rig.accept("a").await;
+    rig.accept("b").await;
+    sleep(LONG).await;
+    let counts = rig.pipeline.route_counts(&route_name()).unwrap();
+    assert_eq!((counts.handled, counts.failed_attempts), (2, 0));
+    tokio::time::timeout(LONG, rig.pipeline.remove_route(&route_name())).await.unwrap().unwrap();
 }

@@ -26,14 +26,24 @@ pub(crate) struct Deliveries {
     means: Means,
     devices: Devices,
     stop: CancellationToken,
-    outlets: Mutex<HashMap<Target, Arc<Outlet>>>,
+    outlets: Arc<Outlets>,
     /// The store tells its news on a thread of its own.
     runtime: Handle,
 }
 
+type Outlets = Mutex<HashMap<Target, Arc<Outlet>>>;
+
+/// Unless another has taken its place.
+fn forget(outlets: &Outlets, ended: &Arc<Outlet>) {
+    let mut outlets = outlets.lock();
+    if outlets.get(ended.target()).is_some_and(|outlet| Arc::ptr_eq(outlet, ended)) {
+        outlets.remove(ended.target());
+    }
+}
+
 impl Deliveries {
     pub(crate) fn new(means: Means, devices: Devices, stop: CancellationToken) -> Self {
-        Self { means, devices, stop, outlets: Mutex::default(), runtime: Handle::current() }
+        Self { means, devices, stop, outlets: Arc::default(), runtime: Handle::current() }
     }
 
     /// Sets or replaces a sink. What is being offered to the old one is finished first.
@@ -68,7 +78,7 @@ impl Deliveries {
         let target = queued.target.clone();
         if !outlet.push(queued) {
             // A device's outlet ends when it has nothing to do; a new one finds this in the store.
-            self.outlets.lock().remove(&target);
+            forget(&self.outlets, &outlet);
             self.outlet_of_device(&target);
         }
     }
@@ -79,7 +89,7 @@ impl Deliveries {
         outlets.sort_unstable_by(|a, b| a.target().cmp(b.target()));
         for outlet in outlets {
             if !outlet.look_again() {
-                self.outlets.lock().remove(outlet.target());
+                forget(&self.outlets, &outlet);
             }
         }
         // Something may be queued for a device that has no outlet. If the store fails again, it says again
@@ -148,7 +158,14 @@ impl Deliveries {
         let outlet = outlets.entry(target.clone()).or_insert_with(|| {
             let (outlet, work) =
                 Outlet::new(target, way, offering, self.means.clone(), self.stop.child_token());
-            self.runtime.spawn(work);
+            let (outlets, ended) = (Arc::downgrade(&self.outlets), outlet.clone());
+            self.runtime.spawn(async move {
+                work.await;
+                // A device has one as long as something waits for it.
+                if let Some(outlets) = outlets.upgrade() {
+                    forget(&outlets, &ended);
+                }
+            });
             outlet
         });
         outlet.clone()

@@ -8,6 +8,10 @@ use sandbar_store::{Delivered, FailedDelivery, Next, Queued};
 
 use crate::backoff::backoff;
 
+/// Nothing is given up on before its target has failed for so long by a clock that nobody sets: what is old by the
+/// other one may be so because that was set forward.
+const FAILING_MIN: Duration = Duration::from_secs(3600);
+
 /// A far end that asks for a longer wait does not get it.
 pub(super) const AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -21,8 +25,15 @@ pub struct Offering {
     pub longest_wait: Duration,
     /// A batch that takes longer has failed.
     pub timeout: Duration,
-    /// A delivery that is older becomes a dead letter when it fails.
+    /// A delivery that is older becomes a dead letter when it fails, and its target has failed for a while.
     pub give_up_after: Duration,
+}
+
+impl Offering {
+    /// Whether a delivery of that time is given up on, if it fails.
+    pub(super) fn gives_up_on(&self, time: Timestamp, now: Timestamp, failing: Duration) -> bool {
+        failing >= FAILING_MIN.min(self.give_up_after) && now.since(time) >= self.give_up_after
+    }
 }
 
 impl Default for Offering {
@@ -47,13 +58,19 @@ pub(crate) struct Offered {
     pub(crate) cause: Option<String>,
 }
 
-/// `failures`: how often the target failed in a row before this.
+/// How the target has failed in a row before an offer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Failing {
+    pub(crate) times: u32,
+    pub(crate) time: Duration,
+}
+
 pub(crate) fn after_offer(
     target: &Target,
     batch: &[Queued],
     result: Result<(), DeliveryError>,
     offering: &Offering,
-    failures: u32,
+    failing: Failing,
     now: Timestamp,
     random: f64,
 ) -> Offered {
@@ -75,9 +92,9 @@ pub(crate) fn after_offer(
         Err(DeliveryError::Retry { delivered, after, cause }) => {
             let (before, rest) = batch.split_at(delivered.min(batch.len().saturating_sub(1)));
             let cause = cause.to_string();
-            let wait = backoff(offering.first_wait, offering.longest_wait, failures + 1, random);
+            let wait = backoff(offering.first_wait, offering.longest_wait, failing.times + 1, random);
             let due = now.after(after.unwrap_or_default().min(AFTER_MAX).max(wait));
-            let too_old = |queued: &Queued| now.since(queued.delivery.time) >= offering.give_up_after;
+            let too_old = |queued: &Queued| offering.gives_up_on(queued.delivery.time, now, failing.time);
             let mut failures: Vec<_> = rest
                 .iter()
                 .filter(|queued| too_old(queued))
@@ -128,8 +145,17 @@ mod tests {
     }
 
     fn check(batch: &[Queued], result: Result<(), DeliveryError>) -> (Vec<u128>, Vec<(u128, bool)>, bool) {
+        check_after(FAILING_MIN, batch, result)
+    }
+
+    fn check_after(
+        failing: Duration,
+        batch: &[Queued],
+        result: Result<(), DeliveryError>,
+    ) -> (Vec<u128>, Vec<(u128, bool)>, bool) {
         let target = batch[0].target.clone();
-        let offered = after_offer(&target, batch, result, &Offering::default(), 0, NOW, 0.0);
+        let failing = Failing { times: 0, time: failing };
+        let offered = after_offer(&target, batch, result, &Offering::default(), failing, NOW, 0.0);
         (
             offered.delivered.accepted.iter().map(|id| id.as_u128()).collect(),
             offered.delivered.failed.iter().map(|f| (f.id.as_u128(), f.next == Next::DeadLetter)).collect(),
@@ -162,6 +188,16 @@ mod tests {
         assert_eq!(check(&batch, retry(0)).1, [(2, true), (3, true), (1, false)]);
     }
 
+    /// A box without a clock of its own is told the time after its start: all that waits is old then.
+    #[test]
+    fn what_a_set_clock_makes_old_is_not_given_up_on_at_the_first_failure() {
+        let batch = [queued(1, Offering::default().give_up_after)];
+        assert_eq!(check_after(Duration::ZERO, &batch, retry(0)).1, [(1, false)]);
+        assert_eq!(check_after(FAILING_MIN, &batch, retry(0)).1, [(1, true)]);
+        let hasty = Offering { give_up_after: Duration::from_secs(60), ..Offering::default() };
+        assert!(hasty.gives_up_on(NOW.before(hasty.give_up_after), NOW, hasty.give_up_after));
+    }
+
     #[test]
     fn a_sink_that_miscounts_does_no_harm() {
         assert_eq!(check(&batch(), retry(9)), (vec![1, 2, 3], vec![(4, false)], true));
@@ -172,7 +208,15 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let result =
             Err(DeliveryError::Retry { delivered: 0, after: Some(hour), cause: Cause::new("later") });
-        let offered = after_offer(&batch()[0].target, &batch(), result, &Offering::default(), 0, NOW, 0.0);
+        let offered = after_offer(
+            &batch()[0].target,
+            &batch(),
+            result,
+            &Offering::default(),
+            Failing::default(),
+            NOW,
+            0.0,
+        );
         assert_eq!(offered.closed_until, Some(NOW.after(hour)));
     }
 }

@@ -1,9 +1,11 @@
 //! One target: offers the front of its queue, and commits what came of it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError};
 use sandbar_reading::{Clock, Delivery, DeliveryId, Message, Target, Timestamp};
@@ -11,16 +13,22 @@ use sandbar_sinks::{AnySink, Cause, DeliveryError};
 use sandbar_store::{Delivered, FailedDelivery, Loaded, Next, Queued, Store};
 use sandbar_telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::outcome::{AFTER_MAX, Offered, Offering, after_offer};
+use super::outcome::{AFTER_MAX, Failing, Offered, Offering, after_offer};
 use super::queue::{BYTES_MAX, OutletQueue};
 use crate::devices::{Devices, command_of};
 use crate::jitter::Jitter;
 use crate::places::NotTaken;
 use crate::replies::{Awaited, Said};
 use crate::spans::Offer;
+use crate::unloadable::Unloadable;
+
+/// How long an outlet waits for a device that cannot be reached: only its arrival changes that, but its commands grow old
+/// meanwhile.
+const UNREACHABLE_WAIT: Duration = Duration::from_secs(60);
 
 /// What a device has had for so long without a word of it is written as sent.
 const SENT_AFTER: Duration = Duration::from_millis(100);
@@ -51,6 +59,7 @@ pub(crate) struct Outlet {
     wake: Notify,
     stop: CancellationToken,
     health: Mutex<Health>,
+    unloadable: Unloadable,
     accepted: AtomicU64,
     given_up: AtomicU64,
     ended: watch::Receiver<bool>,
@@ -83,8 +92,17 @@ pub struct OutletStatus {
 #[derive(Default)]
 struct Health {
     failures: u32,
+    /// Since when the target has failed, or was not to be reached.
+    failing_since: Option<Instant>,
     last_error: Option<(Timestamp, String)>,
     open_since: Option<(Timestamp, Timestamp)>,
+}
+
+impl Health {
+    fn failing(&self) -> Failing {
+        let time = self.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        Failing { times: self.failures, time }
+    }
 }
 
 impl Outlet {
@@ -103,13 +121,16 @@ impl Outlet {
             wake: Notify::new(),
             stop,
             health: Mutex::default(),
+            unloadable: Unloadable::default(),
             accepted: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             ended,
         });
         let work = Work { outlet: outlet.clone(), way, offering, means };
         let work = async move {
-            work.run().await;
+            while AssertUnwindSafe(work.run()).catch_unwind().await.is_err() {
+                work.after_panic().await;
+            }
             running.send_replace(true);
         };
         (outlet, work)
@@ -181,6 +202,7 @@ impl Outlet {
         match offered.closed_until {
             Some(until) => {
                 health.failures = health.failures.saturating_add(1);
+                health.failing_since.get_or_insert_with(Instant::now);
                 let since = health.open_since.map_or(now, |(since, _)| since);
                 if health.failures == 1 {
                     let cause = offered.cause.as_deref().unwrap_or_default();
@@ -192,7 +214,7 @@ impl Outlet {
                 if health.failures > 0 {
                     info!(target = %Shown(&self.target), failures = health.failures, "deliveries work again");
                 }
-                (health.failures, health.open_since) = (0, None);
+                (health.failures, health.failing_since, health.open_since) = (0, None, None);
             }
         }
     }
@@ -221,7 +243,7 @@ impl Work {
     /// How long to wait when the store cannot be asked; it says so itself, and mends itself.
     const STORE_WAIT: Duration = Duration::from_millis(500);
 
-    async fn run(self) {
+    async fn run(&self) {
         while !self.outlet.stop.is_cancelled() {
             if !self.load() {
                 let _ = self.pause(Self::STORE_WAIT).await;
@@ -241,8 +263,25 @@ impl Work {
                         self.outlet.queue.lock().head_is_due();
                     }
                 }
-                Some(_) => self.offer(now).await,
+                Some(_) => {
+                    if !self.offer(now).await {
+                        self.outlet.health.lock().failing_since.get_or_insert_with(Instant::now);
+                        self.outlet.queue.lock().keep_head();
+                        let _ = self.pause(UNREACHABLE_WAIT).await;
+                    }
+                }
             }
+        }
+    }
+
+    /// A bug of ours: what was being done is in the outbox, as far as it is not done.
+    async fn after_panic(&self) {
+        error!(target = %Shown(&self.outlet.target), "offering panicked; it begins again");
+        self.outlet.queue.lock().look_again();
+        tokio::select! {
+            biased;
+            () = self.outlet.stop.cancelled() => {}
+            () = tokio::time::sleep(Self::STORE_WAIT) => {}
         }
     }
 
@@ -256,8 +295,12 @@ impl Work {
                 queue.loaded(items, complete);
                 true
             }
-            Err(_) => {
+            Err(error) => {
                 queue.not_loaded();
+                if self.outlet.unloadable.is_told(&self.means.store, &error) {
+                    let target = Shown(&self.outlet.target);
+                    warn!(%target, %error, "what is queued cannot be loaded; tried again");
+                }
                 false
             }
         }
@@ -280,23 +323,26 @@ impl Work {
         }
     }
 
-    async fn offer(&self, now: Timestamp) {
+    /// False if the target cannot be reached at all for now.
+    async fn offer(&self, now: Timestamp) -> bool {
         let batch = self.outlet.queue.lock().batch(self.offering.batch_max, self.offering.batch_bytes);
         let mut deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
         let offers = self.offers(&mut deliveries, &batch, now);
-        let Some(result) = self.deliver(&deliveries).await else {
-            // Only the device's arrival changes that; but its commands grow old meanwhile.
-            let _ = self.pause(Duration::from_secs(60)).await;
-            return;
+        // What others wrote may panic: that is a failure like any other, and no end of the outlet.
+        let delivered = AssertUnwindSafe(self.deliver(&deliveries)).catch_unwind().await;
+        let panicked = |_| {
+            let cause = Cause::new("delivering it panicked");
+            Some(Err(DeliveryError::Retry { delivered: 0, after: None, cause }))
         };
-        let failures = self.outlet.health.lock().failures;
+        let Some(result) = delivered.unwrap_or_else(panicked) else { return false };
+        let failing = self.outlet.health.lock().failing();
         let target = &self.outlet.target;
         let offered = after_offer(
             target,
             &batch,
             result,
             &self.offering,
-            failures,
+            failing,
             self.means.clock.now(),
             self.means.jitter.next(),
         );
@@ -315,6 +361,7 @@ impl Work {
             };
             self.means.awaited.say_by_sink(queued.delivery.reading, &queued.delivery.route, said);
         }
+        true
     }
 
     /// Of those that are recorded, with their place.
@@ -379,10 +426,7 @@ impl Work {
                         cause: cause(text),
                     }));
                 }
-                Err(NotTaken::Unreachable)
-                    if at > 0
-                        || self.means.clock.now().since(delivery.time) >= self.offering.give_up_after =>
-                {
+                Err(NotTaken::Unreachable) if at > 0 || self.gives_up_on(delivery) => {
                     let text = "no ingress reaches the device".to_owned();
                     return Some(Err(DeliveryError::Retry {
                         delivered: at,
@@ -394,6 +438,11 @@ impl Work {
             }
         }
         Some(Ok(()))
+    }
+
+    fn gives_up_on(&self, delivery: &Delivery) -> bool {
+        let failing = self.outlet.health.lock().failing();
+        self.offering.gives_up_on(delivery.time, self.means.clock.now(), failing.time)
     }
 
     /// A command is on its way. That is written if it takes so long that somebody may wonder: most take less, and cost

@@ -124,6 +124,15 @@ impl OutletQueue {
         }
     }
 
+    /// Nothing can be offered for now: only the head stays in memory.
+    pub(crate) fn keep_head(&mut self) {
+        if self.front.len() > 1 {
+            self.front.truncate(1);
+            self.bytes = self.front.iter().map(|queued| queued.delivery.size()).sum();
+            self.more = true;
+        }
+    }
+
     /// The head need not wait any longer.
     pub(crate) fn head_is_due(&mut self) {
         if let Some(head) = self.front.front_mut() {
@@ -218,6 +227,19 @@ mod tests {
         queue.settle(&[DeliveryId::from_u128(1)], None);
         assert!(queue.close_if_empty());
         assert!(!queue.push(queued(2)));
+    }
+
+    #[test]
+    fn of_what_cannot_be_offered_only_the_head_is_held_and_the_rest_is_loaded_again() {
+        let mut queue = caught_up();
+        (1..=5).for_each(|id| assert!(queue.push(queued(id))));
+        queue.keep_head();
+        assert!(queue.push(queued(6)));
+        assert_eq!((ids(&queue), queue.bytes), (vec![1], queued(1).delivery.size()));
+        assert_eq!(queue.wanted(), None);
+        queue.settle(&[DeliveryId::from_u128(1)], None);
+        assert!(!queue.close_if_empty());
+        assert_eq!((queue.wanted(), queue.bytes), (Some(COUNT_MAX), 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sandbar_reading::Timestamp;
+use sandbar_reading::{ReadingId, Timestamp};
 use sandbar_store::{Lane, LaneId, Waiting};
 
 /// How much of what waits a route holds in memory. One reading may always be loaded.
@@ -41,6 +41,8 @@ struct LaneQueue {
     queue: VecDeque<Waiting>,
     phase: Phase,
     more: bool,
+    /// The time of its head has come while that was not in memory, whatever the clock says once it is.
+    due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +196,11 @@ impl Lanes {
 
     /// The time that a lane was waiting for has come.
     pub(crate) fn wake(&mut self, id: LaneId, now: Timestamp) -> Need {
-        match self.lanes.get(&id) {
-            Some(lane) if lane.phase == Phase::Blocked => self.rest(id, now),
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.phase == Phase::Blocked => {
+                lane.due = lane.queue.is_empty();
+                self.rest(id, now)
+            }
             _ => Need::Nothing,
         }
     }
@@ -228,6 +233,11 @@ impl Lanes {
         }
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.more |= !all;
+            if std::mem::take(&mut lane.due)
+                && let Some(head) = lane.queue.front_mut()
+            {
+                head.due = head.due.min(now);
+            }
         }
         self.rest(id, now)
     }
@@ -272,6 +282,11 @@ impl Lanes {
         self.loaded
     }
 
+    /// What is in memory of a lane, what is being handled included.
+    pub(crate) fn readings(&self, id: LaneId) -> impl Iterator<Item = ReadingId> {
+        self.lanes.get(&id).into_iter().flat_map(|lane| lane.queue.iter().map(|waiting| waiting.reading.id))
+    }
+
     pub(crate) fn knows(&self, id: LaneId) -> bool {
         self.lanes.contains_key(&id)
     }
@@ -290,6 +305,10 @@ impl Lanes {
                 lane.phase = Phase::Blocked;
                 // What waits behind it need not wait in memory.
                 self.forget_queue(id, 1);
+                // Nor need the head: lanes that wait must leave half of the window to those that do not.
+                if self.loaded > self.window.readings / 2 || self.loaded_bytes > self.window.bytes / 2 {
+                    self.forget_queue(id, 0);
+                }
                 Need::WakeAt(due)
             }
             Some(_) => {
@@ -314,7 +333,7 @@ impl Lanes {
     }
 
     fn add_lane(&mut self, lane: Lane, more: bool) {
-        let queue = LaneQueue { lane, queue: VecDeque::new(), phase: Phase::Hungry, more };
+        let queue = LaneQueue { lane, queue: VecDeque::new(), phase: Phase::Hungry, more, due: false };
         self.lanes.insert(queue.lane.id(), queue);
     }
 

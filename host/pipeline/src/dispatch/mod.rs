@@ -8,16 +8,18 @@ mod stats;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use parking_lot::{Mutex, RwLock};
 use sandbar_reading::{Clock, Name, ReadingId};
+use sandbar_runtime::Fault;
 use sandbar_store::{LaneId, Store, StoreError, Waiting};
 use sandbar_telemetry::{Span, Telemetry};
 use tokio::runtime::Handle;
@@ -41,6 +43,7 @@ use crate::pipeline::Options;
 use crate::replies::{Awaited, Said};
 use crate::route::Route;
 use crate::router::Router;
+use crate::unloadable::Unloadable;
 
 /// How many readings, and bytes of them, one turn may hold.
 const TURN_READINGS: usize = 1024;
@@ -109,6 +112,7 @@ impl Dispatch {
             waste: Mutex::default(),
             logs: Arc::new(RouteLogs::new(self.shared.watch.clone())),
             doubted: Mutex::default(),
+            unloadable: Unloadable::default(),
             stop: self.shared.stop.child_token(),
         });
         dispatch.need(None, Need::Runner);
@@ -201,6 +205,7 @@ struct RouteDispatch {
     logs: Arc<RouteLogs>,
     /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled.
     doubted: Mutex<HashMap<LaneId, BTreeSet<ReadingId>>>,
+    unloadable: Unloadable,
     stop: CancellationToken,
 }
 
@@ -209,6 +214,8 @@ struct RouteWork {
     runners: usize,
 }
 
+/// The lanes whose turns a runner has taken and not settled.
+type Taken = Mutex<BTreeSet<LaneId>>;
 type Settled = (Settling, Result<(), StoreError>);
 type Settlings<'a> = FuturesUnordered<BoxFuture<'a, Settled>>;
 
@@ -254,8 +261,34 @@ impl RouteDispatch {
         }
     }
 
-    /// One runner: takes turns while there are any, with one sandbox.
+    /// One runner, whatever panics: it is counted until it has nothing to do.
     async fn run(self: Arc<Self>) {
+        let taken = Taken::default();
+        while AssertUnwindSafe(self.take_turns(&taken)).catch_unwind().await.is_err() {
+            self.give_back(&taken);
+            tokio::time::sleep(STORE_WAIT).await;
+        }
+    }
+
+    /// A bug of ours: the store may have taken what came of these lanes' turns. They are tried again, and then it says so.
+    fn give_back(self: &Arc<Self>, taken: &Taken) {
+        let route = self.route.load();
+        tracing::error!(route = %route.name, "dispatch panicked; its turns are taken again");
+        let now = self.shared.clock.now();
+        for lane in std::mem::take(&mut *taken.lock()) {
+            let need = {
+                let mut work = self.work.lock();
+                if route.reply.is_somebody() {
+                    self.doubted.lock().entry(lane).or_default().extend(work.lanes.readings(lane));
+                }
+                work.lanes.ended(lane, Ended::Unsettled { again_at: now.after(UNSETTLED_WAIT) }, now)
+            };
+            self.need(Some(lane), need);
+        }
+    }
+
+    /// Takes turns while there are any, with one sandbox.
+    async fn take_turns(self: &Arc<Self>, taken: &Taken) {
         let mut sandbox = Sandboxed::default();
         let mut settling = FuturesUnordered::new();
         loop {
@@ -270,6 +303,7 @@ impl RouteDispatch {
             };
             match turn {
                 Some(turn) => {
+                    taken.lock().insert(turn.lane.id());
                     let settles = {
                         let mut handled = pin!(self.handle(&turn, &mut sandbox));
                         loop {
@@ -277,16 +311,16 @@ impl RouteDispatch {
                             tokio::select! {
                                 biased;
                                 settles = &mut handled => break settles,
-                                Some((settled, result)) = settling.next() => self.settled(settled, result),
+                                Some(settled) = settling.next() => self.settled(settled, taken),
                             }
                         }
                     };
                     settling.push(settles);
                     let rest = self.waste(sandbox.wasted.take());
-                    self.rest(rest, &mut settling).await;
+                    self.rest(rest, &mut settling, taken).await;
                 }
                 None => match settling.next().await {
-                    Some((settled, result)) => self.settled(settled, result),
+                    Some(settled) => self.settled(settled, taken),
                     None if self.end_runner() => return,
                     None => {}
                 },
@@ -305,7 +339,7 @@ impl RouteDispatch {
     }
 
     /// Turns that were taken before are settled meanwhile.
-    async fn rest(self: &Arc<Self>, rest: Duration, settling: &mut Settlings<'_>) {
+    async fn rest(self: &Arc<Self>, rest: Duration, settling: &mut Settlings<'_>, taken: &Taken) {
         if rest.is_zero() {
             return;
         }
@@ -315,7 +349,7 @@ impl RouteDispatch {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = &mut rested => return,
-                Some((settled, result)) = settling.next() => self.settled(settled, result),
+                Some(settled) = settling.next() => self.settled(settled, taken),
             }
         }
     }
@@ -338,8 +372,12 @@ impl RouteDispatch {
                 Wanted::Readings { lane, .. } => Some(lane.id()),
                 Wanted::Lanes { .. } => None,
             };
-            if let Err(_unavailable) = self.answer(wanted) {
+            if let Err(unavailable) = self.answer(wanted) {
                 self.work.lock().lanes.not_answered(lane);
+                if self.unloadable.is_told(&self.shared.store, &unavailable) {
+                    let route = &self.route.load().name;
+                    tracing::warn!(%route, error = %unavailable, "what waits cannot be loaded; tried again");
+                }
                 return false;
             }
         }
@@ -377,8 +415,9 @@ impl RouteDispatch {
 
     /// Handles a turn, and gives what it came to the store.
     async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> BoxFuture<'a, Settled> {
-        let route = self.route.load_full();
+        // In this order: a route that was replaced since is of a router that was, and whose end is waited for.
         let router = self.shared.router.load_full();
+        let route = self.route.load_full();
         let context = Context {
             route: &route,
             router: &router,
@@ -390,9 +429,20 @@ impl RouteDispatch {
             sampling: self.shared.telemetry.sampling(),
         };
         let began = Instant::now();
-        let done = match sandbox.ready(&route, turn).await {
-            Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
-            Err(fault) => Done::without_sandbox(&context, turn, fault),
+        let handled = async {
+            match sandbox.ready(&route, turn).await {
+                Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
+                Err(fault) => Done::without_sandbox(&context, turn, fault),
+            }
+        };
+        let done = match AssertUnwindSafe(handled).catch_unwind().await {
+            Ok(done) => done,
+            // What is done with it must come to an end, too: it is an attempt like any other.
+            Err(_panic) => {
+                *sandbox = Sandboxed::default();
+                let cause = "the host panicked".to_owned();
+                Done::without_sandbox(&context, turn, Fault::Trap { cause })
+            }
         };
         sandbox.after(&done);
         let counts = Counts::of(&done, began.elapsed());
@@ -412,7 +462,7 @@ impl RouteDispatch {
         })
     }
 
-    fn settled(self: &Arc<Self>, settling: Settling, result: Result<(), StoreError>) {
+    fn settled(self: &Arc<Self>, (settling, result): Settled, taken: &Taken) {
         let now = self.shared.clock.now();
         let Settling { lane, ended, said, counts, spans } = settling;
         let ended = match result {
@@ -433,6 +483,7 @@ impl RouteDispatch {
             }
         };
         let need = self.work.lock().lanes.ended(lane, ended, now);
+        taken.lock().remove(&lane);
         self.need(Some(lane), need);
     }
 
@@ -483,11 +534,7 @@ struct Sandboxed {
 
 impl Sandboxed {
     /// What a lane's turn is handled with. A candidate that cannot be had is passed over.
-    async fn ready<'a>(
-        &'a mut self,
-        route: &'a Arc<Route>,
-        turn: &Turn,
-    ) -> Result<Hands<'a>, sandbar_runtime::Fault> {
+    async fn ready<'a>(&'a mut self, route: &'a Arc<Route>, turn: &Turn) -> Result<Hands<'a>, Fault> {
         if !self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, route)) {
             *self = Self { of: Some(route.clone()), ..Self::default() };
         }

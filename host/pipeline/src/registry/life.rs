@@ -5,6 +5,8 @@ use std::time::Duration;
 use sandbar_reading::Timestamp;
 use sandbar_store::Presence;
 
+use super::steps::Step;
+
 /// For how long what was said of a parting explains the end of a connection.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -13,6 +15,8 @@ pub(super) struct Life {
     pub(super) presence: Presence,
     /// Since when.
     pub(super) since: Timestamp,
+    /// The same, and never later than the clock says now: what is heard after it was set back is news, too.
+    turned: Timestamp,
     pub(super) last_seen: Timestamp,
     /// From when on its silence counts: when it was heard of, or the host began to listen.
     quiet_since: Timestamp,
@@ -37,6 +41,7 @@ impl Life {
         Self {
             presence: Presence::Online,
             since: now,
+            turned: now,
             last_seen: now,
             quiet_since: now,
             holds: 0,
@@ -46,19 +51,19 @@ impl Life {
 
     /// As it was when the host stopped: nobody could be heard meanwhile.
     pub(super) fn resume(presence: Presence, since: Timestamp, last_seen: Timestamp, now: Timestamp) -> Self {
-        Self { presence, since, last_seen, quiet_since: now, ..Self::begin(now) }
+        Self { presence, since, turned: since.min(now), last_seen, ..Self::begin(now) }
     }
 
     pub(super) fn is_held(&self) -> bool {
         self.holds > 0
     }
 
-    /// It was heard of at `at`.
+    /// It was heard of at `at`, which may be ahead of a clock that was set back: ids only grow.
     pub(super) fn seen(&mut self, at: Timestamp, now: Timestamp) {
-        self.last_seen = self.last_seen.max(at);
-        self.quiet_since = self.quiet_since.max(at);
+        self.last_seen = self.last_seen.max(at.min(now));
+        self.quiet_since = self.quiet_since.max(at.min(now));
         // What is looked at late may be from before it went.
-        if at >= self.since {
+        if at >= self.turned {
             self.become_(Presence::Online, now);
         }
     }
@@ -106,9 +111,17 @@ impl Life {
         }
     }
 
+    /// Somebody set the clock: a silence is as long as it was.
+    pub(super) fn clock_was_set(&mut self, step: Step, now: Timestamp) {
+        // What was heard since then has the new time already.
+        self.quiet_since = step.of(self.quiet_since).min(now);
+        self.turned = self.turned.min(now);
+        self.last_seen = self.last_seen.min(now);
+    }
+
     fn become_(&mut self, presence: Presence, now: Timestamp) {
         if self.presence != presence {
-            (self.presence, self.since) = (presence, now);
+            (self.presence, self.since, self.turned) = (presence, now, now);
         }
     }
 }
@@ -194,5 +207,36 @@ mod tests {
         assert_eq!(life.due(usual(100)), Some(at(5100)));
         life.seen(at(30), at(5001));
         assert_eq!((life.since, life.last_seen, life.due(usual(100))), (at(10), at(30), Some(at(5100))));
+    }
+
+    /// A box without a clock of its own is told the time after its start: all its devices were lost at once.
+    #[test]
+    fn a_clock_that_is_set_is_nobodys_silence() {
+        let mut life = Life::resume(Online, at(0), at(0), at(100));
+        life.clock_was_set(Step::Forward(Duration::from_secs(9000)), at(9110));
+        life.look(usual(100), at(9110));
+        assert_eq!((life.presence, life.due(usual(100))), (Online, Some(at(9200))));
+        life.look(usual(100), at(9200));
+        assert_eq!(life.presence, Lost);
+
+        let mut life = Life::begin(at(9000));
+        life.clock_was_set(Step::Back(Duration::from_secs(8000)), at(1010));
+        assert_eq!(life.due(usual(100)), Some(at(1100)));
+        // Its readings' ids go on where the clock was.
+        life.seen(at(9001), at(1020));
+        assert_eq!((life.last_seen, life.due(usual(100))), (at(1020), Some(at(1120))));
+    }
+
+    #[test]
+    fn a_device_comes_back_also_while_the_clock_is_behind() {
+        for mut life in [Life::resume(Offline, at(5000), at(5000), at(100)), {
+            let mut life = Life::resume(Offline, at(0), at(0), at(5000));
+            life.parts(Lost, at(5001));
+            life.clock_was_set(Step::Back(Duration::from_secs(4901)), at(100));
+            life
+        }] {
+            life.held(at(101));
+            assert_eq!((life.presence, life.since), (Online, at(101)));
+        }
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod inbox;
 mod life;
 mod record;
+mod steps;
 mod tell;
 mod twin;
 mod worker;
@@ -25,6 +26,7 @@ use sandbar_ingress::{DeviceNote, Hold};
 use sandbar_reading::{Clock, Name, Reading, ReadingId, Timestamp};
 use sandbar_store::{DeviceRow, Presence, Resource, Store, StoreError};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -32,6 +34,7 @@ pub use self::commands::{CommandProblem, Order, Ordered};
 use self::inbox::Inbox;
 use self::life::Silence;
 use self::record::{Arrival, Record};
+use self::steps::Steps;
 pub use self::twin::is_same;
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -167,6 +170,7 @@ impl Registry {
         options: DeviceOptions,
     ) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
+        let steps = Steps::new(now, Instant::now());
         let DeviceOptions { max, silence, silence_by_type } = options;
         let mut known = Known { seen: store.devices_seen()?, ..Known::default() };
         let inbox = Inbox::default();
@@ -197,7 +201,7 @@ impl Registry {
             frozen: CancellationToken::new(),
         });
         registry.watch_all();
-        tokio::spawn(Arc::clone(&registry).work());
+        tokio::spawn(Arc::clone(&registry).work(steps));
         Ok(registry)
     }
 

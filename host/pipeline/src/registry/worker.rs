@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use sandbar_reading::{Lineage, Name, Reading, ReadingId, Timestamp};
 use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery, Resource};
+use tokio::time::Instant;
 
 use super::inbox::Waiting;
+use super::steps::Steps;
 use super::{DEVICES_INGRESS, DeviceEvent, Known, Registry, mark, tell, watch};
 use crate::intake::lanes_of;
+use crate::router::Router;
 
 /// What changes within this time is written at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -37,7 +40,7 @@ struct Saving {
 }
 
 impl Registry {
-    pub(super) async fn work(self: Arc<Self>) {
+    pub(super) async fn work(self: Arc<Self>, mut steps: Steps) {
         while !self.stop.is_cancelled() {
             let now = self.clock.now();
             let look = self.known.lock().looks.peek().map(|Reverse((due, _))| due.since(now));
@@ -48,7 +51,9 @@ impl Registry {
                 () = self.stop.cancelled() => return,
             }
             self.look_at_readings().await;
-            self.look_at_silence();
+            let now = self.clock.now();
+            self.look_at_clock(&mut steps, now);
+            self.look_at_silence(now);
             let mut well = self.save_urgent().await;
             well &= self.save_old().await;
             self.bring_desired().await;
@@ -93,7 +98,7 @@ impl Registry {
             if reading.ingress.as_str() == DEVICES_INGRESS {
                 continue;
             }
-            if !self.is_listed(&mut known, device, true, reading.id.time()) {
+            if !self.is_listed(&mut known, device, true, reading.id.time().min(now)) {
                 continue;
             }
             let Known { devices, looks, dirty, urgent, arrived, .. } = &mut *known;
@@ -135,8 +140,16 @@ impl Registry {
         }
     }
 
-    fn look_at_silence(&self) {
-        let now = self.clock.now();
+    /// Silence counts by a clock that nobody sets.
+    fn look_at_clock(&self, steps: &mut Steps, now: Timestamp) {
+        let Some(step) = steps.look(now, Instant::now()) else { return };
+        let mut known = self.known.lock();
+        known.devices.values_mut().for_each(|record| record.life.clock_was_set(step, now));
+        drop(known);
+        self.watch_all();
+    }
+
+    fn look_at_silence(&self, now: Timestamp) {
         let silences = self.silences.load();
         let mut known = self.known.lock();
         let Known { devices, looks, dirty, urgent, .. } = &mut *known;
@@ -213,7 +226,9 @@ impl Registry {
 
     /// False if the store fails: then they are to be written again.
     async fn save(&self, ids: &[Arc<str>]) -> bool {
-        let (batch, saving) = self.batch(ids);
+        // Kept until it is committed: the removal of a route waits for whatever still goes to it.
+        let router = self.router.load_full();
+        let (batch, saving) = self.batch(ids, &router);
         if batch.rows.is_empty() {
             return true;
         }
@@ -238,8 +253,7 @@ impl Registry {
         false
     }
 
-    fn batch(&self, ids: &[Arc<str>]) -> (DevicesBatch, Vec<Saving>) {
-        let router = self.router.load_full();
+    fn batch(&self, ids: &[Arc<str>], router: &Router) -> (DevicesBatch, Vec<Saving>) {
         let ingress: Name = DEVICES_INGRESS.parse().expect("it is a name");
         let mut batch = DevicesBatch::default();
         let mut all = Vec::with_capacity(ids.len());
@@ -250,7 +264,7 @@ impl Registry {
             let (told, is_urgent) = (record.told, record.is_urgent);
             if told != Some(row.presence) {
                 let inbound = tell::presence(&row, told);
-                let lanes = lanes_of(&router, &ingress, &inbound);
+                let lanes = lanes_of(router, &ingress, &inbound);
                 let (ingress, lineage, keep) = (ingress.clone(), Lineage::default(), Vec::new());
                 batch.readings.push(Accept { ingress, inbound, lineage, lanes, keep });
                 record.told = Some(row.presence);

@@ -120,6 +120,36 @@ fn a_failing_key_waits_alone_and_only_its_head_stays_in_memory() {
     assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
 }
 
+/// Two heads of 8 MiB that waited for their next attempt, and their route stood still until then.
+#[test]
+fn lanes_that_wait_leave_room_for_those_that_do_not() {
+    let each = waiting("a", 1).reading.size();
+    for window in [
+        Window { bytes: 2 * each, ..Window::default() },
+        Window { readings: 2, ..Window::default() },
+        Window { readings: 1, ..Window::default() },
+    ] {
+        let mut lanes = caught_up(window);
+        let due = NOW.after(std::time::Duration::from_secs(5));
+        let failed = Ended::Settled { handled: 0, attempts: 1, retry_at: Some(due) };
+        for (id, key) in (1..).zip(["a", "b"]) {
+            assert_eq!(lanes.push(waiting(key, id), NOW), Need::Runner);
+            let turn = lanes.take(9, 1 << 20).unwrap();
+            assert_eq!(lanes.ended(turn.lane.id(), failed, NOW), Need::WakeAt(due));
+        }
+        assert_eq!(lanes.push(waiting("c", 3), NOW), Need::Runner, "{window:?}");
+        assert_eq!(&*lanes.take(9, 1 << 20).unwrap().lane.key, "c");
+        assert_eq!(lanes.ended(lane("c").id(), handled(1), NOW), Need::Nothing);
+
+        // Its head comes back from the store, and is due though the clock was set back meanwhile.
+        assert_eq!(lanes.wake(lane("b").id(), due), Need::Runner);
+        let Some(Wanted::Readings { lane, .. }) = lanes.wanted() else { panic!("nothing wanted") };
+        let head = Waiting { attempts: 1, due, ..waiting("b", 2) };
+        assert_eq!(lanes.loaded(lane.id(), vec![head], true, NOW), Need::Runner);
+        assert_eq!(lanes.take(9, 1 << 20).unwrap().readings[0].reading.id.as_u128(), 2);
+    }
+}
+
 #[test]
 fn a_reading_pushed_while_its_lane_is_loaded_is_not_forgotten() {
     let mut lanes = caught_up(small());
@@ -154,13 +184,14 @@ fn what_the_store_knows_better_is_read_anew() {
 
 proptest! {
     /// Steps: commit a reading of one of five keys, take a turn, end the oldest turn, answer what is wanted,
-    /// or be told by a late commit of what has already been loaded.
+    /// be told by a late commit of what has already been loaded, fail the oldest turn, or wake what has failed.
     #[test]
-    fn every_reading_is_handled_once_and_each_key_in_order(steps in prop::collection::vec((0..5u8, 0..6u8), 1..200)) {
+    fn every_reading_is_handled_once_and_each_key_in_order(steps in prop::collection::vec((0..7u8, 0..6u8), 1..200)) {
         let (mut lanes, mut rows) = (Lanes::new(small()), Rows::default());
         let mut running: VecDeque<Turn> = VecDeque::new();
         let mut seen: BTreeMap<String, Vec<u128>> = BTreeMap::new();
         let mut late: Vec<Waiting> = Vec::new();
+        let mut blocked: Vec<LaneId> = Vec::new();
         let mut end = |lanes: &mut Lanes, rows: &mut Rows, turn: Turn| {
             let key = turn.lane.key.to_string();
             let ids: Vec<_> = turn.readings.iter().map(|waiting| waiting.reading.id.as_u128()).collect();
@@ -175,6 +206,12 @@ proptest! {
                 1 => running.extend(lanes.take(3, 1 << 20)),
                 2 => if let Some(turn) = running.pop_front() { end(&mut lanes, &mut rows, turn)? },
                 3 => if let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) },
+                5 => if let Some(turn) = running.pop_front() {
+                    let retry_at = Some(NOW.after(std::time::Duration::from_secs(1)));
+                    let _ = lanes.ended(turn.lane.id(), Ended::Settled { handled: 0, attempts: 1, retry_at }, NOW);
+                    blocked.push(turn.lane.id());
+                },
+                6 => if let Some(id) = blocked.pop() { let _ = lanes.wake(id, NOW.after(std::time::Duration::from_secs(1))); },
                 _ => {
                     // Committed and perhaps loaded before the news of it arrives; news keep their order.
                     late.push(rows.commit(&key.to_string()));
@@ -183,6 +220,9 @@ proptest! {
                 }
             }
             prop_assert!(lanes.loaded <= small().readings + small().per_lane);
+        }
+        for id in blocked {
+            let _ = lanes.wake(id, NOW.after(std::time::Duration::from_secs(1)));
         }
         for _ in 0..10_000 {
             while let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) }

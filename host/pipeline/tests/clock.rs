@@ -1,0 +1,127 @@
+//! A clock that is set while the host runs: a box without one of its own is told the time after its start.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sandbar_pipeline::{Attempts, DeviceOptions, Filter, Key, Offering, Options, Pipeline, Replying, Route};
+use sandbar_reading::{Clock, ContentType, Delivery, Inbound, Timestamp};
+use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_store::simulated::Simulated;
+use sandbar_store::{Committer, Presence, Store};
+use tokio::time::{Instant, sleep};
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Goes with the paused time, and is set forward.
+struct Set {
+    began: Instant,
+    ahead_s: AtomicU64,
+}
+
+impl Set {
+    fn forward(&self, by: Duration) {
+        self.ahead_s.fetch_add(by.as_secs(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for Set {
+    fn now(&self) -> Timestamp {
+        let ahead = Duration::from_secs(self.ahead_s.load(Ordering::Relaxed));
+        Timestamp::from_millis(1_800_000_000_000).after(self.began.elapsed() + ahead)
+    }
+}
+
+/// Its far end is never there.
+struct Down;
+
+impl AnySink for Down {
+    fn kind(&self) -> &'static str {
+        "down"
+    }
+
+    fn deliver<'a>(&'a self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        let down = DeliveryError::Retry { delivered: 0, after: None, cause: Cause::new("down") };
+        Box::pin(std::future::ready(Err(down)))
+    }
+}
+
+struct Rig {
+    clock: Arc<Set>,
+    store: Store,
+    pipeline: Pipeline,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Set { began: Instant::now(), ahead_s: AtomicU64::new(0) });
+        let (medium, options) = (Arc::new(Simulated::new(1)), sandbar_store::Options::default());
+        let store =
+            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
+        let silence = Some(Duration::from_secs(60));
+        let devices = Some(DeviceOptions { max: 10, silence, silence_by_type: Default::default() });
+        let options = Options { devices, ..Options::default() };
+        let pipeline = Pipeline::start(store.clone(), clock.clone(), options).unwrap();
+        Self { clock, store, pipeline, _folder: folder }
+    }
+
+    async fn accept(&self) {
+        let inbound = Inbound {
+            device: Some("d".into()),
+            ..Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into())
+        };
+        self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+    }
+
+    fn presence(&self) -> Presence {
+        self.pipeline.registry().unwrap().get("d").unwrap().presence
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_not_lost_because_the_clock_was_set() {
+    let rig = Rig::new();
+    rig.accept().await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.presence(), Presence::Online);
+    rig.clock.forward(MONTH);
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(rig.presence(), Presence::Online);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(rig.presence(), Presence::Lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_sink_is_not_given_up_on_because_the_clock_was_set() {
+    let rig = Rig::new();
+    rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Down), Offering::default()).await;
+    rig.pipeline.set_routes(vec![Route {
+        name: "r".parse().unwrap(),
+        filter: Filter { topics: vec!["in".parse().unwrap()], ..Filter::default() },
+        key: Key::Device,
+        handler: None,
+        sinks: vec!["out".parse().unwrap()],
+        reply: Replying::Nobody,
+        attempts: Attempts::default(),
+        concurrency: 1,
+        batch: 64,
+        version: 1,
+        candidate: None,
+    }]);
+    rig.accept().await;
+    sleep(Duration::from_secs(5)).await;
+    rig.clock.forward(MONTH);
+    let counts = || {
+        let stats = rig.store.stats();
+        (stats.outbox, stats.dead_letters)
+    };
+    sleep(Duration::from_secs(50 * 60)).await;
+    assert_eq!(counts(), (1, 0));
+    sleep(Duration::from_secs(15 * 60)).await;
+    assert_eq!(counts(), (0, 1), "it failed for an hour, whatever the clock says");
+}
