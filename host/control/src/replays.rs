@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_pipeline::{Handler, Replay as Step, ReplayDone};
+use sandbar_pipeline::{Handler, Replay as Step, ReplayDone, Router};
 use sandbar_reading::{DeadLetterId, Name, Reading, ReadingId, Timestamp, TopicFilter};
-use sandbar_store::{DeadLetterQuery, Kind, ReadingQuery, Subject};
+use sandbar_store::{DeadLetterQuery, Kind, LOST_ATTRIBUTE, ReadingQuery, Subject};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -93,12 +93,25 @@ pub struct ReplayFailure {
 }
 
 /// Some of what is to be replayed.
+#[derive(Default)]
 struct Part {
     readings: Vec<Reading>,
+    /// Those whose payload is not to be had, and why.
+    lost: Vec<(ReadingId, String)>,
     /// Of each reading, if it is a dead letter.
     letters: BTreeMap<ReadingId, DeadLetterId>,
     position: Option<String>,
     more: bool,
+}
+
+impl Part {
+    /// Nothing is handled without its payload.
+    fn add(&mut self, reading: Reading) {
+        match reading.attributes.get(LOST_ATTRIBUTE) {
+            Some(cause) => self.lost.push((reading.id, cause.to_owned())),
+            None => self.readings.push(reading),
+        }
+    }
 }
 
 impl Control {
@@ -144,10 +157,7 @@ impl Control {
 
     /// Oldest first.
     pub async fn replays(&self) -> Result<Vec<Replay>, ControlError> {
-        let store = self.inner.store.clone();
-        let read = tokio::task::spawn_blocking(move || read_all::<Replay>(&store, Kind::Replay)).await;
-        let read = read.map_err(|error| ControlError::Storage(error.to_string()))??;
-        Ok(read.into_values().collect())
+        Ok(self.inner.all_replays().await?.into_values().collect())
     }
 
     pub async fn replay(&self, id: &str) -> Result<Replay, ControlError> {
@@ -193,14 +203,17 @@ impl Control {
         // Weak: a replay keeps nobody from stopping.
         let inner = Arc::downgrade(&self.inner);
         drop(tokio::spawn(async move {
-            let mut replay = replay;
+            let (mut replay, mut is_doubted) = (replay, false);
             while replay.state == ReplayState::Running {
                 let Some(inner) = inner.upgrade() else { return };
                 if inner.stopping.load(std::sync::atomic::Ordering::Relaxed) {
                     return;
                 }
-                if let Err(cause) = inner.step(&mut replay).await {
-                    warn!(replay = replay.id, cause, "cannot go on now; tried again");
+                let was_doubted = is_doubted;
+                if let Err(cause) = inner.go_on(&mut replay, &mut is_doubted).await {
+                    if !was_doubted {
+                        warn!(replay = replay.id, cause, "cannot go on now; tried again");
+                    }
                     drop(inner);
                     tokio::time::sleep(WAIT).await;
                 }
@@ -211,6 +224,29 @@ impl Control {
 }
 
 impl Inner {
+    /// By id.
+    async fn all_replays(&self) -> Result<BTreeMap<String, Replay>, ControlError> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || read_all::<Replay>(&store, Kind::Replay)).await;
+        Ok(read.map_err(|error| ControlError::Storage(error.to_string()))??)
+    }
+
+    /// One step. Of one that failed nobody knows whether the store has it: before the next it is asked how far the
+    /// replay has come, or a part would be applied twice.
+    async fn go_on(&self, replay: &mut Replay, is_doubted: &mut bool) -> Result<(), String> {
+        if *is_doubted {
+            let known = self.all_replays().await.map_err(|error| error.to_string())?.remove(&replay.id);
+            *replay = known.unwrap_or_else(|| replay.clone());
+        }
+        *is_doubted = true;
+        match replay.state {
+            ReplayState::Running => self.step(replay).await?,
+            _ => self.forget_replay(&replay.id),
+        }
+        *is_doubted = false;
+        Ok(())
+    }
+
     /// One part, committed with its position. An error may pass; `replay` is as it was then.
     fn step<'a>(&'a self, replay: &'a mut Replay) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
@@ -219,17 +255,20 @@ impl Inner {
                 next.state = ReplayState::Cancelled;
                 return self.end(replay, next).await;
             }
+            // Kept until what comes of it is committed: the removal of a route or sink waits for that.
+            let router = self.pipeline.router();
             let part = self.part(replay).await?;
-            let done = match self.handle_part(replay, &part.readings).await? {
+            let done = match self.handle_part(replay, &router, &part.readings).await? {
                 Ok(done) => done,
                 Err(cause) => {
                     next.state = ReplayState::Failed(cause);
                     return self.end(replay, next).await;
                 }
             };
-            let ReplayDone { mut replayed, failed, spans } = done;
+            let ReplayDone { mut replayed, mut failed, spans } = done;
             next.position = part.position.clone().or(next.position);
             next.handled += (part.readings.len() - failed.len()) as u64;
+            failed.extend(part.lost);
             next.failed += failed.len() as u64;
             next.outputs += (replayed.deliveries.len() + replayed.chained.len()) as u64;
             for (reading, cause) in &failed {
@@ -260,21 +299,29 @@ impl Inner {
     async fn end(&self, replay: &mut Replay, next: Replay) -> Result<(), String> {
         self.store.discard_route(replay.state_name()).await.map_err(|error| error.to_string())?;
         self.store.put_documents(vec![next.document()]).await.map_err(|error| error.to_string())?;
-        self.cancelled.lock().remove(&next.id);
-        self.replaying.lock().remove(&next.id);
+        self.forget_replay(&next.id);
         *replay = next;
         Ok(())
+    }
+
+    fn forget_replay(&self, replay: &str) {
+        self.cancelled.lock().remove(replay);
+        self.replaying.lock().remove(replay);
     }
 
     /// The outer error may pass, the inner one does not.
     async fn handle_part(
         &self,
         replay: &Replay,
+        router: &Router,
         readings: &[Reading],
     ) -> Result<Result<ReplayDone, String>, String> {
         let running = self.running.read().clone();
-        let Some(route) = running.route(&replay.route.0) else {
+        if !running.wanted.routes.contains_key(&replay.route.0) {
             return Ok(Err(format!("route `{}` is no longer there", replay.route.0)));
+        }
+        let Some(route) = router.route(replay.route.0.as_str()) else {
+            return Err(format!("route `{}` is being changed", replay.route.0));
         };
         let handler = match self.replay_handler(replay, &running).await {
             Ok(handler) => handler,
@@ -282,7 +329,7 @@ impl Inner {
         };
         let step = Step {
             id: &replay.id,
-            route: &route,
+            route,
             handler: &handler,
             version: replay.version,
             state: replay.state_name(),
@@ -359,8 +406,7 @@ impl Inner {
         let end = ReadingId::first_at(until);
         let filter = self.running.read().route(&replay.route.0).map(|route| route.filter).unwrap_or_default();
         let over = page.items.last().is_some_and(|last| last.id >= end);
-        let (mut readings, mut bytes, mut position) = (Vec::new(), 0, None);
-        let mut cut = false;
+        let (mut part, mut bytes, mut cut) = (Part::default(), 0, false);
         for reading in page.items {
             if reading.id >= end {
                 break;
@@ -369,17 +415,17 @@ impl Inner {
                 cut = true;
                 break;
             }
-            position = Some(reading.id.to_string());
+            part.position = Some(reading.id.to_string());
             // What a replay put out is not replayed once more.
             let own = reading.attributes.get(sandbar_pipeline::REPLAY_ATTRIBUTE).is_some();
             if !own && filter.objection(&replay.route.0, &reading).is_none() {
                 bytes += reading.size();
-                readings.push(reading);
+                part.add(reading);
             }
         }
-        let position = position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
-        let more = cut || (page.cursor.is_some() && !over);
-        Ok(Part { readings, letters: BTreeMap::new(), position, more })
+        part.position = part.position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
+        part.more = cut || (page.cursor.is_some() && !over);
+        Ok(part)
     }
 
     async fn letters_part(&self, replay: &Replay) -> Result<Part, String> {
@@ -394,21 +440,21 @@ impl Inner {
         let store = self.store.clone();
         let page = tokio::task::spawn_blocking(move || store.dead_letters(&query)).await;
         let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let (mut readings, mut letters, mut position) = (Vec::new(), BTreeMap::new(), None);
+        let mut part = Part::default();
         for letter in page.items {
             // Those that come meanwhile are not this replay's.
             if letter.time > replay.begun {
-                return Ok(Part { readings, letters, position, more: false });
+                return Ok(part);
             }
-            position = Some(letter.id.to_string());
+            part.position = Some(letter.id.to_string());
             if let Subject::Reading { reading, .. } = letter.subject {
-                letters.insert(reading.id, letter.id);
-                readings.push(Reading::clone(&reading));
+                part.letters.insert(reading.id, letter.id);
+                part.add(Reading::clone(&reading));
             }
         }
-        let more = page.cursor.is_some();
-        let position = position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
-        Ok(Part { readings, letters, position, more })
+        part.more = page.cursor.is_some();
+        part.position = part.position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
+        Ok(part)
     }
 }
 
@@ -458,22 +504,57 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_version_that_cannot_be_started_ends_its_replay() {
+    /// A host whose route has handled such readings, and a replay of them that nobody carries out.
+    async fn host_with_replay(payloads: &[&str]) -> (Host, Replay) {
         let host = Host::start("").await;
         host.upload("m", test_components::echo()).await;
         host.put_sink("out").await;
         host.put_route("r", "m", "out").await;
-        host.send("d", "x").await;
+        for payload in payloads {
+            host.send("d", payload).await;
+        }
         host.settled().await;
         let of = |until| ReplayOf::Journal { since: Timestamp::default(), until, topic: None };
         let of_nothing =
             NewReplay { route: name("r"), version: None, of: of(Timestamp::default()), commands: false };
         let begun = host.control.begin_replay(of_nothing).await.unwrap();
         until(|| !host.control.inner.replaying.lock().contains_key(&begun.id)).await;
+        let of = of(Timestamp::from_millis(4_000_000_000_000));
+        (host, Replay { id: ulid(begun.begun), of, ..begun })
+    }
 
-        let mut replay =
-            Replay { id: ulid(begun.begun), of: of(Timestamp::from_millis(4_000_000_000_000)), ..begun };
+    /// The store had a part of which it had said that it failed, and the part was applied once more.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_of_which_nobody_knows_whether_it_was_committed_is_not_applied_twice() {
+        let (host, mut replay) = host_with_replay(&["x"; 3]).await;
+        let mut committed = replay.clone();
+        host.control.inner.step(&mut committed).await.unwrap();
+        let mut is_doubted = true;
+        while replay.state == ReplayState::Running {
+            host.control.inner.go_on(&mut replay, &mut is_doubted).await.unwrap();
+        }
+        assert_eq!((&replay, is_doubted), (&committed, false));
+        host.settled().await;
+        assert_eq!(host.delivered().len(), 2 * 3);
+        host.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reading_that_has_lost_its_payload_is_not_replayed_without_it() {
+        let (host, mut replay) = host_with_replay(&["x", &"y".repeat(100_000)]).await;
+        let payloads = host.dir.path().join("sandbar-data/store.payloads");
+        for file in std::fs::read_dir(payloads).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        host.control.inner.step(&mut replay).await.unwrap();
+        assert_eq!((replay.handled, replay.failed), (1, 1));
+        assert!(replay.failures[0].cause.ends_with("is missing on disk"), "{:?}", replay.failures);
+        host.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_version_that_cannot_be_started_ends_its_replay() {
+        let (host, mut replay) = host_with_replay(&["x"]).await;
         let handler: Arc<dyn Handler> = Arc::new(CannotBeStarted);
         host.control.inner.replaying.lock().insert(replay.id.clone(), handler);
         host.control.inner.step(&mut replay).await.unwrap();
