@@ -231,11 +231,13 @@ mod tests {
 
     #[test]
     fn names_the_level_that_is_wrong() {
+        let deep = "+/".repeat(30_000);
         let table = [
             ("sport/tennis#", FilterError::HashNotLast { level: 2 }),
             ("sport/#/ranking", FilterError::HashNotLast { level: 2 }),
             ("sport+", FilterError::PlusInsideLevel { level: 1 }),
             ("", FilterError::Topic(TopicError::Empty)),
+            (&*deep, FilterError::Topic(TopicError::TooDeep { levels: 30_001 })),
         ];
         for (text, error) in table {
             assert_eq!(text.parse::<TopicFilter>(), Err(error), "{text}");
@@ -256,6 +258,24 @@ mod tests {
         tree.remove(&filter("a/#"), |_| true);
         tree.remove(&filter("a/b/c"), |_| true);
         assert!(tree.is_empty());
+    }
+
+    /// A thread may have less than the main one.
+    #[test]
+    fn the_deepest_filter_fits_on_a_small_stack() {
+        let (deep, name) = ("+/".repeat(255) + "#", "a/".repeat(255) + "a");
+        let inserted = move || {
+            let mut tree = TopicTree::default();
+            for text in [&deep, &name] {
+                tree.insert(&filter(text), text.len());
+            }
+            let mut found = 0;
+            tree.matches(&topic(&name), |_| found += 1);
+            tree.remove(&filter(&name), |_| true);
+            found
+        };
+        let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(inserted).unwrap();
+        assert_eq!(thread.join().unwrap(), 2);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// 1 to 65,535 bytes of UTF-8 without `+`, `#` and NUL; levels are separated by `/`.
+/// 1 to 65,535 bytes of UTF-8 without `+`, `#` and NUL; up to 256 levels are separated by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Box<str>);
 
@@ -13,9 +13,14 @@ pub enum TopicError {
     Empty,
     #[error("a topic has at most 65535 bytes, this one has {bytes}")]
     TooLong { bytes: usize },
+    #[error("a topic has at most {max} levels, this one has {levels}", max = LEVELS_MAX)]
+    TooDeep { levels: usize },
     #[error("a topic cannot contain {character:?} (at byte {at})")]
     Forbidden { character: char, at: usize },
 }
+
+/// More than anybody needs; and so few that what goes down a tree of them fits on every stack.
+const LEVELS_MAX: usize = 256;
 
 impl Topic {
     pub fn as_str(&self) -> &str {
@@ -53,6 +58,10 @@ pub(crate) fn check(text: &str, forbidden: impl Fn(char) -> bool) -> Result<(), 
     }
     if text.len() > usize::from(u16::MAX) {
         return Err(TopicError::TooLong { bytes: text.len() });
+    }
+    let levels = 1 + text.bytes().filter(|byte| *byte == b'/').count();
+    if levels > LEVELS_MAX {
+        return Err(TopicError::TooDeep { levels });
     }
     match text.char_indices().find(|(_, c)| forbidden(*c)) {
         Some((at, character)) => Err(TopicError::Forbidden { character, at }),
@@ -96,5 +105,13 @@ mod tests {
         assert_eq!("#".parse::<Topic>(), Err(TopicError::Forbidden { character: '#', at: 0 }));
         assert_eq!("a\0".parse::<Topic>(), Err(TopicError::Forbidden { character: '\0', at: 1 }));
         assert_eq!("x".repeat(65_536).parse::<Topic>(), Err(TopicError::TooLong { bytes: 65_536 }));
+    }
+
+    #[test]
+    fn has_no_more_levels_than_a_stack_can_take() {
+        assert!("/".repeat(255).parse::<Topic>().is_ok());
+        let error = "/".repeat(65_535).parse::<Topic>().unwrap_err();
+        assert_eq!(error, TopicError::TooDeep { levels: 65_536 });
+        assert_eq!(error.to_string(), "a topic has at most 256 levels, this one has 65536");
     }
 }
