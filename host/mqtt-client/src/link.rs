@@ -243,6 +243,8 @@ impl Link {
             () = sleep_until(self.awaited.unwrap_or(ping_at)), if self.awaited.is_some() => {
                 Err(LinkLost::Silent)
             }
+            // Nothing is taken in, there is nothing to say, and no sign of life was agreed on.
+            else => std::future::pending().await,
         }
     }
 }
@@ -322,5 +324,24 @@ pub const fn name(packet: &Packet) -> &'static str {
         Packet::PingReq => "PINGREQ",
         Packet::PingResp => "PINGRESP",
         Packet::Disconnect(_) => "DISCONNECT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_signs_of_life_it_may_have_nothing_to_do() {
+        let settings = json!({ "url": "mqtt://localhost", "client_id": "c", "keep_alive_s": 0 });
+        let broker = sandbar_reading::settings(settings).and_then(|config| Broker::new(&config)).unwrap();
+        let session = Session { clean_start: true, expiry_s: 0, receive_maximum: 1, packet_max: 1 << 20 };
+        let (near, far) = tokio::io::duplex(64);
+        let mut link = Link::new(&broker, session, Box::new(near));
+        assert!(timeout(Duration::from_secs(3600), link.stay()).await.is_err(), "its window is full");
+        drop(far);
+        assert!(matches!(link.next().await, Err(LinkLost::Ended)));
     }
 }
