@@ -135,10 +135,15 @@ impl<T: Clone + Send + 'static> Exchange<T> {
                 async move { (from, again, session.accept_keeping(inbound, keep).await) }.boxed();
             match futures::poll!(&mut accepting) {
                 Poll::Pending => self.offered.push_back(accepting),
-                Poll::Ready((from, Some(offered), Err(refused))) if let Some(wait) = wait(&refused) => {
-                    self.hold(from, offered, wait);
+                Poll::Ready(outcome) => {
+                    if let (_, Some(_), Err(refused)) = &outcome
+                        && let Some(wait) = wait(refused)
+                    {
+                        self.held_until = Some(Instant::now() + wait);
+                    }
+                    // Held in its turn: those before it may be refused, too.
+                    self.offered.push_back(std::future::ready(outcome).boxed());
                 }
-                Poll::Ready(outcome) => self.offered.push_back(std::future::ready(outcome).boxed()),
             }
         }
     }
@@ -235,6 +240,26 @@ mod tests {
         assert!(exchange.is_done() && exchange.has_room());
         let expected: Vec<Bytes> = (0..40).map(|number: usize| number.to_string().into()).collect();
         assert_eq!(payloads(&host), expected);
+    }
+
+    /// The first one's commit fails when the second one was refused already.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_before_those_ahead_of_it_keeps_its_place() {
+        let host = StandIn::new();
+        let mut exchange = exchange(&host, Manner::Hold);
+        host.hold();
+        host.doubt(Refused::Storage { cause: "scripted".to_owned() });
+        exchange.add((), inbound(1));
+        assert!(futures::poll!(std::pin::pin!(exchange.next())).is_pending());
+        host.refuse(Refused::DiskFull);
+        exchange.add((), inbound(2));
+        exchange.add((), inbound(3));
+        assert!(futures::poll!(std::pin::pin!(exchange.next())).is_pending());
+        host.release();
+        for _ in 0..3 {
+            assert!(matches!(in_time(exchange.next()).await, (_, Say::Acknowledge(_))));
+        }
+        assert_eq!(payloads(&host), ["1", "1", "2", "3"], "the first one was in doubt");
     }
 
     #[tokio::test]
