@@ -14,8 +14,24 @@ use crate::CommandError;
 /// What an endpoint is told to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Ask { peer: Peer, packet: Packet, patience: Duration, waiter: Waiter },
-    Notify { peer: Peer, token: (Token, u8), packet: Packet, done: oneshot::Sender<Result<(), Failure>> },
+    Ask {
+        peer: Peer,
+        token: Token,
+        packet: Packet,
+        patience: Duration,
+        waiter: Waiter,
+    },
+    /// Nobody waits for what comes under this token any more.
+    Leave {
+        peer: Peer,
+        token: Token,
+    },
+    Notify {
+        peer: Peer,
+        token: (Token, u8),
+        packet: Packet,
+        done: oneshot::Sender<Result<(), Failure>>,
+    },
 }
 
 /// Who waits for an answer.
@@ -208,23 +224,33 @@ impl Caller {
 
     async fn exchange(&self, peer: Peer, packet: Packet) -> Result<Packet, CallError> {
         let (answer, answered) = oneshot::channel();
-        let order = Order::Ask { peer, packet, patience: self.patience, waiter: Waiter::Once(answer) };
+        let (token, patience, waiter) = (rand::random(), self.patience, Waiter::Once(answer));
+        let order = Order::Ask { peer, token, packet, patience, waiter };
         self.orders.send(order).await.map_err(|_| CallError::Stopped)?;
         Ok(answered.await.map_err(|_| CallError::Stopped)??)
     }
 
-    /// Registers for a resource's notifications (RFC 7641); dropped, they are refused when they come.
+    /// Registers for a resource's notifications (RFC 7641), until it is [left](Self::leave). Under the token of an earlier
+    /// registration it renews that one, if the node still has it (section 3.3.1).
     pub(crate) async fn observe(
         &self,
         peer: Peer,
         path: &str,
+        token: Token,
     ) -> Result<mpsc::Receiver<Result<Note, Failure>>, CallError> {
         let (notes, arriving) = mpsc::channel(NOTES_MAX);
         let mut packet = packet::request(Method::Get, path, &[]);
         packet::set_uint(&mut packet, Opt::Observe, 0);
-        let order = Order::Ask { peer, packet, patience: self.patience, waiter: Waiter::Each(notes) };
+        let (patience, waiter) = (self.patience, Waiter::Each(notes));
+        let order = Order::Ask { peer, token, packet, patience, waiter };
         self.orders.send(order).await.map_err(|_| CallError::Stopped)?;
         Ok(arriving)
+    }
+
+    /// Further notifications are refused when they come: so the node forgets who asked for them.
+    pub(crate) async fn leave(&self, peer: Peer, token: Token) {
+        // An endpoint that is gone has left everything.
+        let _ = self.orders.send(Order::Leave { peer, token }).await;
     }
 
     /// Resolves once the notification was acknowledged.

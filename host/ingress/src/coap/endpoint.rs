@@ -231,17 +231,71 @@ impl<S: Service> Endpoint<S> {
     fn carry_out(&mut self, order: Order) {
         let now = Instant::now();
         match order {
-            Order::Ask { peer, packet, patience, waiter } => {
-                let token: Token = rand::random();
+            Order::Ask { peer, token, packet, patience, waiter } => {
                 match self.layer.request(peer, token, packet, patience, now) {
                     Ok(()) => drop(self.waiters.insert((peer, token), waiter)),
                     Err(failure) => waiter.fail(failure),
                 }
             }
+            Order::Leave { peer, token } => {
+                self.waiters.remove(&(peer, token));
+                self.layer.give_up(peer, token, now);
+            }
             Order::Notify { peer, token: (token, length), packet, done } => {
                 self.notified.insert((peer, token), done);
                 self.layer.notify(peer, token, length, packet, now);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::UdpSocket;
+
+    use super::super::packet::{MessageType, Method};
+    use super::*;
+
+    struct Silent;
+
+    impl Service for Silent {
+        fn serve(self: Arc<Self>, _request: Request) -> BoxFuture<'static, Packet> {
+            futures::future::pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_an_observation_that_nobody_follows() {
+        let sockets = Sockets::new(UdpSocket::bind("127.0.0.1:0").await.unwrap(), None);
+        let (_orders, asked) = super::super::call::orders();
+        let mut endpoint = Endpoint::new(sockets, Parameters::default(), Arc::new(Silent), asked);
+        let (peer, token) = (Peer { address: "127.0.0.1:9".parse().unwrap(), is_secure: false }, [7; 8]);
+        let note = |sequence: u16| {
+            let mut note = packet::response(Code::Content);
+            note.header.set_type(MessageType::Confirmable);
+            note.header.message_id = sequence;
+            note.set_token(token.to_vec());
+            packet::set_uint(&mut note, Opt::Observe, sequence.into());
+            packet::bytes(&note)
+        };
+        let refused = |bytes: &[u8]| bytes[0] & 0x30 == 0x30;
+        for sequence in 1..=3 {
+            let (notes, mut arriving) = mpsc::channel(9);
+            let mut packet = packet::request(Method::Get, "/a", &[]);
+            packet::set_uint(&mut packet, Opt::Observe, 0);
+            let (patience, waiter) = (Duration::from_secs(9), Waiter::Each(notes));
+            endpoint.carry_out(Order::Ask { peer, token, packet, patience, waiter });
+            endpoint.receive(peer, &note(2 * sequence));
+            assert!(arriving.recv().await.unwrap().is_ok());
+            // The resource is quiet for too long, and is registered for again.
+            endpoint.carry_out(Order::Leave { peer, token });
+            assert!(endpoint.waiters.is_empty());
+            endpoint.layer.take_outgoing();
+            endpoint.receive(peer, &note(2 * sequence + 1));
+            let told = endpoint.layer.take_outgoing();
+            assert!(told.iter().all(|(_, bytes)| refused(bytes)) && told.len() == 1, "{told:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use super::decode::content_type;
 use crate::coap::call::{CallError, Note, refused_or};
 use crate::coap::dtls::Identities;
 use crate::coap::endpoint::Peer;
-use crate::coap::layer::Failure;
+use crate::coap::layer::{Failure, Token};
 use crate::coap::packet::{self, MessageType, is_newer};
 use crate::coap::{Caller, Method, Opt, Packet, links};
 use crate::devices::{Devices, Joined, Order};
@@ -239,18 +239,30 @@ impl Asking {
 
     /// Registers, and again whenever nothing is heard any more.
     async fn observe(&self, path: &str) {
+        let token = rand::random();
         loop {
-            if let Err(error) = self.follow(path).await {
+            if let Err(error) = self.register(path, token).await {
                 self.note(path, &error);
             }
             tokio::time::sleep(self.node.again).await;
         }
     }
 
-    /// Until the node does not notify any more; `Ok` if it just was quiet for too long.
-    async fn follow(&self, path: &str) -> Result<(), CallError> {
+    async fn register(&self, path: &str, token: Token) -> Result<(), CallError> {
         let peer = self.node.peer(&self.identities).await.ok_or(CallError::Unknown)?;
-        let mut notes = self.caller.observe(peer, path).await?;
+        let notes = self.caller.observe(peer, path, token).await?;
+        let followed = self.follow(peer, path, notes).await;
+        self.caller.leave(peer, token).await;
+        followed
+    }
+
+    /// Until the node does not notify any more; `Ok` if it just was quiet for too long.
+    async fn follow(
+        &self,
+        peer: Peer,
+        path: &str,
+        mut notes: mpsc::Receiver<Result<Note, Failure>>,
+    ) -> Result<(), CallError> {
         let mut latest: Option<(u32, Instant)> = None;
         let mut until: Option<Instant> = None;
         let mut listed = None;

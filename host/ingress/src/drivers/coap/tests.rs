@@ -354,7 +354,9 @@ async fn follows_and_switches_a_lamp(secure: bool) {
     // A notification that says that it is over: the resource is registered for again.
     in_time(caller.notify(peer, token, response(Code::NotFound))).await.unwrap();
     in_time(running.host.wait_taken(4)).await;
-    assert_eq!(lamp.observers.lock().len(), 2);
+    let observers = lamp.observers.lock().clone();
+    assert_eq!(observers.len(), 2);
+    assert_eq!(observers[0], observers[1], "under the same token: it has one observer, not two");
 }
 
 #[tokio::test]
