@@ -76,20 +76,20 @@ impl Camera {
             } else if asks.is_closed() {
                 return Ok(());
             }
+            // Also of one that gives broken ones all the time.
+            if Instant::now() >= due {
+                let (shown, millis) = (self.local.path.display(), self.timeout.as_millis());
+                return Err(LinkError::ended(format!(
+                    "the camera {shown} gave no picture within {millis} ms"
+                )));
+            }
             if !self.is_readable(&stream)? {
-                if Instant::now() >= due {
-                    let (shown, millis) = (self.local.path.display(), self.timeout.as_millis());
-                    return Err(LinkError::ended(format!(
-                        "the camera {shown} gave no picture within {millis} ms"
-                    )));
-                }
                 continue;
             }
             let (bytes, about) = stream.next().map_err(|error| self.failed(" is lost", error))?;
             if about.flags.contains(Flags::ERROR) {
                 continue;
             }
-            due = Instant::now() + self.timeout;
             if let Some(ask) = asked.take() {
                 match self.picture(&format, bytes, about) {
                     // Who asked may have given up.
@@ -98,9 +98,11 @@ impl Camera {
                     Err(error) => {
                         tracing::debug!(camera = %self.local.path.display(), error, "no picture");
                         asked = Some(ask);
+                        continue;
                     }
                 }
             }
+            due = Instant::now() + self.timeout;
         }
     }
 

@@ -40,7 +40,7 @@ struct Examined {
     key: Box<str>,
     path: PathBuf,
     /// `None`: it is gone.
-    found: Option<(Signature, Decision)>,
+    found: io::Result<Option<(Signature, Decision)>>,
     is_known: bool,
 }
 
@@ -159,10 +159,19 @@ impl Folder {
         };
         let (mut keep, mut kept, mut go, mut jobs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for Examined { key, path, found, is_known } in examined {
-            let Some((signature, decision)) = found else {
-                keep.extend(is_known.then(|| seen::forget(&key)));
-                kept.push(key);
-                continue;
+            let (signature, decision) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    keep.extend(is_known.then(|| seen::forget(&key)));
+                    kept.push(key);
+                    continue;
+                }
+                // The next look finds it again, once it can be looked at.
+                Err(error) => {
+                    self.reader.complain("unreadable", &path, &error);
+                    self.pending.done(&key);
+                    continue;
+                }
             };
             if !self.pending.is_settled(&key, signature, Instant::now()) {
                 continue;
@@ -288,7 +297,7 @@ fn survey(settings: &Settings, session: &Session, switches: Switches) -> io::Res
     }
 }
 
-/// In the order in which they were written.
+/// In the order in which they were written. An error is of what was kept.
 fn examine(
     due: Vec<(Box<str>, PathBuf)>,
     settings: &Settings,
@@ -298,12 +307,14 @@ fn examine(
     let mut examined = Vec::with_capacity(due.len());
     for (key, path) in due {
         let entry = entry(session, &key)?;
-        let found = file::look(&path, settings.place.follow_links)?;
-        let found =
-            found.map(|signature| (signature, decide(entry.as_ref(), &signature, switches, &settings.tidy)));
+        let decided = |signature| (signature, decide(entry.as_ref(), &signature, switches, &settings.tidy));
+        let found = file::look(&path, settings.place.follow_links).map(|found| found.map(decided));
         examined.push(Examined { key, path, found, is_known: entry.is_some() });
     }
-    let written = |of: &Examined| of.found.map_or(0, |(signature, _)| signature.modified);
+    let written = |of: &Examined| match of.found {
+        Ok(Some((signature, _))) => signature.modified,
+        Ok(None) | Err(_) => 0,
+    };
     examined.sort_by(|a, b| (written(a), &a.key).cmp(&(written(b), &b.key)));
     Ok(examined)
 }

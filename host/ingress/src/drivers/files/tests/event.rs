@@ -233,6 +233,17 @@ async fn links_are_followed_only_if_that_is_set() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_looked_at_is_in_nobody_s_way() {
+    let running = Running::start(json!({ "follow_links": true })).await;
+    std::os::unix::fs::symlink(running.path("loop"), running.path("loop")).unwrap();
+    running.write("a", "1");
+    assert_eq!(payloads(&running.taken(1).await), ["1"]);
+    std::fs::remove_file(running.path("loop")).unwrap();
+    running.write("loop", "2");
+    assert_eq!(payloads(&running.taken(2).await), ["1", "2"]);
+}
+
+#[tokio::test]
 async fn a_folder_that_vanished_is_waited_for() {
     let running = Running::start(json!({})).await;
     let moved = running.folder.path().with_extension("moved");
