@@ -45,6 +45,7 @@ struct Memory {
     taken: Vec<Taken>,
     refusals: VecDeque<Refused>,
     doubts: VecDeque<Refused>,
+    keeps_not: Option<Refused>,
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
     attachments: u64,
@@ -91,6 +92,7 @@ impl StandIn {
             taken: Vec::new(),
             refusals: VecDeque::new(),
             doubts: VecDeque::new(),
+            keeps_not: None,
             kept: BTreeMap::new(),
             devices: HashMap::new(),
             attachments: 0,
@@ -131,6 +133,11 @@ impl StandIn {
     /// Takes the next reading, and says that it did not: as a commit does that failed too late.
     pub fn doubt(&self, refused: Refused) {
         self.memory.lock().doubts.push_back(refused);
+    }
+
+    /// From now on refuses so what the driver writes without a reading; `None` takes it.
+    pub fn refuse_to_keep(&self, refused: Option<Refused>) {
+        self.memory.lock().keeps_not = refused;
     }
 
     /// The handlers answer every reading to come with `answers`.
@@ -305,7 +312,11 @@ impl Intake for StandIn {
 
     fn keep(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
         async move {
-            self.memory.lock().write(&keep);
+            let mut memory = self.memory.lock();
+            if let Some(refused) = memory.keeps_not.clone() {
+                return Err(refused);
+            }
+            memory.write(&keep);
             Ok(())
         }
         .boxed()

@@ -81,7 +81,19 @@ fn filled(pattern: &str, client: &str, user: Option<&str>) -> Option<TopicFilter
 impl Grants {
     pub(super) fn may_publish(&self, topic: &Topic) -> bool {
         let any = |filters: &[TopicFilter]| filters.iter().any(|filter| filter.matches(topic));
-        self.allowed.as_ref().is_none_or(|allowed| any(&allowed.publish)) && !any(&self.denied.publish)
+        !is_reserved(topic)
+            && self.allowed.as_ref().is_none_or(|allowed| any(&allowed.publish))
+            && !any(&self.denied.publish)
+    }
+
+    /// Whether it may name a topic for the answer. Who asks listens there itself (MQTT 5.0, section 4.10.1), and is
+    /// seldom allowed to publish there: so what it may subscribe to counts. Without that, the broker would say at any
+    /// topic what the client may not say.
+    pub(super) fn may_be_answered(&self, topic: &Topic) -> bool {
+        let filter = topic.as_str().parse();
+        !is_reserved(topic)
+            && filter.is_ok_and(|filter| self.may_subscribe(&filter))
+            && self.may_receive(topic)
     }
 
     /// Every topic that `filter` matches must be allowed. Where only some are denied, the subscription stands,
@@ -95,6 +107,11 @@ impl Grants {
     pub(super) fn may_receive(&self, topic: &Topic) -> bool {
         !self.denied.subscribe.iter().any(|filter| filter.matches(topic))
     }
+}
+
+/// `$SYS` is the broker's own, and `$share` no topic.
+fn is_reserved(topic: &Topic) -> bool {
+    topic.as_str().starts_with("$SYS/") || topic.as_str().starts_with("$share/")
 }
 
 /// Whether `wide` matches everything that `narrow` does.
@@ -158,6 +175,26 @@ mod tests {
         assert!(grants.may_subscribe(&filter("#")) && !grants.may_subscribe(&filter("secret/x")));
         assert!(grants.may_receive(&topic("open")) && !grants.may_receive(&topic("secret/x")));
         assert!(grants.may_publish(&topic("secret/x")));
+    }
+
+    #[test]
+    fn who_asks_is_answered_where_it_may_listen() {
+        let access = Access::new(vec![rule(&["ask", "out/#"], &["answers/%c/#"])], Vec::new()).unwrap();
+        let (grants, all) = (access.of("c1", None), Grants::default());
+        for (named, may) in
+            [("answers/c1/7", true), ("answers/c2/7", false), ("out/1", false), ("ask", false)]
+        {
+            assert_eq!(grants.may_be_answered(&topic(named)), may, "{named}");
+        }
+        for reserved in ["$SYS/x", "$share/g/t"] {
+            assert!(
+                !all.may_be_answered(&topic(reserved)) && !all.may_publish(&topic(reserved)),
+                "{reserved}"
+            );
+        }
+        assert!(all.may_be_answered(&topic("any")) && all.may_publish(&topic("$mine/x")));
+        let access = Access::new(Vec::new(), vec![rule(&[], &["secret/#"])]).unwrap();
+        assert!(!access.of("c", None).may_be_answered(&topic("secret/x")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::client::Client;
 use super::codec::reason;
 use super::keeper::Keeper;
+use super::outgoing::Room;
 use super::retained::RetainedMessages;
 use super::rows;
 use super::settings::{PACKET_MAX_MOST, Settings};
@@ -44,7 +45,7 @@ pub(super) struct Broker {
     shed: AtomicU64,
     /// Of sessions that have ended: messages that found no room in their queues.
     dropped: AtomicU64,
-    /// Messages that were not retained, since there were too many.
+    /// Messages that were not retained, since there were too many, or too large ones.
     unretained: AtomicU64,
     numbers: AtomicU32,
     messages: AtomicU64,
@@ -113,8 +114,8 @@ impl Broker {
 
     pub(super) fn count_unretained(&self, topic: &str) {
         if self.unretained.fetch_add(1, Ordering::Relaxed) == 0 {
-            let (ingress, max) = (self.session.ingress(), self.settings.retained_max);
-            tracing::warn!(%ingress, topic, max, "retained_max is reached: further messages are not retained");
+            let (ingress, Room { count, bytes }) = (self.session.ingress(), self.settings.retained);
+            tracing::warn!(%ingress, topic, count, bytes, "retained_max or retained_bytes is reached: not retained");
         }
     }
 
@@ -130,12 +131,17 @@ impl Broker {
             bytes += state.outgoing.bytes() as u64;
             dropped += state.outgoing.dropped;
         }
+        let (retained, retained_bytes) = {
+            let retained = self.retained.lock();
+            (retained.count() as u64, retained.bytes() as u64)
+        };
         vec![
             ("sessions", clients.len() as u64),
             ("connected", connected),
             ("queued", queued),
             ("queued_bytes", bytes),
-            ("retained", self.retained.lock().count() as u64),
+            ("retained", retained),
+            ("retained_bytes", retained_bytes),
             ("dropped", dropped),
             ("shed", self.shed.load(Ordering::Relaxed)),
             ("unretained", self.unretained.load(Ordering::Relaxed)),

@@ -16,6 +16,7 @@ use super::message::Entry;
 use super::outgoing::{Outgoing, Room};
 use super::rows::SessionRow;
 use super::sessions::NEVER;
+use super::timers::Timer;
 
 pub(super) struct Client {
     pub(super) id: Box<str>,
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) outgoing: Outgoing,
     link: Option<Arc<Link>>,
     absent_since: Option<Timestamp>,
+    /// What ends it, while it has no connection.
+    pub(super) ends: Option<Timer>,
     /// The session is over; what still comes is for nobody.
     ended: bool,
 }

@@ -53,8 +53,8 @@ pub(crate) struct Config {
     /// commands do not go out through this ingress.
     #[serde(default)]
     pub(super) command_topic: Option<String>,
-    /// Topic that handlers' replies are published to where the reading named no response topic, with
-    /// `{device}`, `{client}` and `{topic}`. Without it, such replies go nowhere.
+    /// Topic that handlers' replies are published to where the reading named no response topic, or one that its
+    /// client may not subscribe to; with `{device}`, `{client}` and `{topic}`. Without it, such replies go nowhere.
     #[serde(default)]
     pub(super) reply_topic: Option<String>,
     /// Content type of readings whose publisher named none.
@@ -98,6 +98,10 @@ pub(crate) struct Config {
     /// Retained messages, at most; further ones are passed on and not retained.
     #[serde(default = "default::retained_max")]
     pub(super) retained_max: usize,
+    /// Bytes of retained messages with their topics, at most; likewise. What finds no room takes along what it was to
+    /// replace.
+    #[serde(default = "default::retained_bytes")]
+    pub(super) retained_bytes: usize,
     /// Subscriptions of one session, at most.
     #[serde(default = "default::subscriptions_max")]
     pub(super) subscriptions_max: usize,
@@ -133,6 +137,9 @@ pub(crate) struct SnConfig {
     /// User name of all that connect there, for `allow` and `deny`. Without it they are anonymous.
     #[serde(default)]
     pub(super) user: Option<String>,
+    /// Clients at once, at most; further ones are told to try again later.
+    #[serde(default = "default::sn_clients_max")]
+    pub(super) clients_max: usize,
     /// Topics with a number of their own: for messages without a connection (quality of service −1), and to save bytes.
     #[serde(default)]
     pub(super) topics: Vec<SnTopicConfig>,
@@ -236,6 +243,14 @@ mod default {
 
     pub(super) fn retained_max() -> usize {
         200_000
+    }
+
+    pub(super) fn sn_clients_max() -> usize {
+        1024
+    }
+
+    pub(super) fn retained_bytes() -> usize {
+        64 << 20
     }
 
     pub(super) fn subscriptions_max() -> usize {

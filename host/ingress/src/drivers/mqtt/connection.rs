@@ -67,6 +67,8 @@ pub(super) struct Connection {
     pub(super) listed: Listed,
     rate: Rate,
     heard: Instant,
+    /// When the client last took something of what waits for it.
+    took: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -121,7 +123,7 @@ pub(super) enum Then {
 /// Why a connection ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// DISCONNECT, with its reason.
+    /// DISCONNECT in good order, with its reason.
     Left(u8),
     /// The link failed, or the client was gone.
     Lost(String),
@@ -184,6 +186,7 @@ impl Connection {
             listed,
             rate,
             heard,
+            took: heard,
             timer: Box::pin(tokio::time::sleep_until(until)),
         }
     }
@@ -236,10 +239,19 @@ impl Connection {
 
     /// Whether the next packet may be taken; if not, TCP holds the client back.
     fn may_take(&self) -> bool {
-        self.parked.is_none()
-            && self.under_way.len() < usize::from(self.broker.settings.receive_maximum) + AHEAD
-            && self.output.waiting() < WRITE_AHEAD
-            && !self.rate.is_exceeded(Instant::now())
+        !self.is_held_back() && !self.is_behind()
+    }
+
+    /// It has sent more than the host takes of it now.
+    fn is_held_back(&self) -> bool {
+        self.parked.is_some()
+            || self.under_way.len() >= usize::from(self.broker.settings.receive_maximum) + AHEAD
+            || self.rate.is_exceeded(Instant::now())
+    }
+
+    /// It does not read what waits for it.
+    fn is_behind(&self) -> bool {
+        self.output.waiting() >= WRITE_AHEAD
     }
 
     fn take_packets(&mut self) -> Result<(), End> {
@@ -278,9 +290,10 @@ impl Connection {
         let now = Instant::now();
         let mut next = now + Duration::from_secs(86_400);
         if let Some(keep_alive) = self.limits.keep_alive {
-            let until = self.heard + keep_alive;
-            // Who is not read cannot be heard.
-            if until <= now && self.may_take() {
+            // Who is not read cannot be heard: that it reads is a sign of life then (MQTT 5.0, section 3.1.2.10).
+            let alive = if self.is_behind() { self.heard.max(self.took) } else { self.heard };
+            let until = alive + keep_alive;
+            if until <= now && !self.is_held_back() {
                 return Err(End::Told(reason::KEEP_ALIVE, None));
             }
             next = next.min(until.max(now + Duration::from_millis(100)));
@@ -297,7 +310,12 @@ impl Connection {
         if let Some(reason) = self.hold.link.kicked() {
             return Poll::Ready(Event::End(End::Told(reason, None)));
         }
-        if let Poll::Ready(Err(error)) = self.output.poll_write(&mut *self.io, cx) {
+        let waited = self.output.waiting();
+        let written = self.output.poll_write(&mut *self.io, cx);
+        if self.output.waiting() < waited {
+            self.took = Instant::now();
+        }
+        if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Event::End(lost(&error)));
         }
         if let Some(first) = self.under_way.front_mut()
@@ -313,7 +331,7 @@ impl Connection {
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));
         }
-        if self.has_queued() && self.output.waiting() < WRITE_AHEAD {
+        if self.has_queued() && !self.is_behind() {
             return Poll::Ready(Event::Queue);
         }
         if self.may_take()
@@ -351,7 +369,7 @@ impl Connection {
 
     /// From the queue to the buffer, as far as the client and the buffer let it.
     fn pump(&mut self) {
-        while self.output.waiting() < WRITE_AHEAD && self.send_next() {}
+        while !self.is_behind() && self.send_next() {}
     }
 
     async fn finish(mut self, end: End) {
@@ -393,7 +411,8 @@ impl Connection {
         self.drop_link();
         self.settle().await;
         let will = match end {
-            End::Left(code) if code != reason::DISCONNECT_WITH_WILL => None,
+            // Only this takes it back (MQTT 5.0, section 3.1.2.5).
+            End::Left(reason::SUCCESS) => None,
             _ => self.will.take(),
         };
         self.broker.close(&self.hold, will, self.had_will);
@@ -431,4 +450,41 @@ impl Connection {
 
 fn lost(error: &io::Error) -> End {
     End::Lost(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::AsyncWriteExt;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::handshake::{Link, greet};
+    use super::super::settings::Settings;
+    use super::*;
+    use crate::Session;
+    use crate::contract::StandIn;
+
+    /// MQTT 5.0, section 3.1.2.10. Its keep-alive is ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn who_neither_says_nor_reads_anything_is_lost() {
+        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
+        let broker = Arc::new(Broker::new(Arc::new(settings), session));
+        let (near, mut far) = tokio::io::duplex(256);
+        far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01c").await.unwrap();
+        let link = Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None };
+        let connection = greet(&broker, Box::new(near), link).await.unwrap();
+        let running = tokio::spawn(Box::pin(connection.run()));
+        // What it publishes it gets back, and that is more than waits to be written before reading pauses.
+        far.write_all(b"\x82\x07\0\x01\0\0\x01t\0\x30\x84\x80\x08\0\x01t\0").await.unwrap();
+        far.write_all(&vec![b'x'; 128 << 10]).await.unwrap();
+        for _ in 0..9 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            far.read_exact(&mut [0; 200]).await.unwrap();
+            assert!(!running.is_finished(), "it reads, if slowly");
+        }
+        let begun = Instant::now();
+        running.await.unwrap();
+        assert!((14..17).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    }
 }

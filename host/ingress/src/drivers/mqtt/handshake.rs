@@ -27,6 +27,9 @@ pub(super) struct Link {
     pub(super) remote: SocketAddr,
     /// The common name of the client's certificate.
     pub(super) certificate: Option<Box<str>>,
+    /// What the client speaks, if a gateway of this process stands between, which watches by itself for how long the
+    /// client is silent.
+    pub(super) gateway: Option<&'static str>,
 }
 
 /// What the client is told instead of being taken.
@@ -149,8 +152,9 @@ async fn take(broker: &Arc<Broker>, connect: Connect, link: &Link) -> Result<Tak
     let make = |number| will.and_then(|will| Will::new(will, By { number, ..of }));
     let (hold, will) = broker.open(wanted, make).await.map_err(|code| (code, "no session can be had now"))?;
     by.number = hold.client.number;
+    let is_asked = version == Version::V5 && link.gateway.is_none();
     let keep_alive_max =
-        settings.keep_alive_max_s.filter(|max| version == Version::V5 && !(1..=*max).contains(&keep_alive));
+        settings.keep_alive_max_s.filter(|max| is_asked && !(1..=*max).contains(&keep_alive));
     let keep_alive = keep_alive_max.unwrap_or(keep_alive);
     let limits = Limits {
         window: properties.receive_maximum.unwrap_or(u16::MAX).min(settings.send_maximum).into(),
@@ -205,10 +209,10 @@ impl Taken {
         };
         let mut output = Output::default();
         output.head(|out| codec::connack(out, version, &connack));
-        let agent = match version {
+        let agent = link.gateway.unwrap_or(match version {
             Version::V3 => "MQTT 3.1.1",
             Version::V5 => "MQTT 5.0",
-        };
+        });
         let listed = broker.session.connected(PeerInfo {
             remote: Some(link.remote),
             device: None,
@@ -238,7 +242,7 @@ mod tests {
         let broker = Arc::new(Broker::new(Arc::new(settings), session));
         let (near, mut far) = tokio::io::duplex(256);
         far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c").await.unwrap();
-        let link = Link { remote: remote.parse().unwrap(), certificate: None };
+        let link = Link { remote: remote.parse().unwrap(), certificate: None, gateway: None };
         if greet(&broker, Box::new(near), link).await.is_some() {
             return true;
         }

@@ -1,5 +1,6 @@
 //! Writes of the broker's own state that come without a reading: in order, as many at once as there are.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const GATHER: Duration = Duration::from_millis(10);
 /// After a refusal.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// While the disk takes nothing, so much waits for it, of which each name is there once.
+const BEHIND_MAX: usize = 100_000;
+
 #[derive(Default)]
 pub(super) struct Keeper {
     pending: Mutex<Pending>,
@@ -29,15 +33,36 @@ pub(super) struct Keeper {
 struct Pending {
     writes: Vec<StateWrite>,
     waiters: Vec<oneshot::Sender<Result<(), Refused>>>,
+    /// What the last commit was refused for.
+    refused: Option<Refused>,
+}
+
+impl Pending {
+    /// Why no more can wait, if that is so.
+    fn full(&self) -> Option<Refused> {
+        self.refused.clone().filter(|_| self.writes.len() >= BEHIND_MAX)
+    }
+
+    /// Of each name only the last write counts: else what changes again and again would wait as often.
+    fn keep_the_last(&mut self) {
+        let mut seen = HashSet::with_capacity(self.writes.len());
+        self.writes.reverse();
+        self.writes.retain(|write| seen.insert(write.name.clone()));
+        self.writes.reverse();
+    }
 }
 
 impl Keeper {
-    /// They are written soon. Until then they can be lost with the host: so only what may be done twice.
+    /// They are written soon. Until then they can be lost with the host: so only what may be done twice. They are lost
+    /// as well when there is no room for more.
     pub(super) fn soon(&self, writes: impl IntoIterator<Item = StateWrite>) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
         let mut pending = self.pending.lock();
+        if pending.full().is_some() {
+            return;
+        }
         let before = pending.writes.len();
         pending.writes.extend(writes);
         if before == 0 && !pending.writes.is_empty() {
@@ -56,8 +81,12 @@ impl Keeper {
             drop(done);
         } else {
             let mut pending = self.pending.lock();
-            pending.writes.extend(writes);
-            pending.waiters.push(done);
+            if let Some(refused) = pending.full() {
+                let _ = done.send(Err(refused));
+            } else {
+                pending.writes.extend(writes);
+                pending.waiters.push(done);
+            }
             drop(pending);
             self.wake.notify_one();
         }
@@ -88,7 +117,7 @@ impl Keeper {
 
     /// One commit; `false` if there was nothing to write.
     async fn commit(&self, session: &Session) -> bool {
-        let Pending { mut writes, waiters } = std::mem::take(&mut *self.pending.lock());
+        let Pending { mut writes, waiters, .. } = std::mem::take(&mut *self.pending.lock());
         if writes.is_empty() && waiters.is_empty() {
             return false;
         }
@@ -100,23 +129,24 @@ impl Keeper {
                 writes.drain(..chunk.len());
             }
         }
-        let refused = result.is_err();
         for waiter in waiters {
             // Who waited may have gone.
             let _ = waiter.send(result.clone());
         }
-        if refused {
-            self.again(writes).await;
+        if let Err(refused) = result {
+            self.again(writes, refused).await;
         }
         true
     }
 
     /// What was refused is still to be done, before what came since.
-    async fn again(&self, writes: Vec<StateWrite>) {
+    async fn again(&self, writes: Vec<StateWrite>, refused: Refused) {
         {
             let mut pending = self.pending.lock();
             let since = std::mem::replace(&mut pending.writes, writes);
             pending.writes.extend(since);
+            pending.keep_the_last();
+            pending.refused = Some(refused);
         }
         if self.closed.load(Ordering::Acquire) {
             // The host stops without being able to write: what is left may be done twice.
@@ -159,5 +189,33 @@ mod tests {
         running.await.unwrap();
         assert_eq!(session.kept_names("").unwrap(), ["b".into()]);
         assert_eq!(keeper.write(Vec::new()).await, Err(Refused::Stopping));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_disk_is_full_only_the_last_of_each_name_waits_and_no_more_than_so_many() {
+        let host = StandIn::new();
+        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
+        let keeper = Arc::new(Keeper::default());
+        let _running = tokio::spawn({
+            let (keeper, session) = (Arc::clone(&keeper), session.clone());
+            async move { keeper.run(&session).await }
+        });
+        host.refuse_to_keep(Some(Refused::DiskFull));
+        for _ in 0..100 {
+            keeper.soon([rows::delete("a".into()), rows::mark("b".into())]);
+            let refused = keeper.write(vec![rows::mark("a".into()), rows::delete("b".into())]).await;
+            assert_eq!(refused, Err(Refused::DiskFull));
+        }
+        assert_eq!(keeper.pending.lock().writes.len(), 2);
+        keeper.soon((0..BEHIND_MAX).map(|number| rows::mark(format!("c{number}").into())));
+        keeper.soon([rows::mark("d".into())]);
+        assert_eq!(keeper.write(vec![rows::mark("e".into())]).await, Err(Refused::DiskFull));
+        host.refuse_to_keep(None);
+        while keeper.is_behind() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        keeper.write(vec![rows::mark("f".into())]).await.unwrap();
+        let kept = session.kept_names("").unwrap();
+        assert_eq!((kept.len(), &*kept[0], &*kept[kept.len() - 1]), (BEHIND_MAX + 2, "a", "f"));
     }
 }

@@ -59,9 +59,8 @@ impl Listen {
         remote: SocketAddr,
         broker: &Broker,
     ) -> Option<(Box<dyn Io>, Link)> {
-        // Acknowledgements are short: waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
-        let mut link = Link { remote, certificate: None };
+        crate::listener::prepare(&stream);
+        let mut link = Link { remote, certificate: None, gateway: None };
         let mut io: Box<dyn Io> = match &self.tls {
             None => Box::new(stream),
             Some(acceptor) => {
@@ -178,5 +177,32 @@ fn log_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "bug in the mqtt driver: a connection was lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::settings::Settings;
+    use super::*;
+    use crate::Session;
+    use crate::contract::StandIn;
+
+    #[tokio::test]
+    async fn who_vanished_without_a_word_is_asked_for() {
+        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
+        let broker = Broker::new(Arc::new(settings), session);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _far = TcpStream::connect(address).await.unwrap();
+        let (stream, remote) = listener.accept().await.unwrap();
+        let same = socket2::Socket::from(stream.as_fd().try_clone_to_owned().unwrap());
+        let _welcomed = Listen::tcp(address).welcome(stream, remote, &broker).await.unwrap();
+        assert!(same.keepalive().unwrap() && same.tcp_nodelay().unwrap());
     }
 }

@@ -116,7 +116,7 @@ subscribe = ["devices/%c/#"]
             let serve = listeners.into_iter().map(|one| one.run(Arc::clone(&broker), Arc::clone(&places)));
             let serve_sn = async {
                 if let Some(gateway) = sn {
-                    gateway.run(Arc::clone(&broker), Arc::clone(&places)).await;
+                    gateway.run(Arc::clone(&broker)).await;
                 }
             };
             tokio::select! {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use sandbar_reading::Timestamp;
+use sandbar_reading::{Timestamp, Topic, TopicFilter};
 
-use super::codec::Qos;
+use super::codec::{Qos, Wanted};
 use super::message::{Entry, Message, PACKET_IDS, packet_id};
 
 /// How much may wait.
@@ -19,8 +19,9 @@ pub(super) struct Room {
 pub(super) struct Outgoing {
     queue: VecDeque<Entry>,
     flights: BTreeMap<u64, Flight>,
-    /// Retained messages of new subscriptions: they come from memory, so that there may be many.
+    /// Retained messages of new subscriptions, a few at a time: the others stay where they are until these are sent.
     retained: VecDeque<(Arc<Message>, Qos, Option<u32>)>,
+    asked: BTreeMap<TopicFilter, Asked>,
     bytes: usize,
     /// Dropped because there was no room, ever.
     pub(super) dropped: u64,
@@ -32,6 +33,17 @@ enum Flight {
     Sent(Entry),
     /// PUBREC came, and PUBREL was sent.
     Released { stored: bool },
+}
+
+/// A new subscription that is to get what is retained.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) wanted: Wanted,
+    pub(super) subscription_id: Option<u32>,
+    /// What is retained later it gets as it is published.
+    pub(super) until: u64,
+    /// Up to this topic it has been found.
+    pub(super) after: Option<Topic>,
 }
 
 /// What is to be sent next.
@@ -84,6 +96,20 @@ impl Outgoing {
         self.flights.insert(place, Flight::Released { stored: true });
     }
 
+    /// Who asks again for what is on its way gets all of it again, and not the rest twice.
+    pub(super) fn ask(&mut self, filter: TopicFilter, asked: Asked) {
+        self.asked.insert(filter, asked);
+    }
+
+    pub(super) fn ask_no_more(&mut self, filter: &TopicFilter) {
+        self.asked.remove(filter);
+    }
+
+    /// A subscription whose next retained messages are to be [added](Self::add_retained).
+    pub(super) fn next_asked(&mut self) -> Option<(TopicFilter, Asked)> {
+        if self.retained.is_empty() { self.asked.pop_first() } else { None }
+    }
+
     pub(super) fn add_retained(&mut self, message: Arc<Message>, qos: Qos, subscription_id: Option<u32>) {
         self.retained.push_back((message, qos, subscription_id));
     }
@@ -94,7 +120,8 @@ impl Outgoing {
         let (qos, place) = match (first, self.retained.front()) {
             (Some(first), _) => first,
             (None, Some((_, qos, _))) => (*qos, 0),
-            (None, None) => return false,
+            // They are to be looked for.
+            (None, None) => return !self.asked.is_empty(),
         };
         qos == Qos::AtMostOnce || self.may_fly(place, window)
     }
@@ -348,6 +375,27 @@ mod tests {
         assert_eq!(outgoing.acknowledged(packet_id(1)).unwrap().place, 1);
         assert!(outgoing.acknowledged(packet_id(1)).is_none());
         assert_eq!(send(&mut outgoing, 2), Some(2));
+    }
+
+    #[test]
+    fn looks_for_what_is_retained_when_what_was_found_is_sent() {
+        let mut outgoing = Outgoing::default();
+        let filter = |text: &str| text.parse::<TopicFilter>().unwrap();
+        let asked = |until| Asked { wanted: Wanted::default(), subscription_id: None, until, after: None };
+        for (text, until) in [("a/#", 1), ("b", 1), ("a/#", 2)] {
+            outgoing.ask(filter(text), asked(until));
+        }
+        outgoing.ask_no_more(&filter("b"));
+        assert!(outgoing.has_next(9));
+        assert_eq!(
+            outgoing.next_asked().map(|(filter, asked)| (filter.to_string(), asked.until)),
+            Some(("a/#".to_owned(), 2))
+        );
+        outgoing.add_retained(entry(0, Qos::AtMostOnce).message, Qos::AtMostOnce, None);
+        outgoing.ask(filter("c"), asked(3));
+        assert!(outgoing.next_asked().is_none(), "one waits");
+        assert_eq!((send(&mut outgoing, 9), outgoing.next_asked().is_some()), (Some(99), true));
+        assert!(!outgoing.has_next(9));
     }
 
     #[test]

@@ -11,11 +11,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason};
 use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
-use super::message::packet_id;
+use super::message::{Entry, packet_id};
 use super::publish::Submitted;
 use super::replies::ReplyTo;
 use super::rows::{self, QueueRow};
-use crate::Replies;
+use crate::{CommandError, Replies};
 
 /// First bytes of packets.
 const PUBACK: u8 = 0x40;
@@ -59,7 +59,7 @@ impl Connection {
                 return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
             }
         }
-        if !self.may_publish(&topic) {
+        if !self.hold.client.grants().may_publish(&topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
         let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
@@ -79,7 +79,8 @@ impl Connection {
             // The host has it. Its subscribers do not.
             true => self.broker.submit_taken(&published, &self.by, keep),
         };
-        let replies = ReplyTo::of(&published, &self.by, &self.broker.settings).map(Box::new);
+        let grants = self.hold.client.grants();
+        let replies = ReplyTo::of(&published, &self.by, &self.broker.settings, &grants).map(Box::new);
         let then = Then::Published { plan: Box::new(plan), qos, id, replies };
         self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });
         Ok(())
@@ -97,14 +98,6 @@ impl Connection {
             client.doubted.lock().insert(id);
             End::Told(code_for(&refused), Some(refused.to_string()))
         })
-    }
-
-    fn may_publish(&self, topic: &Topic) -> bool {
-        // `$SYS` is the broker's own, and `$share` no topic.
-        let name = topic.as_str();
-        !name.starts_with("$SYS/")
-            && !name.starts_with("$share/")
-            && self.hold.client.grants().may_publish(topic)
     }
 
     /// MQTT 5.0, section 3.3.2.3.4.
@@ -288,23 +281,26 @@ impl Connection {
 
     fn puback(&mut self, ack: Ack) {
         let entry = self.hold.client.state().outgoing.acknowledged(ack.id);
-        self.done_with(entry);
+        self.done_with(entry, said(ack.reason));
     }
 
-    pub(super) fn done_with(&self, entry: Option<super::message::Entry>) {
+    /// A message that is refused is not sent again either (MQTT 5.0, section 4.3.2); a command has failed.
+    pub(super) fn done_with(&self, entry: Option<Entry>, said: Result<(), CommandError>) {
         let Some(entry) = entry else { return };
         if entry.stored {
             self.broker.forget(&self.hold.client, [entry.place]);
         }
-        if let Some(command) = entry.command {
-            command.acknowledge();
+        match (entry.command, said) {
+            (Some(command), Ok(())) => command.acknowledge(),
+            (Some(command), Err(error)) => command.fail(error),
+            (None, _) => {}
         }
     }
 
     fn pubrec(&mut self, ack: Ack) {
         if ack.reason >= reason::UNSPECIFIED {
             let entry = self.hold.client.state().outgoing.refused(ack.id);
-            return self.done_with(entry);
+            return self.done_with(entry, said(ack.reason));
         }
         let received = self.hold.client.state().outgoing.received(ack.id);
         let Some((place, stored, entry)) = received else {
@@ -341,12 +337,16 @@ impl Connection {
             let most = self.broker.settings.session_expiry_max_s;
             expiry.store(wanted.min(most), Ordering::Relaxed);
         }
-        End::Left(disconnect.reason)
+        match disconnect.reason {
+            code @ (reason::SUCCESS | reason::DISCONNECT_WITH_WILL) => End::Left(code),
+            code => End::Lost(format!("the client gave up: reason {code:#04x}")),
+        }
     }
 
     /// Takes the next entry of the queue to the buffer; `false` if there is none, or no window for it.
     pub(super) fn send_next(&mut self) -> bool {
         let now = self.broker.session.now();
+        self.find_retained(now);
         let client = Arc::clone(&self.hold.client);
         let next = client.state().outgoing.next(self.limits.window, now, || client.place());
         match next {
@@ -365,6 +365,19 @@ impl Connection {
 
 pub(super) fn told(code: u8, why: &str) -> End {
     End::Told(code, Some(why.to_owned()))
+}
+
+/// What a subscriber's acknowledgement says of a command.
+fn said(code: u8) -> Result<(), CommandError> {
+    let text = || format!("the client refused it: reason {code:#04x}");
+    match code {
+        0..reason::UNSPECIFIED => Ok(()),
+        // It will not be another one the next time.
+        reason::TOPIC_NAME_INVALID | reason::PACKET_TOO_LARGE | reason::PAYLOAD_FORMAT_INVALID => {
+            Err(CommandError::Reject(text()))
+        }
+        _ => Err(CommandError::Retry(text())),
+    }
 }
 
 /// Whether it may be on disk all the same.

@@ -31,7 +31,15 @@ pub(super) struct Submitted {
 pub(super) struct Plan {
     message: Option<Arc<Message>>,
     recipients: Vec<Planned>,
-    retain: Option<u64>,
+    retain: Option<Retain>,
+}
+
+/// A change of what is retained.
+#[derive(Clone, Copy)]
+struct Retain {
+    stamp: u64,
+    /// Else its topic has nothing any more.
+    stays: bool,
 }
 
 struct Planned {
@@ -111,25 +119,24 @@ impl Broker {
             message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
         }
         let message = Arc::new(message);
-        let retain = published.retain.then(|| self.plan_retained(&message, keep)).flatten();
+        let retain = published.retain.then(|| self.plan_retained(&message, keep));
         let recipients = self.plan_queued(recipients, &message, keep);
         Plan { message: Some(message), recipients, retain }
     }
 
-    /// `None` if there are too many already.
-    fn plan_retained(&self, message: &Arc<Message>, keep: &mut Vec<StateWrite>) -> Option<u64> {
-        let name = rows::retained(message.topic.as_str());
+    /// What finds no room takes along what it was to replace: nobody is to be told that for the last one.
+    fn plan_retained(&self, message: &Arc<Message>, keep: &mut Vec<StateWrite>) -> Retain {
+        let topic = message.topic.as_str();
+        let (name, is_message) = (rows::retained(topic), !message.payload.is_empty());
         let mut retained = self.retained.lock();
-        if message.payload.is_empty() {
-            keep.push(rows::delete(name));
-        } else if retained.count() < self.settings.retained_max || retained.has(message.topic.as_str()) {
-            keep.push(rows::write_message(name, message));
-        } else {
-            drop(retained);
-            self.count_unretained(message.topic.as_str());
-            return None;
+        let stays = is_message && retained.has_room(message, self.settings.retained);
+        let stamp = retained.stamp();
+        drop(retained);
+        if is_message && !stays {
+            self.count_unretained(topic);
         }
-        Some(retained.stamp())
+        keep.push(if stays { rows::write_message(name, message) } else { rows::delete(name) });
+        Retain { stamp, stays }
     }
 
     /// A row for each session that is stored. If there are several, the message has a row of its own.
@@ -164,8 +171,8 @@ impl Broker {
     /// It is on disk: into the queues, and what is retained.
     pub(super) fn deliver(&self, plan: Plan) {
         let Plan { message: Some(message), recipients, retain } = plan else { return };
-        if let Some(stamp) = retain {
-            let kept = (!message.payload.is_empty()).then(|| Message::without_row(&message));
+        if let Some(Retain { stamp, stays }) = retain {
+            let kept = stays.then(|| Message::without_row(&message));
             self.retained.lock().set(message.topic.as_str(), kept, stamp);
         }
         for Planned { recipient, stored } in recipients {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sandbar_reading::Topic;
 
+use super::access::Grants;
 use super::broker::Broker;
 use super::codec::Qos;
 use super::inbound::{By, Published, outbound};
@@ -19,10 +20,11 @@ pub(super) struct ReplyTo {
 }
 
 impl ReplyTo {
-    /// `None` if neither the message nor the configuration names a topic.
-    pub(super) fn of(published: &Published, by: &By, settings: &Settings) -> Option<Self> {
+    /// `None` if neither the message nor the configuration names a topic, or not one for this client.
+    pub(super) fn of(published: &Published, by: &By, settings: &Settings, grants: &Grants) -> Option<Self> {
         let properties = published.properties.as_deref();
         let named = properties.and_then(|properties| properties.response_topic.as_deref());
+        let named = named.and_then(|named| named.parse().ok()).filter(|named| grants.may_be_answered(named));
         let configured = || {
             let device = settings.mapping.device(&published.topic, by).unwrap_or("");
             let topic = published.topic.as_str();
@@ -32,10 +34,7 @@ impl ReplyTo {
                 ("topic", topic),
             ])
         };
-        let topic = match named {
-            Some(named) => named.parse().ok()?,
-            None => configured()?,
-        };
+        let topic = named.or_else(configured)?;
         let correlation_data = properties.and_then(|properties| properties.correlation_data.clone());
         Some(Self { topic, correlation_data, qos: published.qos.max(Qos::AtLeastOnce) })
     }
@@ -88,6 +87,40 @@ impl Broker {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a reply could not be sent");
                 self.abandon(&submitted.plan, true);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::codec::Properties;
+    use super::*;
+
+    #[test]
+    fn who_asks_does_not_have_others_told_at_their_topics() {
+        let settings = json!({
+            "reply_topic": "replies/{client}",
+            "allow": [{ "publish": ["ask"], "subscribe": ["answers/%c/#"] }],
+        });
+        let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
+        let by = By { client: "c1".into(), user: None, number: 1 };
+        let grants = settings.access.of("c1", None);
+        for (named, topic) in [
+            (None, "replies/c1"),
+            (Some("answers/c1/7"), "answers/c1/7"),
+            (Some("answers/c2/7"), "replies/c1"),
+            (Some("devices/press/commands/stop"), "replies/c1"),
+            (Some("answers/c1/#"), "replies/c1"),
+        ] {
+            let response_topic = named.map(Into::into);
+            let properties = Some(Box::new(Properties { response_topic, ..Properties::default() }));
+            let (payload, qos) = (Bytes::new(), Qos::AtMostOnce);
+            let published =
+                Published { topic: "ask".parse().unwrap(), payload, qos, retain: false, properties };
+            let to = ReplyTo::of(&published, &by, &settings, &grants).unwrap();
+            assert_eq!(to.topic.as_str(), topic, "{named:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use sandbar_reading::Timestamp;
 use super::codec::{self, Outgoing, Qos, Version};
 use super::connection::Connection;
 use super::message::Entry;
+use crate::CommandError;
 
 impl Connection {
     pub(super) fn send(&mut self, entry: Entry, now: Timestamp) {
@@ -28,7 +29,8 @@ impl Connection {
             // MQTT 5.0, section 3.1.2.11.4: as if it had been sent.
             let (ingress, client) = (self.broker.session.ingress(), &*self.by.client);
             tracing::debug!(%ingress, client, topic = name, size, "larger than the client takes: not sent");
-            return self.done_with(Some(entry));
+            let problem = format!("it would take {size} bytes, more than the client takes at once");
+            return self.done_with(Some(entry), Err(CommandError::Reject(problem)));
         }
         if is_new && let Some(alias) = alias {
             self.aliases_out.insert(name.into(), alias);
@@ -38,7 +40,7 @@ impl Connection {
         self.output.payload(&message.payload);
         self.listed.sent(message.payload.len(), now);
         if entry.qos == Qos::AtMostOnce {
-            self.done_with(Some(entry));
+            self.done_with(Some(entry), Ok(()));
         } else {
             if let Some(command) = &entry.command {
                 command.sent();

@@ -74,7 +74,7 @@ impl Broker {
         if timeout(SOON, self.wills.told(client.number)).await.is_err() {
             return Err(reason::SERVER_UNAVAILABLE);
         }
-        let had_will = self.wills.withdraw(client.number);
+        let had_will = self.wills.withdraw(client.number, &self.timers);
         let will = will(client.number);
         let mut keep = Vec::new();
         if client.stored {
@@ -111,6 +111,9 @@ impl Broker {
                 self.end(&mut clients, &client);
             } else {
                 let released = state.take(Arc::clone(&link));
+                if let Some(timer) = state.ends.take() {
+                    self.timers.cancel(timer);
+                }
                 drop(state);
                 client.expiry_s.store(wanted.expiry_s, Ordering::Relaxed);
                 client.set_grants(Arc::clone(&wanted.grants));
@@ -167,7 +170,8 @@ impl Broker {
         if expiry_s != NEVER {
             let passed = self.session.now().since(since);
             let wait = Duration::from_secs(expiry_s.into()).saturating_sub(passed);
-            self.timers.add(wait, What::End(Arc::downgrade(client), since));
+            let timer = self.timers.add(wait, What::End(Arc::downgrade(client), since));
+            client.state().ends = Some(timer);
         }
     }
 
@@ -185,6 +189,9 @@ impl Broker {
         let (stored, shared) = {
             let mut state = client.state();
             state.end();
+            if let Some(timer) = state.ends.take() {
+                self.timers.cancel(timer);
+            }
             self.count_dropped(std::mem::take(&mut state.outgoing.dropped));
             (state.outgoing.stored(), state.outgoing.take_shared())
         };
@@ -211,5 +218,45 @@ impl Broker {
             self.forget(client, stored);
         }
         self.hasten_will(client.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::codec::{Properties, Qos, Will as Said};
+    use super::super::inbound::By;
+    use super::super::settings::Settings;
+    use super::*;
+    use crate::Session;
+    use crate::contract::StandIn;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_and_goes_leaves_no_more_timers_than_who_came_once() {
+        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
+        let broker = Arc::new(Broker::new(Arc::new(settings), session.clone()));
+        let keeper = Arc::clone(&broker.keeper);
+        let _keeping = tokio::spawn(async move { keeper.run(&session).await });
+        let wanted = |clean, expiry_s| {
+            let grants = Arc::default();
+            Wanted { id: "c".into(), user: None, clean, expiry_s, grants }
+        };
+        let will = |number| {
+            let properties = Properties { will_delay: Some(300), ..Properties::default() };
+            let (topic, payload, qos) = ("gone".into(), "x".into(), Qos::AtMostOnce);
+            let said = Said { topic, payload, qos, retain: false, properties };
+            Will::new(said, By { client: "c".into(), user: None, number })
+        };
+        for _ in 0..3 {
+            let (hold, will) = broker.open(wanted(false, 600), will).await.unwrap();
+            assert_eq!(broker.timers.count(), 0, "it is here");
+            broker.close(&hold, will, true);
+            assert_eq!(broker.timers.count(), 2, "its session may end, and its will be published");
+        }
+        let _begun_anew = broker.open(wanted(true, 0), |_| None).await.unwrap();
+        assert_eq!(broker.timers.count(), 1, "its will does not wait any longer");
     }
 }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use sandbar_reading::TopicFilter;
+use sandbar_reading::Timestamp;
 
 use super::codec::{Qos, Retained, Subscribe, Unsubscribe, Version, Wanted, reason};
 use super::connection::{Connection, End, Then};
+use super::outgoing::Asked;
 use super::packets::told;
 use super::rows::{self, SubscriptionRow};
 use super::subscriptions::Target;
+
+/// So many retained messages are taken from memory at once: a subscription to very many takes no more.
+const FOUND_MAX: usize = 64;
 
 /// What became of one filter of a SUBSCRIBE.
 pub(super) struct Granted {
@@ -66,9 +70,20 @@ impl Connection {
         granted
     }
 
-    /// It could not be stored: everything is as it was. Returns what to tell.
+    /// It could not be stored: everything is as it was, or will be once the store takes something again, which may
+    /// have the new row all the same. Returns what to tell.
     pub(super) fn take_back(&self, granted: &[Granted], code: u8) -> Vec<u8> {
         let client = &self.hold.client;
+        let row = |Granted { text, target, before, .. }: &Granted| {
+            let name = target.as_ref().map(|_| rows::subscription(client.number, text))?;
+            Some(match before {
+                Some((wanted, id)) => rows::write(name, &SubscriptionRow::of(*wanted, *id)),
+                None => rows::delete(name),
+            })
+        };
+        if client.stored {
+            self.broker.keeper.soon(granted.iter().rev().filter_map(row));
+        }
         let back = |granted: &Granted| {
             let Some(target) = &granted.target else { return granted.reason };
             let mut own = client.subscriptions.lock();
@@ -85,12 +100,15 @@ impl Connection {
             }
             code
         };
-        granted.iter().map(back).collect()
+        // The last one first: a packet may name a filter twice.
+        let mut reasons: Vec<u8> = granted.iter().rev().map(back).collect();
+        reasons.reverse();
+        reasons
     }
 
     /// MQTT 5.0, section 3.3.1.3. A group gets none.
     pub(super) fn send_retained(&self, granted: Vec<Granted>) {
-        let now = self.broker.session.now();
+        let until = self.broker.retained.lock().stamped();
         for Granted { target, wanted, subscription_id, before, .. } in granted {
             let Some(Target { group: None, filter }) = target else { continue };
             let sends = match wanted.retained {
@@ -99,26 +117,30 @@ impl Connection {
                 Retained::Never => false,
             };
             if sends {
-                self.queue_retained(&filter, wanted, subscription_id, now);
+                let asked = Asked { wanted, subscription_id, until, after: None };
+                self.hold.client.state().outgoing.ask(filter, asked);
             }
         }
     }
 
-    fn queue_retained(
-        &self,
-        filter: &TopicFilter,
-        wanted: Wanted,
-        subscription_id: Option<u32>,
-        now: sandbar_reading::Timestamp,
-    ) {
+    /// The next few retained messages for new subscriptions, once those before are sent.
+    pub(super) fn find_retained(&self, now: Timestamp) {
         let client = &self.hold.client;
-        let found = self.broker.retained.lock().matching(filter, now);
-        let mut state = client.state();
-        for message in found {
-            let own = wanted.no_local && message.publisher == client.number;
-            if !own && client.may_receive(&message.topic) {
-                let qos: Qos = wanted.qos.min(message.qos);
-                state.outgoing.add_retained(message, qos, subscription_id);
+        loop {
+            let Some((filter, asked)) = client.state().outgoing.next_asked() else { return };
+            let Asked { wanted, subscription_id, until, after } = asked;
+            let found = self.broker.retained.lock().matching(&filter, after.as_ref(), until, FOUND_MAX, now);
+            let last = found.get(FOUND_MAX - 1).map(|message| message.topic.clone());
+            let mut state = client.state();
+            for message in found {
+                let own = wanted.no_local && message.publisher == client.number;
+                if !own && client.may_receive(&message.topic) {
+                    let qos: Qos = wanted.qos.min(message.qos);
+                    state.outgoing.add_retained(message, qos, subscription_id);
+                }
+            }
+            if last.is_some() {
+                state.outgoing.ask(filter, Asked { wanted, subscription_id, until, after: last });
             }
         }
     }
@@ -133,6 +155,9 @@ impl Connection {
             }
             if let Ok(target) = Target::parse(filter) {
                 self.broker.subscriptions.write().remove(&client, &target);
+                if target.group.is_none() {
+                    client.state().outgoing.ask_no_more(&target.filter);
+                }
             }
             gone.push(rows::delete(rows::subscription(client.number, filter)));
             reason::SUCCESS

@@ -35,6 +35,10 @@ struct Due {
     at: BTreeMap<(Instant, u64), What>,
 }
 
+/// What was added, as long as it is not due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer(Instant, u64);
+
 pub(super) enum What {
     /// A session ends, if it has had no connection since.
     End(Weak<Client>, Timestamp),
@@ -44,7 +48,7 @@ pub(super) enum What {
 }
 
 impl Timers {
-    pub(super) fn add(&self, wait: Duration, what: What) {
+    pub(super) fn add(&self, wait: Duration, what: What) -> Timer {
         let mut due = self.due.lock();
         due.count += 1;
         let at = Instant::now() + wait.min(FOR_EVER);
@@ -55,6 +59,17 @@ impl Timers {
         if first {
             self.wake.notify_one();
         }
+        Timer(key.0, key.1)
+    }
+
+    /// Nothing happens if it was due. What comes and goes would else fill the memory with what means nothing any more.
+    pub(super) fn cancel(&self, Timer(at, count): Timer) {
+        self.due.lock().at.remove(&(at, count));
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.due.lock().at.len()
     }
 
     async fn next(&self) -> What {

@@ -15,7 +15,7 @@ use super::codec::{Properties, Will as Said};
 use super::inbound::{By, Published};
 use super::message::Message;
 use super::rows::{self, MessageRow, WillRow};
-use super::timers::{FOR_EVER, What};
+use super::timers::{FOR_EVER, Timer, Timers, What};
 
 /// After a start, clients that were connected have so long to come back before they count as lost.
 pub(super) const AFTER_START: Duration = Duration::from_secs(10);
@@ -41,6 +41,7 @@ pub(super) struct Wills {
 struct Waiting {
     will: Arc<Will>,
     due: Instant,
+    timer: Timer,
     is_under_way: bool,
 }
 
@@ -116,8 +117,9 @@ impl Will {
 
 impl Wills {
     /// Withdraws it; tells whether there was one.
-    pub(super) fn withdraw(&self, number: u32) -> bool {
-        self.waiting.lock().remove(&number).is_some()
+    pub(super) fn withdraw(&self, number: u32, timers: &Timers) -> bool {
+        let withdrawn = self.waiting.lock().remove(&number);
+        withdrawn.inspect(|waiting| timers.cancel(waiting.timer)).is_some()
     }
 
     /// Returns once no will of this session is due.
@@ -133,10 +135,22 @@ impl Wills {
         }
     }
 
-    fn add(&self, will: Will, wait: Duration) {
+    fn add(&self, will: Will, wait: Duration, timers: &Timers) {
+        let number = will.by.number;
         let due = Instant::now() + wait.min(FOR_EVER);
-        let waiting = Waiting { due, is_under_way: false, will: Arc::new(will) };
-        self.waiting.lock().insert(waiting.will.by.number, waiting);
+        // Held, so that it is there when its timer finds it due.
+        let mut all = self.waiting.lock();
+        let timer = timers.add(wait, What::Will(number));
+        all.insert(number, Waiting { due, timer, is_under_way: false, will: Arc::new(will) });
+    }
+
+    /// It does not wait any longer.
+    fn hasten(&self, number: u32, timers: &Timers) {
+        if let Some(waiting) = self.waiting.lock().get_mut(&number) {
+            waiting.due = Instant::now();
+            timers.cancel(waiting.timer);
+            waiting.timer = timers.add(Duration::ZERO, What::Will(number));
+        }
     }
 
     /// One that is due, to be published. Not what came in the place of one whose time it was.
@@ -149,15 +163,16 @@ impl Wills {
     }
 
     /// It could not be published, and is to be tried again.
-    fn not_yet(&self, number: u32) {
+    fn not_yet(&self, number: u32, timers: &Timers) {
         if let Some(waiting) = self.waiting.lock().get_mut(&number) {
             waiting.is_under_way = false;
+            waiting.timer = timers.add(AGAIN, What::Will(number));
         }
     }
 
     /// It was published, or will not be.
-    fn done(&self, number: u32) {
-        self.withdraw(number);
+    fn done(&self, number: u32, timers: &Timers) {
+        self.withdraw(number, timers);
         self.published.notify_waiters();
     }
 }
@@ -165,17 +180,12 @@ impl Wills {
 impl Broker {
     /// `will` is published after `wait`, unless its client comes back.
     pub(super) fn await_will(&self, will: Will, wait: Duration) {
-        let number = will.by.number;
-        self.wills.add(will, wait);
-        self.timers.add(wait, What::Will(number));
+        self.wills.add(will, wait, &self.timers);
     }
 
     /// The session ended: its will does not wait any longer.
     pub(super) fn hasten_will(&self, number: u32) {
-        if let Some(waiting) = self.wills.waiting.lock().get_mut(&number) {
-            waiting.due = Instant::now();
-            self.timers.add(Duration::ZERO, What::Will(number));
-        }
+        self.wills.hasten(number, &self.timers);
     }
 
     /// Publishes the will of a session, if it was not withdrawn; its row goes in the same commit.
@@ -184,13 +194,13 @@ impl Broker {
         let may = self.settings.access.of(&will.by.client, will.by.user.as_deref());
         if !may.may_publish(&will.published.topic) {
             self.keeper.soon([rows::delete(rows::will(number))]);
-            return self.wills.done(number);
+            return self.wills.done(number, &self.timers);
         }
         let gone = vec![rows::delete(rows::will(number))];
         let submitted = self.submit(&will.published, &will.by, gone);
         match submitted.accept.await {
             Ok(_) => {
-                self.wills.done(number);
+                self.wills.done(number, &self.timers);
                 self.deliver(submitted.plan);
             }
             Err(Refused::Stopping) => self.abandon(&submitted.plan, true),
@@ -198,13 +208,12 @@ impl Broker {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a will is given up on");
                 self.abandon(&submitted.plan, false);
                 self.keeper.soon([rows::delete(rows::will(number))]);
-                self.wills.done(number);
+                self.wills.done(number, &self.timers);
             }
             Err(refused) => {
                 tracing::warn!(ingress = %self.session.ingress(), %refused, "a will could not be published yet");
                 self.abandon(&submitted.plan, true);
-                self.wills.not_yet(number);
-                self.timers.add(AGAIN, What::Will(number));
+                self.wills.not_yet(number, &self.timers);
             }
         }
     }
@@ -240,24 +249,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn is_published_once_it_is_due_and_no_other_in_its_place() {
-        let wills = Wills::default();
-        wills.add(will(), Duration::from_secs(2));
+        let (wills, timers) = (Wills::default(), Timers::default());
+        wills.add(will(), Duration::from_secs(2), &timers);
         wills.told(7).await;
-        assert!(wills.withdraw(7), "its client is back before it is due");
+        assert!(wills.withdraw(7, &timers), "its client is back before it is due");
+        assert_eq!(timers.count(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
-        wills.add(will(), Duration::from_secs(2));
+        wills.add(will(), Duration::from_secs(2), &timers);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(wills.begin(7).is_none(), "it was the first one's time");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(wills.begin(7).is_some() && wills.begin(7).is_none());
-        wills.not_yet(7);
+        wills.not_yet(7, &timers);
         assert!(wills.begin(7).is_some(), "the storage failed");
         let told = async {
             wills.told(7).await;
-            assert!(!wills.withdraw(7));
+            assert!(!wills.withdraw(7, &timers));
         };
-        let publish = async { wills.done(7) };
+        let publish = async { wills.done(7, &timers) };
         tokio::join!(told, publish);
+        wills.add(will(), Duration::from_secs(3600), &timers);
+        wills.hasten(7, &timers);
+        wills.hasten(7, &timers);
+        assert_eq!(timers.count(), 2, "of those above, which no broker has taken, and this one");
     }
 
     #[test]

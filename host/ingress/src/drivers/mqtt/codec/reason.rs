@@ -1,4 +1,4 @@
-//! Reason codes (MQTT 5.0, section 2.4), as far as a broker says them.
+//! Reason codes (MQTT 5.0, section 2.4), as far as a broker says them or heeds them.
 
 pub(in super::super) const SUCCESS: u8 = 0x00;
 pub(in super::super) const DISCONNECT_WITH_WILL: u8 = 0x04;
@@ -23,6 +23,7 @@ pub(in super::super) const RECEIVE_MAXIMUM: u8 = 0x93;
 pub(in super::super) const TOPIC_ALIAS_INVALID: u8 = 0x94;
 pub(in super::super) const PACKET_TOO_LARGE: u8 = 0x95;
 pub(in super::super) const QUOTA: u8 = 0x97;
+pub(in super::super) const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 
 /// What 3.1.1's CONNACK says instead (section 3.2.2.3).
 pub(super) const fn connect_return_code(reason: u8) -> u8 {

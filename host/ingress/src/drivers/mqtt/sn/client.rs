@@ -1,5 +1,5 @@
-//! One client: MQTT-SN on its side, MQTT 3.1.1 on the broker's, over a pipe within this process. So its session, its
-//! subscriptions and what is acknowledged when are the broker's.
+//! One client: MQTT-SN on its side, MQTT 5.0 on the broker's, over a pipe within this process. So its session, its
+//! subscriptions and what is acknowledged when are the broker's; and each is told what the other one refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::broker::Broker;
+use super::super::codec::reason;
 use super::super::handshake::{self, Link};
 use super::topics::Topics;
 use super::wire::{self, Flags, Message, Topic, code};
@@ -32,6 +33,12 @@ const PUBLISHING_MAX: usize = 64;
 
 /// How long a client may take to say its will.
 const GREETING: Duration = Duration::from_secs(30);
+
+/// Who names no time for which it may be silent is forgotten after this: UDP does not tell that somebody is gone.
+const SILENT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What the client speaks, for who looks at the connections.
+const AGENT: &str = "MQTT-SN 1.2";
 
 enum State {
     /// It is asked for its will.
@@ -62,8 +69,17 @@ struct Flight {
     id: u16,
     due: Instant,
     tries: u32,
-    /// What follows a REGISTER.
-    then: Option<Publish>,
+    what: What,
+    publish: Publish,
+    /// The client said that it does not know the topic, which was then registered.
+    is_again: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// The publication follows.
+    Register,
+    Publish,
 }
 
 pub(super) struct Client {
@@ -82,7 +98,7 @@ pub(super) struct Client {
     subscribing: HashMap<u16, u16>,
     heard: Instant,
     /// For how long it may be silent.
-    patience: Option<Duration>,
+    patience: Duration,
 }
 
 /// The client is done with, or the broker with it.
@@ -112,18 +128,15 @@ impl Client {
             publishing: HashMap::new(),
             subscribing: HashMap::new(),
             heard: Instant::now(),
-            patience: Some(GREETING),
+            patience: GREETING,
         }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let session = self.broker.session.clone();
         loop {
-            let due = [
-                self.flight.as_ref().map(|flight| flight.due),
-                self.patience.map(|patience| self.heard + patience),
-            ];
-            let due = due.into_iter().flatten().min();
+            let end = self.heard + self.patience;
+            let due = self.flight.as_ref().map_or(end, |flight| flight.due.min(end));
             let reads = self.reads();
             let step = tokio::select! {
                 () = session.stopped() => Err(Over),
@@ -135,9 +148,7 @@ impl Client {
                     Ok(0) | Err(_) => Err(Over),
                     Ok(_) => self.parse(),
                 },
-                () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
-                    self.timer().await
-                }
+                () = tokio::time::sleep_until(due) => self.timer().await,
             };
             let step = match step {
                 Ok(()) => self.pump().await,
@@ -158,7 +169,7 @@ impl Client {
 
     fn parse(&mut self) -> Result<(), Over> {
         let limit = self.broker.packet_max.saturating_add(1 << 16);
-        while let Some(packet) = codec::decode(&mut self.input, Version::V3, limit).map_err(|_| Over)? {
+        while let Some(packet) = codec::decode(&mut self.input, Version::V5, limit).map_err(|_| Over)? {
             self.arrived.push_back(packet);
         }
         Ok(())
@@ -175,7 +186,7 @@ impl Client {
 
     async fn timer(&mut self) -> Result<(), Over> {
         let now = Instant::now();
-        if self.patience.is_some_and(|patience| now >= self.heard + patience) {
+        if now >= self.heard + self.patience {
             return Err(Over);
         }
         let Some(flight) = self.flight.as_mut().filter(|flight| flight.due <= now) else { return Ok(()) };
@@ -185,7 +196,7 @@ impl Client {
         flight.tries += 1;
         flight.due = now + RETRY;
         // DUP, where there are flags.
-        if flight.then.is_none() {
+        if flight.what == What::Publish {
             let at = if flight.bytes.first() == Some(&1) { 4 } else { 2 };
             if let Some(flags) = flight.bytes.get_mut(at) {
                 *flags |= 0x80;
@@ -213,7 +224,7 @@ impl Client {
                 }
             },
             Message::Disconnect(Some(seconds)) => {
-                self.patience = Some(Duration::from_millis(u64::from(seconds) * 1500));
+                self.patience = Duration::from_millis(u64::from(seconds) * 1500);
                 self.state = State::Asleep;
                 self.say(&Message::Disconnect(None)).await;
                 Ok(())
@@ -245,7 +256,7 @@ impl Client {
         if !will {
             return self.open(&connect, None).await;
         }
-        self.patience = Some(GREETING);
+        self.patience = GREETING;
         self.state = State::Greeting { connect, will: None };
         self.say(&Message::WillTopicRequest).await;
         Ok(())
@@ -267,7 +278,7 @@ impl Client {
     /// A connection to the broker, as any client has one.
     async fn open(&mut self, connect: &Connect, will: Option<(Flags, Box<str>, Bytes)>) -> Result<(), Over> {
         let (near, far) = tokio::io::duplex(PIPE);
-        let link = Link { remote: self.address, certificate: self.user.clone() };
+        let link = Link { remote: self.address, certificate: self.user.clone(), gateway: Some(AGENT) };
         let broker = Arc::clone(&self.broker);
         tokio::spawn(async move {
             if let Some(connection) = Box::pin(handshake::greet(&broker, Box::new(far), link)).await {
@@ -309,21 +320,9 @@ impl Client {
             }
             Message::RegAck { id, code, .. } => self.registered(id, code).await,
             Message::Publish { flags, topic, id, payload } => self.publish(flags, &topic, id, payload).await,
-            Message::PubAck { id, code, .. } => {
-                if self.land(id).is_none() {
-                    return Ok(());
-                }
-                if code == code::INVALID_TOPIC {
-                    tracing::debug!(
-                        client = &*self.name,
-                        id,
-                        "a client did not know a topic that it had registered"
-                    );
-                }
-                self.give(&Packet::Ack(Ack::new(AckKind::PubAck, id))).await
-            }
+            Message::PubAck { id, code, .. } => self.acknowledged(id, code).await,
             Message::PubRec(id) => {
-                self.land(id);
+                self.land(id, What::Publish);
                 self.give(&Packet::Ack(Ack::new(AckKind::PubRec, id))).await
             }
             Message::PubRel(id) => self.give(&Packet::Ack(Ack::new(AckKind::PubRel, id))).await,
@@ -347,7 +346,9 @@ impl Client {
         let topic_id = number(topic);
         let refuse = match self.topics.name(topic) {
             None => Err(code::INVALID_TOPIC),
-            Some(_) if flags.qos > 0 && self.publishing.len() >= PUBLISHING_MAX => Err(code::CONGESTION),
+            Some(_) if flags.qos > 0 && self.publishing.len() >= self.publishing_max() => {
+                Err(code::CONGESTION)
+            }
             Some(name) => Ok(name),
         };
         let name = match refuse {
@@ -370,6 +371,11 @@ impl Client {
             ..Publish::default()
         };
         self.give(&Packet::Publish(publish)).await
+    }
+
+    /// The broker would end the connection over more.
+    fn publishing_max(&self) -> usize {
+        PUBLISHING_MAX.min(self.broker.settings.receive_maximum.into())
     }
 
     async fn subscribe(&mut self, flags: Flags, id: u16, topic: &Topic) -> Result<(), Over> {
@@ -395,22 +401,20 @@ impl Client {
     async fn pass_on(&mut self, packet: Packet) -> Result<(), Over> {
         match packet {
             Packet::ConnAck(answer) => {
-                let code = match answer.code {
-                    0 => code::ACCEPTED,
-                    3 => code::CONGESTION,
-                    _ => code::NOT_SUPPORTED,
-                };
+                let code = return_code(answer.code);
                 self.say(&Message::ConnAck(code)).await;
                 self.state = State::Active;
                 if code == code::ACCEPTED { Ok(()) } else { Err(Over) }
             }
             Packet::Publish(publish) => self.deliver(publish).await,
-            Packet::Ack(Ack { kind, packet_id: id, .. }) => {
+            Packet::Ack(Ack { kind, packet_id: id, code, .. }) => {
                 let message = match kind {
                     AckKind::PubAck => {
                         let topic_id = self.publishing.remove(&id).unwrap_or(0);
-                        Message::PubAck { topic_id, id, code: code::ACCEPTED }
+                        Message::PubAck { topic_id, id, code: return_code(code) }
                     }
+                    // It was refused, and MQTT-SN has no word for that.
+                    AckKind::PubRec if code >= reason::UNSPECIFIED => return Err(Over),
                     AckKind::PubRec => Message::PubRec(id),
                     AckKind::PubRel => Message::PubRel(id),
                     AckKind::PubComp => Message::PubComp(id),
@@ -457,61 +461,97 @@ impl Client {
             *had_some = true;
         }
         if let Some(topic) = self.topics.known(&publish.topic) {
-            return self.send_publish(publish, topic).await;
+            return self.send_publish(publish, topic, false).await;
         }
+        self.register(publish, false).await
+    }
+
+    async fn register(&mut self, publish: Publish, is_again: bool) -> Result<(), Over> {
         let Some(topic_id) = self.topics.register(&publish.topic) else {
-            return self.skip(&publish, "it has numbers for too many topics").await;
+            return self.refuse(&publish, reason::QUOTA, "it has numbers for too many topics").await;
         };
         let id = if publish.packet_id > 0 { publish.packet_id } else { u16::MAX };
         let Some(bytes) = wire::encode(&Message::Register { topic_id, id, topic: publish.topic.clone() })
         else {
-            return self.skip(&publish, "its topic is too long").await;
+            return self.refuse(&publish, reason::TOPIC_NAME_INVALID, "its topic is too long").await;
         };
         self.send(&bytes).await;
-        let due = Instant::now() + RETRY;
-        self.flight = Some(Flight { bytes, id, due, tries: 0, then: Some(publish) });
+        let (due, what) = (Instant::now() + RETRY, What::Register);
+        self.flight = Some(Flight { bytes, id, due, tries: 0, what, publish, is_again });
         Ok(())
     }
 
     async fn registered(&mut self, id: u16, code: u8) -> Result<(), Over> {
-        let Some(Flight { then: Some(publish), .. }) = self.land(id) else { return Ok(()) };
+        if code == code::CONGESTION {
+            return self.later(id, What::Register);
+        }
+        let Some(Flight { publish, is_again, .. }) = self.land(id, What::Register) else { return Ok(()) };
         match self.topics.known(&publish.topic).filter(|_| code == code::ACCEPTED) {
-            Some(topic) => self.send_publish(publish, topic).await,
-            None => self.skip(&publish, "it does not take its topic").await,
+            Some(topic) => self.send_publish(publish, topic, is_again).await,
+            None => self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not take its topic").await,
         }
     }
 
-    async fn send_publish(&mut self, publish: Publish, topic: Topic) -> Result<(), Over> {
-        let flags = Flags { duplicate: publish.duplicate, qos: publish.qos.bits(), retain: publish.retain };
-        let message =
-            Message::Publish { flags, topic, id: publish.packet_id, payload: publish.payload.clone() };
-        let Some(bytes) = wire::encode(&message) else { return self.skip(&publish, "it is too long").await };
-        self.send(&bytes).await;
-        if publish.qos != Qos::AtMostOnce {
-            let due = Instant::now() + RETRY;
-            self.flight = Some(Flight { bytes, id: publish.packet_id, due, tries: 0, then: None });
+    /// PUBACK, which also refuses at quality of service 2.
+    async fn acknowledged(&mut self, id: u16, code: u8) -> Result<(), Over> {
+        if code == code::CONGESTION {
+            return self.later(id, What::Publish);
+        }
+        let Some(Flight { publish, is_again, .. }) = self.land(id, What::Publish) else { return Ok(()) };
+        let is_numbered = matches!(self.topics.known(&publish.topic), Some(Topic::Id(_)));
+        match code {
+            code::ACCEPTED => self.give(&Packet::Ack(Ack::new(AckKind::PubAck, id))).await,
+            // It may have been switched off since, and have forgotten the number.
+            code::INVALID_TOPIC if is_numbered && !is_again => self.register(publish, true).await,
+            code::INVALID_TOPIC => {
+                self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not know its topic").await
+            }
+            _ => self.refuse(&publish, reason::IMPLEMENTATION, "it refuses it").await,
+        }
+    }
+
+    /// The client cannot take it now: it is sent again, as if it had said nothing.
+    fn later(&mut self, id: u16, what: What) -> Result<(), Over> {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id && flight.what == what) {
+            flight.due = Instant::now() + RETRY;
         }
         Ok(())
     }
 
-    /// The client cannot have it; so that it does not wait forever, the broker is told that it has.
-    async fn skip(&mut self, publish: &Publish, cause: &str) -> Result<(), Over> {
-        let (ingress, client) = (self.broker.session.ingress(), &*self.name);
-        tracing::warn!(%ingress, client, topic = &*publish.topic, cause, "a message is not brought to a client");
-        match publish.qos {
-            Qos::AtMostOnce => Ok(()),
-            Qos::AtLeastOnce => self.give(&Packet::Ack(Ack::new(AckKind::PubAck, publish.packet_id))).await,
-            Qos::ExactlyOnce => self.give(&Packet::Ack(Ack::new(AckKind::PubRec, publish.packet_id))).await,
+    async fn send_publish(&mut self, publish: Publish, topic: Topic, is_again: bool) -> Result<(), Over> {
+        let flags = Flags { duplicate: publish.duplicate, qos: publish.qos.bits(), retain: publish.retain };
+        let message =
+            Message::Publish { flags, topic, id: publish.packet_id, payload: publish.payload.clone() };
+        let Some(bytes) = wire::encode(&message) else {
+            return self.refuse(&publish, reason::PACKET_TOO_LARGE, "it is too long").await;
+        };
+        self.send(&bytes).await;
+        if publish.qos != Qos::AtMostOnce {
+            let (due, id, what) = (Instant::now() + RETRY, publish.packet_id, What::Publish);
+            self.flight = Some(Flight { bytes, id, due, tries: 0, what, publish, is_again });
         }
+        Ok(())
     }
 
-    fn land(&mut self, id: u16) -> Option<Flight> {
-        self.flight.take_if(|flight| flight.id == id)
+    /// The client cannot have it, or does not take it: the broker is told, so that it does not wait forever.
+    async fn refuse(&mut self, publish: &Publish, code: u8, cause: &str) -> Result<(), Over> {
+        let (ingress, client) = (self.broker.session.ingress(), &*self.name);
+        tracing::warn!(%ingress, client, topic = &*publish.topic, cause, "a message is not brought to a client");
+        let kind = match publish.qos {
+            Qos::AtMostOnce => return Ok(()),
+            Qos::AtLeastOnce => AckKind::PubAck,
+            Qos::ExactlyOnce => AckKind::PubRec,
+        };
+        self.give(&Packet::Ack(Ack { code, ..Ack::new(kind, publish.packet_id) })).await
+    }
+
+    fn land(&mut self, id: u16, what: What) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.id == id && flight.what == what)
     }
 
     async fn give(&mut self, packet: &Packet) -> Result<(), Over> {
         let mut bytes = Vec::new();
-        codec::encode(packet, Version::V3, &mut bytes);
+        codec::encode(packet, Version::V5, &mut bytes);
         self.write(&bytes).await
     }
 
@@ -540,8 +580,23 @@ async fn read(pipe: &mut Option<DuplexStream>, input: &mut BytesMut) -> std::io:
 }
 
 /// One and a half times as long (MQTT-SN 1.2, section 7.2).
-fn patience(seconds: u16) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_millis(u64::from(seconds) * 1500))
+fn patience(seconds: u16) -> Duration {
+    match seconds {
+        0 => SILENT_MAX,
+        seconds => Duration::from_millis(u64::from(seconds) * 1500),
+    }
+}
+
+/// A reason code as MQTT-SN says it (5.3.10): who is told `congestion` tries again.
+const fn return_code(code: u8) -> u8 {
+    match code {
+        0..reason::UNSPECIFIED => code::ACCEPTED,
+        reason::IMPLEMENTATION | reason::SERVER_UNAVAILABLE | reason::SHUTTING_DOWN | reason::QUOTA => {
+            code::CONGESTION
+        }
+        reason::TOPIC_NAME_INVALID => code::INVALID_TOPIC,
+        _ => code::NOT_SUPPORTED,
+    }
 }
 
 fn number(topic: &Topic) -> u16 {
@@ -552,19 +607,25 @@ fn number(topic: &Topic) -> u16 {
     }
 }
 
-/// CONNECT of MQTT 3.1.1 (its section 3.1): how long the client may be silent is watched here.
+/// CONNECT (MQTT 5.0, section 3.1): how long the client may be silent is watched here.
 fn connect_packet(connect: &Connect, will: Option<&(Flags, Box<str>, Bytes)>) -> Vec<u8> {
     let mut body = BytesMut::new();
     put(&mut body, b"MQTT");
-    body.put_u8(4);
+    body.put_u8(5);
     let mut flags = u8::from(connect.clean) << 1;
     if let Some((will, ..)) = will {
         flags |= 0x04 | will.qos.min(2) << 3 | u8::from(will.retain) << 5;
     }
     body.put_u8(flags);
     body.put_u16(0);
+    match connect.clean {
+        true => body.put_u8(0),
+        // Session Expiry Interval: as long as the broker lets it.
+        false => body.put_slice(&[5, 17, 0xFF, 0xFF, 0xFF, 0xFF]),
+    }
     put(&mut body, connect.client.as_bytes());
     if let Some((_, topic, payload)) = will {
+        body.put_u8(0);
         put(&mut body, topic.as_bytes());
         put(&mut body, payload);
     }
@@ -587,4 +648,27 @@ fn put(body: &mut BytesMut, bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];
     body.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
     body.put_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_without_end() {
+        assert_eq!(patience(60), Duration::from_secs(90));
+        assert_eq!(patience(0), SILENT_MAX);
+    }
+
+    #[test]
+    fn a_refusal_is_told_as_one() {
+        for (code, told) in [
+            (reason::SUCCESS, code::ACCEPTED),
+            (reason::NOT_AUTHORIZED, code::NOT_SUPPORTED),
+            (reason::TOPIC_NAME_INVALID, code::INVALID_TOPIC),
+            (reason::QUOTA, code::CONGESTION),
+        ] {
+            assert_eq!(return_code(code), told, "{code:#x}");
+        }
+    }
 }

@@ -38,6 +38,7 @@ pub(super) struct Listen {
     address: SocketAddr,
     user: Option<Box<str>>,
     predefined: Predefined,
+    clients_max: usize,
 }
 
 impl Listen {
@@ -57,27 +58,35 @@ impl Listen {
                 return Err(ConfigError::at(at("id"), "is there twice"));
             }
         }
+        if config.clients_max == 0 {
+            return Err(ConfigError::at("clients_max", "must be at least 1"));
+        }
         let user = config.user.as_deref().map(Into::into);
-        Ok(Self { address: config.listen, user, predefined: Arc::new(predefined) })
+        let (predefined, clients_max) = (Arc::new(predefined), config.clients_max);
+        Ok(Self { address: config.listen, user, predefined, clients_max })
     }
 
     pub(super) async fn bind(self: Arc<Self>) -> Result<Gateway, LinkError> {
         let listening = |error| LinkError::new(format!("listening on {}", self.address), error);
         let socket = UdpSocket::bind(self.address).await.map_err(listening)?;
-        Ok(Gateway { socket: Arc::new(socket), listen: self, clients: HashMap::new(), tasks: JoinSet::new() })
+        let places = Arc::new(Semaphore::new(self.clients_max));
+        let (clients, tasks) = (HashMap::new(), JoinSet::new());
+        Ok(Gateway { socket: Arc::new(socket), listen: self, places, clients, tasks })
     }
 }
 
 pub(super) struct Gateway {
     socket: Arc<UdpSocket>,
     listen: Arc<Listen>,
+    /// Its own: whoever sends datagrams keeps out nobody who comes by TCP.
+    places: Arc<Semaphore>,
     clients: HashMap<SocketAddr, mpsc::Sender<Message>>,
     tasks: JoinSet<SocketAddr>,
 }
 
 impl Gateway {
     /// Until the session stops and every client was told.
-    pub(super) async fn run(mut self, broker: Arc<Broker>, places: Arc<Semaphore>) {
+    pub(super) async fn run(mut self, broker: Arc<Broker>) {
         let session = broker.session.clone();
         let mut buffer = vec![0; DATAGRAM];
         loop {
@@ -85,7 +94,7 @@ impl Gateway {
                 () = session.stopped() => break,
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((size, address)) => self.receive(&broker, &places, address, &buffer[..size]).await,
+                    Ok((size, address)) => self.receive(&broker, address, &buffer[..size]).await,
                     // An earlier answer found nobody there.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                     Err(error) => {
@@ -114,13 +123,7 @@ impl Gateway {
         }
     }
 
-    async fn receive(
-        &mut self,
-        broker: &Arc<Broker>,
-        places: &Arc<Semaphore>,
-        address: SocketAddr,
-        datagram: &[u8],
-    ) {
+    async fn receive(&mut self, broker: &Arc<Broker>, address: SocketAddr, datagram: &[u8]) {
         let Some(message) = wire::decode(datagram) else { return };
         match message {
             Message::SearchGateway => self.say(address, &Message::GatewayInfo).await,
@@ -129,7 +132,7 @@ impl Gateway {
             }
             Message::Connect { .. } => {
                 let is_known = self.clients.get(&address).is_some_and(|client| !client.is_closed());
-                if !is_known && !self.begin(broker, places, address) {
+                if !is_known && !self.begin(broker, address) {
                     return self.say(address, &Message::ConnAck(code::CONGESTION)).await;
                 }
                 self.pass_on(address, message);
@@ -147,8 +150,8 @@ impl Gateway {
         }
     }
 
-    fn begin(&mut self, broker: &Arc<Broker>, places: &Arc<Semaphore>, address: SocketAddr) -> bool {
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else { return false };
+    fn begin(&mut self, broker: &Arc<Broker>, address: SocketAddr) -> bool {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return false };
         let (messages, inbox) = mpsc::channel(WAITING_MAX);
         let client = Client::new(
             Arc::clone(broker),

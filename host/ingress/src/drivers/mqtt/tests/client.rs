@@ -169,6 +169,10 @@ impl Client {
     /// Quality of service, retain flag, packet identifier, topic and payload of the next PUBLISH.
     pub(super) async fn message(&mut self) -> Publish {
         let (first, body) = self.hear().await;
+        self.published(first, &body)
+    }
+
+    pub(super) fn published(&self, first: u8, body: &[u8]) -> Publish {
         assert_eq!(first & 0xf0, 0x30, "{first:#x} {body:x?}");
         let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();

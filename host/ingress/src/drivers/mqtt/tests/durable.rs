@@ -3,10 +3,11 @@ use std::time::Duration;
 use sandbar_reading::{Clock, Command, ContentType, Refused, SystemClock};
 use serde_json::json;
 
-use super::bench;
+use super::super::rows::{self, MessageRow, SessionRow, SubscriptionRow};
 use super::client::{Client, Hello};
-use crate::Answer;
-use crate::contract::{Ending, in_time};
+use super::{bench, start};
+use crate::contract::{Ending, StandIn, in_time};
+use crate::{Answer, CommandError, Intake};
 
 #[tokio::test]
 async fn an_absent_client_finds_its_messages_after_a_restart() {
@@ -179,6 +180,25 @@ async fn a_lost_client_s_will_is_published_and_journaled() {
     assert_eq!(taken[0].inbound.device.as_deref(), Some("rude"));
 }
 
+/// MQTT 5.0, section 3.1.2.5: it takes its will back only by leaving in good order.
+#[tokio::test]
+async fn a_client_that_gives_up_leaves_its_will() {
+    let bench = bench(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("to")).await;
+    to.subscribe("gone/#", 1).await;
+    for (code, is_told) in [(0x00, false), (0x04, true), (0x80, true), (0x98, true)] {
+        let topic = format!("gone/{code}");
+        let hello = Hello { will: Some((&*topic, "lost")), ..Hello::five("c") };
+        let mut client = Client::connect(bench.address, hello).await;
+        client.say(0xE0, &[code]).await;
+        assert_eq!(client.next().await, None);
+        if is_told {
+            assert_eq!(to.message().await.topic, topic);
+        }
+    }
+    to.expect_nothing().await;
+}
+
 /// MQTT 5.0, section 3.1.4: the older connection ends without a DISCONNECT of its client.
 #[tokio::test]
 async fn a_will_without_a_delay_is_told_though_its_client_is_back_at_once() {
@@ -309,6 +329,101 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
     assert!(bench.host.is_sent() && !carried_out.is_finished());
     client.ack(0x40, &got.id.to_be_bytes()).await;
     assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+}
+
+#[tokio::test]
+async fn a_command_that_its_device_refuses_or_cannot_be_sent_is_not_carried_out() {
+    let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
+    let carry_out = |device: &str| {
+        let (device, name) = (device.into(), "set".into());
+        let command = Command { device, name, content_type: ContentType::JSON, payload: "on".into() };
+        let host = std::sync::Arc::clone(&bench.host);
+        tokio::spawn(async move { host.command(command).await })
+    };
+    let mut client = Client::connect(bench.address, Hello::five("lamp")).await;
+    client.subscribe("d/lamp/+", 1).await;
+    let text = |code| format!("the client refused it: reason {code}");
+    for (code, told) in [
+        (0x10, Ok(())),
+        (0x83, Err(CommandError::Retry(text("0x83")))),
+        (0x97, Err(CommandError::Retry(text("0x97")))),
+        (0x99, Err(CommandError::Reject(text("0x99")))),
+    ] {
+        let carried_out = carry_out("lamp");
+        let [high, low] = client.message().await.id.to_be_bytes();
+        client.say(0x40, &[high, low, code]).await;
+        assert_eq!(in_time(carried_out).await.unwrap(), Some(told), "{code:#x}");
+    }
+    for qos in [0, 1] {
+        let hello = Hello { properties: &[39, 0, 0, 0, 40], ..Hello::five("small") };
+        let mut small = Client::connect(bench.address, hello).await;
+        small.subscribe("d/small/+", qos).await;
+        let told = in_time(carry_out("small")).await.unwrap();
+        assert!(matches!(told, Some(Err(CommandError::Reject(_)))), "{told:?}");
+        small.leave().await;
+    }
+}
+
+/// It is written again and again until the disk takes it, but not what was taken back.
+#[tokio::test]
+async fn a_subscription_that_was_refused_does_not_come_back() {
+    let bench = bench(json!({})).await;
+    let kept = || Hello::five("c").kept();
+    let mut client = Client::connect(bench.address, kept()).await;
+    assert_eq!(client.subscribe("old", 0).await, 0);
+    bench.host.refuse_to_keep(Some(Refused::DiskFull));
+    assert_eq!((client.subscribe("new", 1).await, client.subscribe("old", 1).await), (0x97, 0x97));
+    bench.host.refuse_to_keep(None);
+    assert_eq!(client.subscribe("other", 1).await, 1);
+    client.leave().await;
+    let bench = bench.restart(json!({})).await;
+    let mut client = Client::connect(bench.address, kept()).await;
+    for (id, topic) in [(1, "new"), (2, "old")] {
+        client.publish(1, id, topic, b"x").await;
+    }
+    let mut heard = [client.hear().await, client.hear().await, client.hear().await];
+    heard.sort();
+    assert_eq!(
+        [heard[0].0, heard[1].0, heard[2].0],
+        [0x30, 0x40, 0x40],
+        "at the quality of service of before"
+    );
+    assert_eq!(client.published(0x30, &heard[0].1).topic, "old");
+    client.expect_nothing().await;
+}
+
+/// An earlier version of the host took them.
+#[tokio::test]
+async fn rows_of_topics_with_too_many_levels_are_passed_over() {
+    let host = StandIn::new();
+    let deep = "a/".repeat(30_000);
+    let row = MessageRow {
+        topic: &deep,
+        payload: b"x",
+        properties: b"",
+        qos: 0,
+        retain: true,
+        expires: None,
+        publisher: 0,
+    };
+    let session =
+        SessionRow { number: 1, expiry_s: 600, absent_since: None, next_place: 0, sent_below: 0, user: None };
+    let subscription = SubscriptionRow { qos: 1, no_local: false, retain_as_published: false, id: None };
+    let kept = vec![
+        rows::write(rows::session("kept"), &session),
+        rows::write(rows::retained(&deep), &row),
+        rows::write(rows::message(1), &row),
+        rows::write(rows::subscription(1, &deep), &subscription),
+    ];
+    Intake::keep(&*host, "tested".parse().unwrap(), kept).await.unwrap();
+    let bench = start(json!({ "listen": "127.0.0.1:0" }), host).await;
+    assert_eq!((bench.figure("sessions"), bench.figure("retained")), (1, 0));
+    // Nor are new ones taken.
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    assert_eq!(client.subscribe(&"+/".repeat(30_000), 0).await, 0x8F);
+    client.publish_with(3, 1, &deep, &[], b"x").await;
+    let (first, body) = client.hear().await;
+    assert_eq!((first, body[0]), (0xE0, 0x90));
 }
 
 /// MQTT 5.0, section 4.8.2. With sessions of both kinds, and after a restart.

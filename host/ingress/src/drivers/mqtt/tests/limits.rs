@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::bench;
-use super::client::{Client, Hello};
+use super::client::{Client, Hello, text};
 use crate::Intake;
 use crate::contract::in_time;
 
@@ -162,6 +162,65 @@ async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messa
     assert_eq!(bench.figure("connected"), 2);
     client.leave().await;
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_retained_has_an_end_in_bytes_and_nothing_older_is_passed_off_as_the_last() {
+    let bench = bench(json!({ "retained_bytes": 4000 })).await;
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    let figures = |bench: &super::Bench| (bench.figure("retained"), bench.figure("unretained"));
+    for (topic, size, figure) in [
+        ("r/1", 1000, (1, 0)),
+        ("r/2", 1000, (2, 0)),
+        ("r/3", 1000, (2, 1)),
+        ("r/1", 3000, (1, 2)),
+        ("r/2", 0, (0, 2)),
+        ("r/3", 2000, (1, 2)),
+    ] {
+        from.publish_with(3, 1, topic, &[], &vec![b'x'; size]).await;
+        assert_eq!(from.hear().await.0, 0x40);
+        assert_eq!(figures(&bench), figure, "{topic} {size}");
+    }
+    let taken = bench.figure("retained_bytes");
+    assert!((2000..4000).contains(&taken), "{taken}");
+    let bench = bench.restart(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::three("to")).await;
+    to.subscribe("#", 0).await;
+    assert_eq!(to.message().await.topic, "r/3");
+    to.expect_nothing().await;
+    assert_eq!(bench.figure("retained_bytes"), taken);
+}
+
+#[tokio::test]
+async fn who_asks_for_what_is_retained_again_and_again_has_it_wait_once() {
+    const RETAINED: usize = 200;
+    let bench = bench(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    for number in 0..RETAINED {
+        from.publish_with(3, 1, &format!("r/{number:03}"), &[], b"x").await;
+        assert_eq!(from.hear().await.0, 0x40);
+    }
+    let mut to = Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("to") }).await;
+    to.subscribe("r/#", 1).await;
+    let mut got = vec![to.message().await];
+    for filter in ["r/#", "#", "r/+", "#"].repeat(5) {
+        to.subscribe(filter, 1).await;
+    }
+    to.say(0xA2, &[&[0, 3, 0][..], &text("r/+")].concat()).await;
+    assert_eq!(to.hear().await.0, 0xB0);
+    assert!(bench.figure("queued") < 100, "{}", bench.figure("queued"));
+    // What was found for the first one, and all of it for each of those that there are.
+    while got.len() < 64 + 2 * RETAINED {
+        to.ack(0x40, &got.last().unwrap().id.to_be_bytes()).await;
+        got.push(to.message().await);
+    }
+    to.ack(0x40, &got.last().unwrap().id.to_be_bytes()).await;
+    to.expect_nothing().await;
+    to.expect_nothing().await;
+    let mut topics: Vec<_> = got.iter().map(|got| &*got.topic).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    assert_eq!(topics.len(), RETAINED);
 }
 
 /// Quality of service 0 goes first, and is counted; the rest waits.

@@ -46,6 +46,18 @@ async fn credentials_topics_and_methods_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn nobody_speaks_for_the_broker_not_even_when_lost() {
+    let bench = bench(json!({})).await;
+    for topic in ["$SYS/broker/uptime", "$share/g/t"] {
+        let will = Hello { will: Some((topic, "x")), ..Hello::five("c") };
+        assert_eq!(Client::hello(bench.address, will).await.1[1], 0x87, "{topic}");
+        let mut client = Client::connect(bench.address, Hello::five("c")).await;
+        client.publish(1, 1, topic, b"x").await;
+        assert_eq!(client.hear().await, (0x40, vec![0, 1, 0x87]), "{topic}");
+    }
+}
+
+#[tokio::test]
 async fn another_user_does_not_get_a_session() {
     let quick = || argon2::Params::new(8, 1, 1, None).unwrap();
     let hash = |password: &str| Argon2::from(quick()).hash_password(password.as_bytes()).unwrap().to_string();

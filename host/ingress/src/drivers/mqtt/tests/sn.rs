@@ -1,14 +1,17 @@
 //! MQTT-SN, byte for byte as its specification has it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sandbar_reading::{Command, ContentType, Refused};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
 use super::super::Mqtt;
 use super::client::{Client, Hello};
 use super::{Bench, bench};
+use crate::CommandError;
 use crate::contract::in_time;
 
 struct Node(UdpSocket);
@@ -57,7 +60,8 @@ impl Node {
 async fn gateway(mut more: Value) -> (Bench, SocketAddr) {
     let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let topics = json!([{ "id": 7, "topic": "fixed/7" }]);
-    more["mqtt_sn"] = json!({ "listen": address.to_string(), "topics": topics });
+    more["mqtt_sn"]["listen"] = json!(address.to_string());
+    more["mqtt_sn"]["topics"] = topics;
     (bench(more).await, address)
 }
 
@@ -132,6 +136,70 @@ async fn gets_what_it_subscribed_to_with_topics_registered_on_the_way() {
 }
 
 #[tokio::test]
+async fn what_a_node_refuses_is_not_told_as_carried_out() {
+    let (bench, address) = gateway(json!({ "command_topic": "d/{device}/{command}" })).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    assert_eq!(node.subscribe("d/node-1/set", 1).await, 1);
+    let carry_out = || {
+        let (device, name) = ("node-1".into(), "set".into());
+        let command = Command { device, name, content_type: ContentType::TEXT, payload: "on".into() };
+        let host = Arc::clone(&bench.host);
+        tokio::spawn(async move { host.command(command).await })
+    };
+    let published = async || {
+        let (kind, body) = node.hear().await;
+        assert_eq!((kind, &body[1..3], &body[5..]), (0x0C, &[0, 1][..], &b"on"[..]));
+        [body[3], body[4]]
+    };
+    let acknowledge = async |[high, low]: [u8; 2], code| node.say(0x0D, &[0, 1, high, low, code]).await;
+    // It has forgotten the topic's number, and is told it again.
+    let register = async || {
+        let (kind, body) = node.hear().await;
+        assert_eq!((kind, &body[..2], &body[4..]), (0x0A, &[0, 1][..], &b"d/node-1/set"[..]));
+        node.say(0x0B, &[0, 1, body[2], body[3], 0]).await;
+    };
+    for (code, told) in [
+        (0, Ok(())),
+        (2, Err(CommandError::Reject("the client refused it: reason 0x90".to_owned()))),
+        (3, Err(CommandError::Retry("the client refused it: reason 0x83".to_owned()))),
+    ] {
+        let carried_out = carry_out();
+        acknowledge(published().await, 2).await;
+        register().await;
+        acknowledge(published().await, code).await;
+        assert_eq!(in_time(carried_out).await.unwrap(), Some(told));
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_is_refused() {
+    let (bench, address) = gateway(json!({ "allow": [{ "publish": ["ab"] }] })).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    node.say(0x0C, b"\x22xy\0\x01x").await;
+    assert_eq!(node.hear().await, (0x0D, vec![b'x', b'y', 0, 1, 3]), "not allowed");
+    bench.host.refuse(Refused::DiskFull);
+    node.say(0x0C, b"\x22ab\0\x02x").await;
+    assert_eq!(node.hear().await, (0x0D, vec![b'a', b'b', 0, 2, 1]), "congestion: later");
+    node.say(0x0C, b"\x22ab\0\x02x").await;
+    assert_eq!(node.hear().await, (0x0D, vec![b'a', b'b', 0, 2, 0]));
+}
+
+#[tokio::test]
+async fn nodes_have_places_of_their_own() {
+    let limits = json!({ "connections_max": 1, "keep_alive_max_s": 1, "mqtt_sn": { "clients_max": 1 } });
+    let (bench, address) = gateway(limits).await;
+    let _other = Client::connect(bench.address, Hello::three("other")).await;
+    let node = Node::connected(address, "node-1", true, 0).await;
+    let late = Node::at(address).await;
+    late.say(0x04, b"\x04\x01\0\x3Cnode-2").await;
+    assert_eq!(late.hear().await, (0x05, vec![1]), "congestion");
+    let listed = crate::Intake::connections(&*bench.host).list(0, 10);
+    let agents: Vec<_> = listed.iter().filter_map(|one| one.peer.agent.as_deref()).collect();
+    assert!(agents.contains(&"MQTT-SN 1.2") && agents.contains(&"MQTT 3.1.1"), "{agents:?}");
+    drop(node);
+}
+
+#[tokio::test]
 async fn sleeps_while_messages_wait_for_it() {
     let (bench, address) = gateway(json!({})).await;
     let node = Node::connected(address, "node-1", false, 60).await;
@@ -195,6 +263,9 @@ async fn garbage_changes_nothing() {
 
 #[test]
 fn names_the_setting_that_cannot_work() {
+    let none = json!({ "mqtt_sn": { "listen": "127.0.0.1:0", "clients_max": 0 } });
+    let built = sandbar_reading::settings(none).and_then(<Mqtt as crate::Driver>::new);
+    assert_eq!(built.err().unwrap().setting, "mqtt_sn.clients_max");
     let setting = |topics: Value| {
         let table = json!({ "mqtt_sn": { "listen": "127.0.0.1:0", "topics": topics } });
         let built = sandbar_reading::settings(table).and_then(<Mqtt as crate::Driver>::new);
