@@ -187,7 +187,7 @@ mod tests {
             "key_file"
         );
         assert_eq!(setting(ServerTls { client_ca_file: Some(missing), ..right.clone() }), "client_ca_file");
-        assert_eq!(setting(ServerTls { client_optional: true, ..right.clone() }), "client_optional");
+        assert_eq!(setting(ServerTls { client_optional: true, ..right }), "client_optional");
     }
 
     #[test]
