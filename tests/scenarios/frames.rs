@@ -59,7 +59,7 @@ pub(crate) async fn lose(address: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// How long the head is of what begins with one.
-fn head(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 

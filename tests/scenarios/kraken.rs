@@ -1,12 +1,15 @@
 //! Kraken Collectors: gRPC calls, over HTTP/2.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use sandbar_tests::kraken::{Collector, Message, PATH};
 use tonic::Code;
 
+use crate::http2::{self, PREFACE};
 use crate::protocol::{Client, Protocol, Told};
 
 struct Kraken;
+
+const CONTENT_TYPE: &str = "application/grpc";
 
 impl Protocol for Kraken {
     const DRIVER: &'static str = "kraken";
@@ -61,21 +64,14 @@ impl Protocol for Kraken {
         ]
     }
 
-    /// Whole frames of HTTP/2 (RFC 9113, section 4.1), the last of which may be cut off.
     fn check_answer(&self, answer: &[u8]) -> Result<()> {
-        let mut rest = answer;
-        while let [a, b, c, kind, _, stream @ ..] = rest {
-            let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            ensure!(*kind <= 0x0a && length <= 1 << 20, "no frame of HTTP/2: {rest:?}");
-            rest = stream.get(4 + length..).unwrap_or_default();
-        }
-        Ok(())
+        http2::check(answer)
     }
 
     fn half(&self, marker: &str) -> Option<Vec<u8>> {
         let whole = framed(&encoded("serial", "text/plain", marker.as_bytes()));
         let half = &whole[..whole.len() - 1];
-        Some([PREFACE, &headers(1), &frame(0, 0, 1, half)].concat())
+        Some([PREFACE, &http2::headers(1, PATH, CONTENT_TYPE), &http2::frame(0, 0, 1, half)].concat())
     }
 }
 
@@ -95,9 +91,6 @@ impl Client for Collector {
     }
 }
 
-/// What a connection begins with, and settings without any.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
 fn encoded(collector: &str, content_type: &str, payload: &[u8]) -> Vec<u8> {
     Message::new(collector, content_type, payload).encoded()
 }
@@ -108,39 +101,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Headers (RFC 7541) without compression: POST, http, path, authority, content type, `te: trailers`.
-fn headers(stream: u32) -> Vec<u8> {
-    const END_HEADERS: u8 = 0x04;
-    let text = |text: &str| [&[text.len() as u8][..], text.as_bytes()].concat();
-    let block = [
-        vec![0x83, 0x86, 0x04],
-        text(PATH),
-        vec![0x01],
-        text("x"),
-        vec![0x0f, 0x10],
-        text("application/grpc"),
-        vec![0x00],
-        text("te"),
-        text("trailers"),
-    ];
-    frame(1, END_HEADERS, stream, &block.concat())
-}
-
-/// Headers, then the message in frames of 16 KiB at most, the last of which ends the stream.
 fn call(stream: u32, message: &[u8]) -> Vec<u8> {
-    const END_STREAM: u8 = 0x01;
-    let mut bytes = headers(stream);
-    let mut chunks = message.chunks(16 << 10).peekable();
-    while let Some(chunk) = chunks.next() {
-        let flags = if chunks.peek().is_some() { 0 } else { END_STREAM };
-        bytes.extend(frame(0, flags, stream, chunk));
-    }
-    bytes
+    http2::call(stream, PATH, CONTENT_TYPE, message)
 }
 
 crate::scenarios!(Kraken);

@@ -2,15 +2,20 @@
 //! message, and `kill -9`. A protocol is one [`protocol::Protocol`] and one line `scenarios!(It)`.
 
 mod bravejig;
+mod camera;
 mod coap;
 mod email;
 mod files;
 mod frames;
 mod gps;
 mod harness;
+mod http2;
 mod kraken;
 mod line;
 mod modbus;
+mod modbus_rtu;
+mod mqtt;
+mod mqtt_client;
 mod protocol;
 mod pyaiot;
 mod sandbar;
@@ -18,6 +23,7 @@ mod schedule;
 mod serial;
 mod tcp;
 mod udp;
+mod webhook;
 mod websocket;
 
 /// The scenarios, for a protocol.

@@ -169,7 +169,7 @@ struct HungUp;
 
 impl AsyncRead for HungUp {
     fn poll_read(self: Pin<&mut Self>, _: &mut Task<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the device hung up")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the device hung up")))
     }
 }
 
@@ -184,7 +184,9 @@ async fn connect(address: &str) -> Result<TcpStream, LinkError> {
 }
 
 fn is_garbled(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    // The last is the library's for an answer that is shorter than it says; how links end is told otherwise.
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// `illegal data address (exception 2)`.

@@ -289,6 +289,19 @@ async fn a_device_that_hangs_up_is_said_to_have_done_so() {
     assert_eq!(running.states(2).await[1], json!({ "state": "unreachable", "cause": cause }));
 }
 
+#[tokio::test]
+async fn an_answer_that_says_more_than_it_has_is_garbled_and_the_link_is_not_lost() {
+    let running = Running::start(json!({})).await;
+    running.states(1).await;
+    // Six bytes, of which there are two.
+    running.server.behave(Manner::Garbage(Bytes::from_static(b"\0\0\0\0\0\x05\x01\x03\x06\0\x01")));
+    let cause = "the answer is garbled: failed to fill whole buffer";
+    assert_eq!(running.states(2).await[1], json!({ "state": "unreachable", "cause": cause }));
+    running.server.behave(Manner::Right);
+    assert_eq!(running.states(3).await[2], json!({ "state": "online" }));
+    assert_eq!(running.ingress.status().sessions, 1);
+}
+
 #[test]
 fn names_the_setting_that_cannot_work() {
     let setting = |settings: Value| crate::build("modbus", settings).err().unwrap().setting;
