@@ -347,6 +347,8 @@ impl From<Stats> for views::StoreStatus {
             waiting: stats.waiting,
             outbox: stats.outbox,
             dead_letters: stats.dead_letters,
+            dead_letter_bytes: stats.dead_letter_bytes,
+            dead_letters_discarded: stats.dead_letters_discarded,
             payload_files: stats.payloads,
             file_bytes: stats.file_bytes,
             commits: stats.commits,

@@ -47,7 +47,7 @@ pub struct Named<S> {
 pub struct StoreStatus {
     /// Readings in the journal.
     pub journal_readings: u64,
-    /// Bytes of their payloads.
+    /// What `host.journal_mib` counts of them.
     pub journal_bytes: u64,
     /// Bytes of what is kept for traces of readings.
     #[serde(default)]
@@ -60,6 +60,12 @@ pub struct StoreStatus {
     /// Deliveries that wait for a sink or device.
     pub outbox: u64,
     pub dead_letters: u64,
+    /// What `host.dead_letters_mib` counts of them.
+    #[serde(default)]
+    pub dead_letter_bytes: u64,
+    /// Discarded since the start: they were too many.
+    #[serde(default)]
+    pub dead_letters_discarded: u64,
     /// Payloads that have files of their own.
     #[serde(default)]
     pub payload_files: u64,
