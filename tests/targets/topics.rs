@@ -4,6 +4,7 @@ use sandbar_reading::{Topic, TopicFilter, TopicTree};
 
 /// Bytes of a topic (MQTT 5.0, section 1.5.4).
 const LENGTH_MAX: usize = 65_535;
+const LEVELS_MAX: usize = 256;
 
 /// A topic, and filters, one a line.
 pub const LINES: [&str; 4] = [
@@ -25,7 +26,10 @@ pub fn compare(text: &str) -> Compared {
     let topic = lines.next().unwrap_or_default();
     let mut compared = Compared::default();
     let Ok(parsed) = topic.parse::<Topic>() else {
-        assert!(topic.is_empty() || topic.contains(['+', '#', '\0']) || topic.len() > LENGTH_MAX);
+        let is_too_deep = topic.split('/').count() > LEVELS_MAX;
+        assert!(
+            topic.is_empty() || topic.contains(['+', '#', '\0']) || topic.len() > LENGTH_MAX || is_too_deep
+        );
         return compared;
     };
     assert_eq!(parsed.as_str(), topic);
