@@ -12,8 +12,6 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?)
         .join("..")
         .canonicalize()?;
-    // Relative, and the folder itself: a target directory may serve several checkouts.
-    println!("cargo::rerun-if-env-changed=CARGO_MANIFEST_DIR");
     let mut files = Vec::new();
     for name in EMBEDDED {
         println!("cargo::rerun-if-changed=../{name}");
@@ -27,7 +25,11 @@ fn main() -> io::Result<()> {
             .map_err(io::Error::other)?
             .to_str()
             .ok_or(io::ErrorKind::InvalidFilename)?;
-        text.push_str(&format!("    ({name:?}, include_str!({file:?})),\n"));
+        // By the folder of who compiles it: a target directory may serve several checkouts.
+        let path = format!("/../{name}");
+        text.push_str(&format!(
+            "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),\n"
+        ));
     }
     text.push_str("];\n");
     let out = std::env::var("OUT_DIR").map_err(io::Error::other)?;

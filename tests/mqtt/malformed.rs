@@ -12,26 +12,11 @@ use sandbar_mqtt_client::{Link, Packet, Publish, Qos, Session};
 use sandbar_tests::mutate::mutate;
 use sandbar_tests::publisher::{KEPT, broker};
 use sandbar_tests::seed::{Random, seed};
-use sandbar_tests::targets::packets::{TYPES, by_type};
+use sandbar_tests::targets::packets::{PIECES, TYPES, by_type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const AT_ONCE: usize = 32;
-/// What the format trips over: lengths, wildcards, bytes that are no UTF-8, properties.
-const PIECES: [&[u8]; 12] = [
-    b"\0",
-    b"\xff\xff",
-    b"\xff\xff\xff\x7f",
-    b"\x80\x80\x80\x80\x01",
-    b"\0\x01#",
-    b"\0\x01+",
-    b"\0\x03\xff\xfe\xfd",
-    b"\x0b\0",
-    b"\x26\0\x01k",
-    b"\x23\0\0",
-    b"\x21\0\0",
-    b"\xc0\0",
-];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_packets_leave_the_host_up_and_others_untouched() -> Result<()> {
@@ -71,7 +56,7 @@ async fn malformed_packets_leave_the_host_up_and_others_untouched() -> Result<()
 fn malformed(random: &mut Random, decoder: &Decoder, packets: &[&'static [u8]]) -> Vec<u8> {
     loop {
         let packet = random.one_of(packets);
-        let mut bytes = mutate(random, packet, &PIECES);
+        let mut bytes = mutate(random, packet, PIECES);
         // Of its type it stays; what is behind its type is anybody's.
         match bytes.first_mut() {
             Some(first) => *first = packet[0] & 0xf0 | *first & 0x0f,

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use sandbar_mqtt_client::codec::{Ack, AckKind, Connect, Filter, Subscribe, Unsubscribe, decode, encode};
 use sandbar_mqtt_client::{Link, Packet, Properties, Publish, Qos, Session, Version, name};
 use sandbar_tests::publisher::{KEPT, broker};
+use sandbar_tests::targets::packets::PIECES;
 
 use crate::protocol::{Client, Protocol, Told};
 
@@ -85,23 +86,6 @@ pub(crate) const WRONG: &[&[u8]] = &[
     b"\x30\x08\0\x01a\x04\x01\0\x01\0",
     b"\x30\x06\0\x01a\x02\x7f\0",
     b"\x30\x08\0\x01a\x04\x03\xff\xff\0",
-];
-
-pub(crate) const PIECES: &[&[u8]] = &[
-    b"\0",
-    b"\xff\xff",
-    b"\xff\xff\xff\x7f",
-    b"\x80\x80\x80\x80\x01",
-    b"\0\x01#",
-    b"\0\x01+",
-    b"\0\x03\xff\xfe\xfd",
-    b"\x26\0\x01k",
-    b"\x23\0\0",
-    b"\x21\0\0",
-    b"\x0b\0",
-    b"\xc0\0",
-    b"\xd0\0",
-    b"\xe0\0",
 ];
 
 /// Subscribes to what it publishes, with each quality of service, and takes its leave.

@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use sandbar_mqtt_client::codec::{Ack, AckKind, ConnAck, Disconnect, Filter, SubAck, Subscribe, decode};
 use sandbar_mqtt_client::{Packet, Properties, Qos, Version, name};
+use sandbar_tests::targets::packets::PIECES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::mqtt::{PIECES, WRONG, is_right, message, packets};
+use crate::mqtt::{WRONG, is_right, message, packets};
 use crate::protocol::{Client, Protocol, Told, rest};
 
 struct Broker {

@@ -24,6 +24,24 @@ pub const TYPES: [&str; 16] = [
     "AUTH",
 ];
 
+/// What the format trips over: lengths, wildcards, bytes that are no UTF-8, properties, packets of two bytes.
+pub const PIECES: &[&[u8]] = &[
+    b"\0",
+    b"\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x80\x80\x80\x80\x01",
+    b"\0\x01#",
+    b"\0\x01+",
+    b"\0\x03\xff\xfe\xfd",
+    b"\x26\0\x01k",
+    b"\x23\0\0",
+    b"\x21\0\0",
+    b"\x0b\0",
+    b"\xc0\0",
+    b"\xd0\0",
+    b"\xe0\0",
+];
+
 pub fn by_type(packets: &'static [&'static [u8]]) -> BTreeMap<u8, Vec<&'static [u8]>> {
     let mut by_type: BTreeMap<u8, Vec<&'static [u8]>> = BTreeMap::new();
     for packet in packets {

@@ -72,11 +72,11 @@ impl Control {
         self.edit(What::Module, name.clone(), move |wanted, name| {
             let trust = wanted.trust.clone();
             let module = module_of(wanted, &name)?;
-            let Some(version) = module.version(asked.version) else {
+            if module.version(asked.version).is_none() {
                 let name = format!("{name}, version {}", asked.version);
                 return Err(ControlError::NotFound { what: What::Module, name });
-            };
-            trust.still_holds(asked.version, version.signed_by.as_deref())?;
+            }
+            module.still_holds(asked.version, &trust)?;
             if asked.version == module.active {
                 return Err(ControlError::Conflict(format!("version {} is the active one", asked.version)));
             }
@@ -93,8 +93,7 @@ impl Control {
             let trust = wanted.trust.clone();
             let module = module_of(wanted, &name)?;
             let candidate = module.candidate.take().ok_or_else(|| no_candidate(&name))?;
-            let promoted = module.version(candidate.version).and_then(|version| version.signed_by.clone());
-            trust.still_holds(candidate.version, promoted.as_deref())?;
+            module.still_holds(candidate.version, &trust)?;
             module.active = candidate.version;
             module.ended = None;
             Ok(())

@@ -92,17 +92,13 @@ impl Control {
         let edited = name.clone();
         self.edit(What::Module, edited, move |wanted, name| {
             let trust = wanted.trust.clone();
-            let may_use = |module: &Module| {
-                let signed_by = module.version(version).and_then(|version| version.signed_by.as_deref());
-                trust.still_holds(version, signed_by)
-            };
             let module = wanted.modules.get_mut(&name);
             let not_found = |name: String| ControlError::NotFound { what: What::Module, name };
             let module = &mut module.ok_or_else(|| not_found(name.to_string()))?.it;
             if module.version(version).is_none() {
                 return Err(not_found(format!("{name}, version {version}")));
             }
-            may_use(module)?;
+            module.still_holds(version, &trust)?;
             module.active = version;
             module.candidate = None;
             Ok(())

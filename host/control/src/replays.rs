@@ -335,16 +335,18 @@ impl Inner {
             state: replay.state_name(),
             commands: replay.commands,
         };
-        for _ in 1..STARTS_MAX {
-            match self.pipeline.replay(&step, readings).await {
+        let mut starts = 0;
+        loop {
+            let fault = match self.pipeline.replay(&step, readings).await {
                 Ok(done) => return Ok(Ok(done)),
-                Err(fault) if !fault.is_the_handlers() => return Err(fault.to_string()),
-                Err(_cannot_be_started) => tokio::time::sleep(WAIT).await,
+                Err(fault) => fault,
+            };
+            starts += 1;
+            match fault.is_the_handlers() {
+                false => return Err(fault.to_string()),
+                true if starts == STARTS_MAX => return Ok(Err(fault.to_string())),
+                true => tokio::time::sleep(WAIT).await,
             }
-        }
-        match self.pipeline.replay(&step, readings).await {
-            Err(fault) if fault.is_the_handlers() => Ok(Err(fault.to_string())),
-            done => done.map(Ok).map_err(|fault| fault.to_string()),
         }
     }
 

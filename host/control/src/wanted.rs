@@ -77,6 +77,12 @@ impl Module {
         self.versions.iter().find(|known| known.version == version)
     }
 
+    /// Whether a version that was taken once may still be used.
+    pub(crate) fn still_holds(&self, version: u32, trust: &Trust) -> Result<(), Untrusted> {
+        let signed_by = self.version(version).and_then(|known| known.signed_by.as_deref());
+        trust.still_holds(version, signed_by)
+    }
+
     /// Of the active version.
     pub(crate) fn digest(&self) -> Option<&str> {
         self.version(self.active).map(|version| version.digest.as_str())
@@ -118,8 +124,7 @@ impl Wanted {
     pub(crate) fn end_untrusted_trials(&mut self, now: Timestamp) {
         for module in self.modules.values_mut().map(|owned| &mut owned.it) {
             let Some(OnTrial { version, .. }) = module.candidate else { continue };
-            let signed_by = module.version(version).and_then(|known| known.signed_by.as_deref());
-            if let Err(untrusted) = self.trust.still_holds(version, signed_by) {
+            if let Err(untrusted) = module.still_holds(version, &self.trust) {
                 module.candidate = None;
                 module.ended = Some(TrialEnded { version, time: now, why: untrusted.to_string() });
             }
@@ -157,10 +162,9 @@ impl Wanted {
     /// Whether a version may be called. The active one may, whoever signed it: it handles readings until another one
     /// is activated.
     pub(crate) fn may_call(&self, module: &Module, version: u32) -> Result<(), Untrusted> {
-        let signed_by = module.version(version).and_then(|version| version.signed_by.as_deref());
         match version == module.active {
             true => Ok(()),
-            false => self.trust.still_holds(version, signed_by),
+            false => module.still_holds(version, &self.trust),
         }
     }
 

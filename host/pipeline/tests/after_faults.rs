@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
+mod rig;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sandbar_ingress::Accepted;
-use sandbar_pipeline::{
-    Attempts, Filter, Handler, Key, Offering, Options, Pipeline, Replying, Route, Sandbox,
-};
+use sandbar_pipeline::{Filter, Handler, Offering, Options, Replying, Route, Sandbox};
 use sandbar_reading::{
     Attributes, Clock, Command, ContentType, Delivery, Inbound, Message, Output, Reading, Timestamp,
     TraceContext,
@@ -18,8 +18,9 @@ use sandbar_reading::{
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_sinks::{AnySink, DeliveryError};
 use sandbar_store::simulated::{Failure, Simulated};
-use sandbar_store::{Committer, Store};
 use tokio::time::{sleep, timeout};
+
+use self::rig::Rig;
 
 /// Whether a commit that is told to have failed is there afterwards depends on it.
 const SEEDS: u64 = 80;
@@ -75,24 +76,12 @@ impl Clock for Paused {
     }
 }
 
-struct Rig {
-    disk: Simulated,
-    store: Store,
-    pipeline: Pipeline,
-    _folder: tempfile::TempDir,
-}
-
 impl Rig {
     fn new(seed: u64, routes: Vec<Route>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (disk, clock) = (Simulated::new(seed), Arc::new(Paused(tokio::time::Instant::now())));
-        let options = sandbar_store::Options::default();
-        let medium = Arc::new(disk.clone());
-        let store =
-            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
-        let pipeline = Pipeline::start(store.clone(), clock, Options::default()).unwrap();
-        pipeline.set_routes(routes);
-        Self { disk, store, pipeline, _folder: folder }
+        let clock = Arc::new(Paused(tokio::time::Instant::now()));
+        let rig = Self::on(Simulated::new(seed), clock, Options::default());
+        rig.pipeline.set_routes(routes);
+        rig
     }
 
     async fn accept(&self) -> Accepted {
@@ -114,15 +103,9 @@ fn route(name: &str, puts_out: Output) -> Route {
     Route {
         name: name.parse().unwrap(),
         filter: Filter { topics: vec![name.parse().unwrap()], ..Filter::default() },
-        key: Key::Device,
         handler: Some(Arc::new(Slow(puts_out))),
-        sinks: Vec::new(),
         reply: Replying::Handler,
-        attempts: Attempts::default(),
-        concurrency: 1,
-        batch: 64,
-        version: 1,
-        candidate: None,
+        ..rig::route()
     }
 }
 

@@ -2,24 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
+mod rig;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use sandbar_pipeline::{
-    Attempts, Candidate, ErrorLimit, Filter, Handler, Key, Mode, Options, Pipeline, Replying, Route, Sandbox,
-};
+use sandbar_pipeline::{Attempts, Candidate, ErrorLimit, Handler, Mode, Options, Route, Sandbox};
 use sandbar_reading::{
     Attributes, Clock, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
     TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::simulated::Simulated;
-use sandbar_store::{Committer, Store};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+
+use self::rig::Rig;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -71,44 +72,21 @@ fn puts_out(outputs: Vec<Output>) -> Arc<dyn Handler> {
 }
 
 fn route(handler: Arc<dyn Handler>) -> Route {
-    Route {
-        name: route_name(),
-        filter: Filter { topics: vec!["in".parse().unwrap()], ..Filter::default() },
-        key: Key::Device,
-        handler: Some(handler),
-        sinks: Vec::new(),
-        reply: Replying::Nobody,
-        attempts: Attempts { max: 2_u32.try_into().unwrap(), ..Attempts::default() },
-        concurrency: 4,
-        batch: 64,
-        version: 1,
-        candidate: None,
-    }
+    let attempts = Attempts { max: 2_u32.try_into().unwrap(), ..Attempts::default() };
+    Route { handler: Some(handler), attempts, concurrency: 4, ..rig::route() }
 }
 
 fn route_name() -> Name {
     "r".parse().unwrap()
 }
 
-struct Rig {
-    store: Store,
-    pipeline: Pipeline,
-    _folder: tempfile::TempDir,
-}
-
 impl Rig {
     fn new() -> Self {
-        Self::on(Arc::new(SystemClock))
+        Self::by(Arc::new(SystemClock))
     }
 
-    fn on(clock: Arc<dyn Clock>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let medium = Arc::new(Simulated::new(1));
-        let options = sandbar_store::Options::default();
-        let store =
-            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
-        let pipeline = Pipeline::start(store.clone(), clock, Options::default()).unwrap();
-        Self { store, pipeline, _folder: folder }
+    fn by(clock: Arc<dyn Clock>) -> Self {
+        Self::on(Simulated::new(1), clock, Options::default())
     }
 
     async fn accept(&self, device: &str) {
@@ -117,6 +95,17 @@ impl Rig {
             ..Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into())
         };
         self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+    }
+
+    /// Returns how many attempts have failed.
+    async fn handles_two_and_goes(&self) -> u64 {
+        self.accept("a").await;
+        self.accept("b").await;
+        sleep(LONG).await;
+        let counts = self.pipeline.route_counts(&route_name()).unwrap();
+        assert_eq!(counts.handled, 2);
+        tokio::time::timeout(LONG, self.pipeline.remove_route(&route_name())).await.unwrap().unwrap();
+        counts.failed_attempts
     }
 
     fn handled(&self) -> u64 {
@@ -285,12 +274,7 @@ fn at_first(does: impl Fn() + Send + Sync + 'static) -> Arc<dyn Handler> {
 async fn a_panic_while_a_reading_is_handled_is_an_attempt() {
     let rig = Rig::new();
     rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(at_first(|| panic!("as on purpose"))) }]);
-    rig.accept("a").await;
-    rig.accept("b").await;
-    sleep(LONG).await;
-    let counts = rig.pipeline.route_counts(&route_name()).unwrap();
-    assert_eq!((counts.handled, counts.failed_attempts), (2, 1));
-    tokio::time::timeout(LONG, rig.pipeline.remove_route(&route_name())).await.unwrap().unwrap();
+    assert_eq!(rig.handles_two_and_goes().await, 1);
 }
 
 /// Panics when it is told to, once.
@@ -307,14 +291,9 @@ impl Clock for Broken {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_dispatch_itself_costs_no_reading() {
     let clock = Arc::new(Broken::default());
-    let rig = Rig::on(clock.clone());
+    let rig = Rig::by(clock.clone());
     // It is asked next when what came of the turn goes to the store.
     let breaks = at_first(move || clock.0.store(true, Ordering::Relaxed));
     rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(breaks) }]);
-    rig.accept("a").await;
-    rig.accept("b").await;
-    sleep(LONG).await;
-    let counts = rig.pipeline.route_counts(&route_name()).unwrap();
-    assert_eq!((counts.handled, counts.failed_attempts), (2, 0));
-    tokio::time::timeout(LONG, rig.pipeline.remove_route(&route_name())).await.unwrap().unwrap();
+    assert_eq!(rig.handles_two_and_goes().await, 0);
 }

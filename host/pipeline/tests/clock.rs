@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
+mod rig;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_pipeline::{Attempts, DeviceOptions, Filter, Key, Offering, Options, Pipeline, Replying, Route};
+use sandbar_pipeline::{DeviceOptions, Offering, Options, Route};
 use sandbar_reading::{Clock, ContentType, Delivery, Inbound, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_store::Presence;
 use sandbar_store::simulated::Simulated;
-use sandbar_store::{Committer, Presence, Store};
 use tokio::time::{Instant, sleep};
+
+use self::rig::Rig;
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -49,25 +53,13 @@ impl AnySink for Down {
     }
 }
 
-struct Rig {
-    clock: Arc<Set>,
-    store: Store,
-    pipeline: Pipeline,
-    _folder: tempfile::TempDir,
-}
-
 impl Rig {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn new() -> (Self, Arc<Set>) {
         let clock = Arc::new(Set { began: Instant::now(), ahead_s: AtomicU64::new(0) });
-        let (medium, options) = (Arc::new(Simulated::new(1)), sandbar_store::Options::default());
-        let store =
-            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
         let silence = Some(Duration::from_secs(60));
         let devices = Some(DeviceOptions { max: 10, silence, silence_by_type: Default::default() });
         let options = Options { devices, ..Options::default() };
-        let pipeline = Pipeline::start(store.clone(), clock.clone(), options).unwrap();
-        Self { clock, store, pipeline, _folder: folder }
+        (Self::on(Simulated::new(1), clock.clone(), options), clock)
     }
 
     async fn accept(&self) {
@@ -85,11 +77,11 @@ impl Rig {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_is_not_lost_because_the_clock_was_set() {
-    let rig = Rig::new();
+    let (rig, clock) = Rig::new();
     rig.accept().await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(rig.presence(), Presence::Online);
-    rig.clock.forward(MONTH);
+    clock.forward(MONTH);
     sleep(Duration::from_secs(50)).await;
     assert_eq!(rig.presence(), Presence::Online);
     sleep(Duration::from_secs(10)).await;
@@ -98,24 +90,12 @@ async fn a_device_is_not_lost_because_the_clock_was_set() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_sink_is_not_given_up_on_because_the_clock_was_set() {
-    let rig = Rig::new();
+    let (rig, clock) = Rig::new();
     rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Down), Offering::default()).await;
-    rig.pipeline.set_routes(vec![Route {
-        name: "r".parse().unwrap(),
-        filter: Filter { topics: vec!["in".parse().unwrap()], ..Filter::default() },
-        key: Key::Device,
-        handler: None,
-        sinks: vec!["out".parse().unwrap()],
-        reply: Replying::Nobody,
-        attempts: Attempts::default(),
-        concurrency: 1,
-        batch: 64,
-        version: 1,
-        candidate: None,
-    }]);
+    rig.pipeline.set_routes(vec![Route { sinks: vec!["out".parse().unwrap()], ..rig::route() }]);
     rig.accept().await;
     sleep(Duration::from_secs(5)).await;
-    rig.clock.forward(MONTH);
+    clock.forward(MONTH);
     let counts = || {
         let stats = rig.store.stats();
         (stats.outbox, stats.dead_letters)

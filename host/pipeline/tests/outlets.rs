@@ -2,35 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests too")]
 
+mod rig;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_pipeline::{Attempts, Filter, Key, Offering, Options, Pipeline, Replying, Route};
+use sandbar_pipeline::{Filter, Offering, Options, Route};
 use sandbar_reading::{Attributes, ContentType, Delivery, DeliveryId, Inbound, Message, SystemClock, Target};
 use sandbar_sinks::{AnySink, DeliveryError};
+use sandbar_store::NewCommand;
 use sandbar_store::simulated::Simulated;
-use sandbar_store::{Committer, NewCommand, Store};
 use tokio::time::{sleep, timeout};
+
+use self::rig::Rig;
 
 const LONG: Duration = Duration::from_secs(300);
 
-struct Rig {
-    store: Store,
-    pipeline: Pipeline,
-    _folder: tempfile::TempDir,
-}
-
 impl Rig {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (medium, clock) = (Arc::new(Simulated::new(1)), Arc::new(SystemClock));
-        let options = sandbar_store::Options::default();
-        let store =
-            Store::open(medium, folder.path().into(), options, clock.clone(), Committer::Task).unwrap();
-        let pipeline = Pipeline::start(store.clone(), clock, Options::default()).unwrap();
-        Self { store, pipeline, _folder: folder }
+        Self::on(Simulated::new(1), Arc::new(SystemClock), Options::default())
     }
 
     async fn command(&self) -> DeliveryId {
@@ -94,19 +86,8 @@ impl AnySink for Panics {
 async fn a_sink_that_panics_has_failed_and_is_tried_again() {
     let rig = Rig::new();
     rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Panics::default()), Offering::default()).await;
-    rig.pipeline.set_routes(vec![Route {
-        name: "r".parse().unwrap(),
-        filter: Filter::default(),
-        key: Key::Device,
-        handler: None,
-        sinks: vec!["out".parse().unwrap()],
-        reply: Replying::Nobody,
-        attempts: Attempts::default(),
-        concurrency: 1,
-        batch: 64,
-        version: 1,
-        candidate: None,
-    }]);
+    let sinks = vec!["out".parse().unwrap()];
+    rig.pipeline.set_routes(vec![Route { filter: Filter::default(), sinks, ..rig::route() }]);
     let inbound = Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into());
     rig.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
     sleep(LONG).await;

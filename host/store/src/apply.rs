@@ -292,7 +292,8 @@ impl<'t> Batch<'t> {
         let (file, bytes) = {
             let Some(row) = self.tables.dead()?.remove(id)? else { return Ok(false) };
             let (head, rest) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
-            (head.file(rest)?, row::weight_of_dead_letter(row.value()))
+            let (file, payload_bytes) = head.kept(rest)?;
+            (file, row::weight(row.value(), payload_bytes))
         };
         self.dead_letter_gone(bytes);
         self.refer_no_more(file)?;

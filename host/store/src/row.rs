@@ -274,7 +274,7 @@ impl DeadHead<'_> {
     }
 
     /// The same, and how many bytes the payload has in any case.
-    fn kept(&self, rest: &[u8]) -> Result<(Option<Digest>, u64), Damaged> {
+    pub(crate) fn kept(&self, rest: &[u8]) -> Result<(Option<Digest>, u64), Damaged> {
         let of = match &self.subject {
             SubjectRow::Reading { .. } => kept_of_reading,
             SubjectRow::Sink(_) | SubjectRow::Device(_) => kept_of_delivery,

@@ -1,17 +1,14 @@
 //! What each change does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{
-    Clock, DeliveryId, Lineage, ReadingId, Refused, Scope, StateWrite, SystemClock, Target, Timestamp,
-};
+use sandbar_reading::{Clock, DeliveryId, Lineage, ReadingId, Refused, Scope, StateWrite, Target, Timestamp};
 use sandbar_store::{
-    Accept, COMMANDS_KEPT, CommandState, Committer, Delivered, Disk, FailedAttempt, FailedDelivery, Kind,
-    NewCommand, Next, Options, Outcome, Store, StoreError, Subject,
+    Accept, COMMANDS_KEPT, CommandState, Delivered, FailedAttempt, FailedDelivery, Kind, NewCommand, Next,
+    Options, Outcome, StoreError, Subject,
 };
 
-use crate::rig::{Rig, accept, delivery, handled, lane, name, options, scope_of, sink, write};
+use crate::rig::{Rig, accept, delivery, handled, lane, name, on_disk, options, scope_of, sink, write};
 
 #[tokio::test(start_paused = true)]
 async fn an_accepted_reading_is_journaled_waits_in_its_lanes_and_is_told() {
@@ -382,11 +379,7 @@ async fn of_commands_that_have_ended_the_newest_are_remembered_whoever_ordered_t
 async fn that_a_command_is_due_which_is_not_known_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let open = || {
-        let modules = folder.path().join("modules");
-        Store::open(Arc::new(Disk::new(&path)), modules, options(), Arc::new(SystemClock), Committer::Task)
-            .unwrap()
-    };
+    let open = || on_disk(folder.path());
     open().close().await;
     {
         let database = redb::Database::open(&path).unwrap();

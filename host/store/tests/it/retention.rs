@@ -1,15 +1,11 @@
 //! What leaves the journal by itself, and what must not.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::SystemClock;
-use sandbar_store::{
-    Committer, Disk, FailedAttempt, Kind, Next, Options, Outcome, ReadingQuery, Retention, Store, Subject,
-};
+use sandbar_store::{FailedAttempt, Kind, Next, Options, Outcome, ReadingQuery, Retention, Subject};
 
 use crate::large::{picture, with_files};
-use crate::rig::{Rig, accept, delivery, handled, lane, options, sink, weight};
+use crate::rig::{Rig, accept, delivery, handled, lane, on_disk, options, sink, weight};
 
 fn keeping(age: Option<u64>, bytes: Option<u64>) -> Options {
     Options { retention: Retention { age: age.map(Duration::from_secs), bytes }, ..options() }
@@ -212,11 +208,7 @@ async fn one_dead_letter_may_be_larger_than_all_are_to_be() {
 async fn dead_letters_that_nobody_has_weighed_are_weighed_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let open = || {
-        let modules = folder.path().join("modules");
-        Store::open(Arc::new(Disk::new(&path)), modules, options(), Arc::new(SystemClock), Committer::Task)
-            .unwrap()
-    };
+    let open = || on_disk(folder.path());
     let store = open();
     let own = lane("r", "k");
     for _ in 0..3 {

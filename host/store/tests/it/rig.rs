@@ -9,12 +9,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sandbar_reading::{
     Clock, ContentType, Inbound, Lineage, Message, Name, ReadingId, Receipt, Refused, Scope, StateWrite,
-    Target, Timestamp,
+    SystemClock, Target, Timestamp,
 };
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{
-    Accept, Committer, DeadLetter, Lane, NewDelivery, News, Observer, OpenError, Options, Outcome, Queued,
-    Store, Waiting,
+    Accept, Committer, DeadLetter, Disk, Lane, NewDelivery, News, Observer, OpenError, Options, Outcome,
+    Queued, Store, Waiting,
 };
 
 /// Starts in 2023, and moves when told to.
@@ -126,6 +126,12 @@ impl Rig {
 
 fn open(disk: &Simulated, modules: &Path, options: &Options, clock: &Arc<Hands>) -> Result<Store, OpenError> {
     Store::open(Arc::new(disk.clone()), modules.to_owned(), options.clone(), clock.clone(), Committer::Task)
+}
+
+/// A store in a folder of the real disk.
+pub(crate) fn on_disk(folder: &Path) -> Store {
+    let (disk, clock) = (Arc::new(Disk::new(folder.join("store"))), Arc::new(SystemClock));
+    Store::open(disk, folder.join("modules"), options(), clock, Committer::Task).unwrap()
 }
 
 /// Small and seeded.

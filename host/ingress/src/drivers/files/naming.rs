@@ -35,7 +35,7 @@ impl Naming {
     /// `path` is the file's in the folder, with slashes.
     pub(super) fn topic(&self, path: &str) -> Topic {
         let topic = self.topic.fill(&values(path)).replace(['+', '#', '\0'], "_");
-        // A path has at most 4096 bytes; only a template of a name that may be empty can be.
+        // Is no topic: a path of more levels than a topic has, or nothing at all, of a name that may be empty.
         topic.parse().unwrap_or_else(|_| "files".parse().expect("it is a topic"))
     }
 

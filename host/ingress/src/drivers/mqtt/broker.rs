@@ -163,3 +163,19 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use serde_json::Value;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::contract::StandIn;
+
+    /// Nobody listens for it: connections are handed to it.
+    pub(in super::super) fn broker(settings: Value) -> Arc<Broker> {
+        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
+        Arc::new(Broker::new(Arc::new(settings), session))
+    }
+}

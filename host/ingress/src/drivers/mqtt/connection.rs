@@ -456,20 +456,15 @@ fn lost(error: &io::Error) -> End {
 mod tests {
     use serde_json::json;
     use tokio::io::AsyncWriteExt;
-    use tokio_util::sync::CancellationToken;
 
+    use super::super::broker::testing::broker;
     use super::super::handshake::{Link, greet};
-    use super::super::settings::Settings;
     use super::*;
-    use crate::Session;
-    use crate::contract::StandIn;
 
     /// MQTT 5.0, section 3.1.2.10. Its keep-alive is ten seconds.
     #[tokio::test(start_paused = true)]
     async fn who_neither_says_nor_reads_anything_is_lost() {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
-        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
-        let broker = Arc::new(Broker::new(Arc::new(settings), session));
+        let broker = broker(json!({}));
         let (near, mut far) = tokio::io::duplex(256);
         far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01c").await.unwrap();
         let link = Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None };

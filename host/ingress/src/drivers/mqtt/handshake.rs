@@ -228,18 +228,13 @@ impl Taken {
 mod tests {
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
-    use tokio_util::sync::CancellationToken;
 
-    use super::super::settings::Settings;
+    use super::super::broker::testing::broker;
     use super::*;
-    use crate::Session;
-    use crate::contract::StandIn;
 
     /// Whether a client without a name is taken that comes from there.
     async fn is_taken(settings: Value, remote: &str) -> bool {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
-        let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
-        let broker = Arc::new(Broker::new(Arc::new(settings), session));
+        let broker = broker(settings);
         let (near, mut far) = tokio::io::duplex(256);
         far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c").await.unwrap();
         let link = Link { remote: remote.parse().unwrap(), certificate: None, gateway: None };

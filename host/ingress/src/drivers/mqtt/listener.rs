@@ -185,18 +185,13 @@ mod tests {
     use std::os::fd::AsFd;
 
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
-    use super::super::settings::Settings;
+    use super::super::broker::testing::broker;
     use super::*;
-    use crate::Session;
-    use crate::contract::StandIn;
 
     #[tokio::test]
     async fn who_vanished_without_a_word_is_asked_for() {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
-        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
-        let broker = Broker::new(Arc::new(settings), session);
+        let broker = broker(json!({}));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let _far = TcpStream::connect(address).await.unwrap();

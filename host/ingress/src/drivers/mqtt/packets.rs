@@ -59,7 +59,8 @@ impl Connection {
                 return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
             }
         }
-        if !self.hold.client.grants().may_publish(&topic) {
+        let grants = self.hold.client.grants();
+        if !grants.may_publish(&topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
         let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
@@ -79,7 +80,6 @@ impl Connection {
             // The host has it. Its subscribers do not.
             true => self.broker.submit_taken(&published, &self.by, keep),
         };
-        let grants = self.hold.client.grants();
         let replies = ReplyTo::of(&published, &self.by, &self.broker.settings, &grants).map(Box::new);
         let then = Then::Published { plan: Box::new(plan), qos, id, replies };
         self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });

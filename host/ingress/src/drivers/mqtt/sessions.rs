@@ -224,21 +224,16 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
 
+    use super::super::broker::testing::broker;
     use super::super::codec::{Properties, Qos, Will as Said};
     use super::super::inbound::By;
-    use super::super::settings::Settings;
     use super::*;
-    use crate::Session;
-    use crate::contract::StandIn;
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_and_goes_leaves_no_more_timers_than_who_came_once() {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
-        let settings = sandbar_reading::settings(json!({})).and_then(Settings::new).unwrap();
-        let broker = Arc::new(Broker::new(Arc::new(settings), session.clone()));
-        let keeper = Arc::clone(&broker.keeper);
+        let broker = broker(json!({}));
+        let (keeper, session) = (Arc::clone(&broker.keeper), broker.session.clone());
         let _keeping = tokio::spawn(async move { keeper.run(&session).await });
         let wanted = |clean, expiry_s| {
             let grants = Arc::default();
