@@ -125,6 +125,10 @@ impl Link {
             let reason = reason::of_connack(code, broker.version, properties.reason.as_deref());
             return Err(OpenError::Refused { address: broker.address(), reason });
         }
+        if session_present && session.clean_start {
+            // MQTT 5.0, section 3.2.2.1.1.
+            return Err(lost(LinkLost::Unexpected("a session of before after a clean start")));
+        }
         if let Some(seconds) = properties.server_keep_alive {
             link.keep_alive = Duration::from_secs(seconds.into());
         }

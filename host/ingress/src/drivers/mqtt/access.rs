@@ -87,13 +87,14 @@ impl Grants {
     }
 
     /// Whether it may name a topic for the answer. Who asks listens there itself (MQTT 5.0, section 4.10.1), and is
-    /// seldom allowed to publish there: so what it may subscribe to counts. Without that, the broker would say at any
-    /// topic what the client may not say.
+    /// seldom allowed to publish there: so what it may subscribe to counts, and where it is denied to publish. Without
+    /// that, the broker would say at any topic what the client may not say.
     pub(super) fn may_be_answered(&self, topic: &Topic) -> bool {
         let filter = topic.as_str().parse();
         !is_reserved(topic)
             && filter.is_ok_and(|filter| self.may_subscribe(&filter))
             && self.may_receive(topic)
+            && !self.denied.publish.iter().any(|filter| filter.matches(topic))
     }
 
     /// Every topic that `filter` matches must be allowed. Where only some are denied, the subscription stands,

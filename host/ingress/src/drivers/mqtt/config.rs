@@ -54,7 +54,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(super) command_topic: Option<String>,
     /// Topic that handlers' replies are published to where the reading named no response topic, or one that its
-    /// client may not subscribe to; with `{device}`, `{client}` and `{topic}`. Without it, such replies go nowhere.
+    /// client may not subscribe to or is denied to publish to; with `{device}`, `{client}` and `{topic}`. Without it,
+    /// such replies go nowhere.
     #[serde(default)]
     pub(super) reply_topic: Option<String>,
     /// Content type of readings whose publisher named none.

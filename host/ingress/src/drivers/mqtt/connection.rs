@@ -111,6 +111,7 @@ pub(super) enum Then {
     UnsubAck {
         id: u16,
         reasons: Vec<u8>,
+        gone: Vec<Box<str>>,
     },
     /// Only an acknowledgement's turn: `first` is the packet's first byte.
     Ack {

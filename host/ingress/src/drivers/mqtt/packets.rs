@@ -175,11 +175,16 @@ impl Connection {
             }
             (Ok(_), then) => self.settle_ack(then, version),
             (Err(refused), Then::SubAck { id, granted }) => {
-                let reasons = self.take_back(&granted, code_for(&refused));
+                let reasons = self.take_back(granted, code_for(&refused));
                 self.output.head(|out| codec::suback(out, version, id, &reasons));
             }
-            // The client asks again on its next connection.
-            (Err(refused), _) => return Err(End::Told(code_for(&refused), Some(refused.to_string()))),
+            (Err(refused), then) => {
+                if let Then::UnsubAck { gone, .. } = then {
+                    self.forget_soon(gone);
+                }
+                // The client asks again on its next connection.
+                return Err(End::Told(code_for(&refused), Some(refused.to_string())));
+            }
         }
         Ok(())
     }
@@ -196,7 +201,7 @@ impl Connection {
                 self.output.head(|out| codec::suback(out, version, id, &reasons));
                 self.send_retained(granted);
             }
-            Then::UnsubAck { id, reasons } => {
+            Then::UnsubAck { id, reasons, .. } => {
                 self.output.head(|out| codec::unsuback(out, version, id, &reasons));
             }
             Then::Ack { first, id, reason } => self.ack(first, id, reason),
@@ -215,7 +220,8 @@ impl Connection {
                 }
             }
             Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
-            Then::SubAck { granted, .. } if !taken => drop(self.take_back(&granted, reason::UNSPECIFIED)),
+            Then::SubAck { granted, .. } if !taken => drop(self.take_back(granted, reason::UNSPECIFIED)),
+            Then::UnsubAck { gone, .. } if !taken => self.forget_soon(gone),
             _ => {}
         }
     }

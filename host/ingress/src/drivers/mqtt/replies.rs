@@ -102,7 +102,8 @@ mod tests {
     fn who_asks_does_not_have_others_told_at_their_topics() {
         let settings = json!({
             "reply_topic": "replies/{client}",
-            "allow": [{ "publish": ["ask"], "subscribe": ["answers/%c/#"] }],
+            "allow": [{ "publish": ["ask"], "subscribe": ["answers/%c/#", "devices/#"] }],
+            "deny": [{ "publish": ["devices/+/commands/#"] }],
         });
         let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
         let by = By { client: "c1".into(), user: None, number: 1 };
@@ -110,6 +111,7 @@ mod tests {
         for (named, topic) in [
             (None, "replies/c1"),
             (Some("answers/c1/7"), "answers/c1/7"),
+            (Some("devices/press/state"), "devices/press/state"),
             (Some("answers/c2/7"), "replies/c1"),
             (Some("devices/press/commands/stop"), "replies/c1"),
             (Some("answers/c1/#"), "replies/c1"),

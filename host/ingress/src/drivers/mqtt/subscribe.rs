@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use sandbar_reading::Timestamp;
+use sandbar_reading::{StateWrite, Timestamp};
 
 use super::codec::{Qos, Retained, Subscribe, Unsubscribe, Version, Wanted, reason};
-use super::connection::{Connection, End, Then};
+use super::connection::{Connection, End, Then, UnderWay};
 use super::outgoing::Asked;
 use super::packets::told;
 use super::rows::{self, SubscriptionRow};
@@ -72,38 +72,60 @@ impl Connection {
 
     /// It could not be stored: everything is as it was, or will be once the store takes something again, which may
     /// have the new row all the same. Returns what to tell.
-    pub(super) fn take_back(&self, granted: &[Granted], code: u8) -> Vec<u8> {
-        let client = &self.hold.client;
-        let row = |Granted { text, target, before, .. }: &Granted| {
-            let name = target.as_ref().map(|_| rows::subscription(client.number, text))?;
-            Some(match before {
-                Some((wanted, id)) => rows::write(name, &SubscriptionRow::of(*wanted, *id)),
-                None => rows::delete(name),
-            })
-        };
-        if client.stored {
-            self.broker.keeper.soon(granted.iter().rev().filter_map(row));
-        }
-        let back = |granted: &Granted| {
-            let Some(target) = &granted.target else { return granted.reason };
+    pub(super) fn take_back(&mut self, granted: Vec<Granted>, code: u8) -> Vec<u8> {
+        let client = Arc::clone(&self.hold.client);
+        let mut reasons = Vec::with_capacity(granted.len());
+        let mut rows = Vec::new();
+        // The last one first: a packet may name a filter twice.
+        for Granted { reason, text, target, before, .. } in granted.into_iter().rev() {
+            let Some(target) = target else {
+                reasons.push(reason);
+                continue;
+            };
+            reasons.push(code);
+            if self.is_overtaken(&text, before) {
+                continue;
+            }
+            let row = rows::subscription(client.number, &text);
             let mut own = client.subscriptions.lock();
             let mut subscriptions = self.broker.subscriptions.write();
-            match granted.before {
+            match before {
                 Some((wanted, id)) => {
-                    own.insert(granted.text.clone(), (wanted, id));
-                    subscriptions.insert(client, target, wanted, id);
+                    rows.push(rows::write(row, &SubscriptionRow::of(wanted, id)));
+                    own.insert(text, (wanted, id));
+                    subscriptions.insert(&client, &target, wanted, id);
                 }
                 None => {
-                    own.remove(&granted.text);
-                    subscriptions.remove(client, target);
+                    rows.push(rows::delete(row));
+                    own.remove(&text);
+                    subscriptions.remove(&client, &target);
                 }
             }
-            code
-        };
-        // The last one first: a packet may name a filter twice.
-        let mut reasons: Vec<u8> = granted.iter().rev().map(back).collect();
+        }
+        if client.stored {
+            self.broker.keeper.soon(rows);
+        }
         reasons.reverse();
         reasons
+    }
+
+    /// Whether a packet that is still under way has its own word on the filter. It would then bring back, if it is
+    /// refused too, what was there before this one.
+    fn is_overtaken(&mut self, text: &str, before: Option<(Wanted, Option<u32>)>) -> bool {
+        for UnderWay { then, .. } in &mut self.under_way {
+            match then {
+                Then::SubAck { granted, .. } => {
+                    let mut same = granted.iter_mut().filter(|later| later.target.is_some());
+                    if let Some(later) = same.find(|later| *later.text == *text) {
+                        later.before = before;
+                        return true;
+                    }
+                }
+                Then::UnsubAck { gone, .. } if gone.iter().any(|gone| **gone == *text) => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     /// MQTT 5.0, section 3.3.1.3. A group gets none.
@@ -148,25 +170,38 @@ impl Connection {
     pub(super) fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
         let Unsubscribe { id, filters } = unsubscribe;
         let client = Arc::clone(&self.hold.client);
-        let mut gone = Vec::new();
-        let mut remove = |filter: &str| {
-            if client.subscriptions.lock().remove(filter).is_none() {
+        let mut gone: Vec<Box<str>> = Vec::new();
+        let mut remove = |filter: Box<str>| {
+            if client.subscriptions.lock().remove(&filter).is_none() {
                 return reason::NO_SUBSCRIPTION_EXISTED;
             }
-            if let Ok(target) = Target::parse(filter) {
+            if let Ok(target) = Target::parse(&filter) {
                 self.broker.subscriptions.write().remove(&client, &target);
                 if target.group.is_none() {
                     client.state().outgoing.ask_no_more(&target.filter);
                 }
             }
-            gone.push(rows::delete(rows::subscription(client.number, filter)));
+            gone.push(filter);
             reason::SUCCESS
         };
-        let mut reasons: Vec<u8> = filters.iter().map(|filter| remove(filter)).collect();
+        let mut reasons: Vec<u8> = filters.into_iter().map(&mut remove).collect();
         if self.version == Version::V3 {
             reasons.clear();
         }
-        let done = (client.stored && !gone.is_empty()).then(|| self.broker.keeper.write(gone).boxed());
-        self.later(Then::UnsubAck { id, reasons }, done);
+        let keep = self.rows_gone(&gone);
+        let done = (!keep.is_empty()).then(|| self.broker.keeper.write(keep).boxed());
+        self.later(Then::UnsubAck { id, reasons, gone }, done);
+    }
+
+    /// It is not said to be done, but nothing goes there any more: nor shall it after a restart.
+    pub(super) fn forget_soon(&mut self, mut gone: Vec<Box<str>>) {
+        gone.retain(|text| !self.is_overtaken(text, None));
+        self.broker.keeper.soon(self.rows_gone(&gone));
+    }
+
+    fn rows_gone(&self, gone: &[Box<str>]) -> Vec<StateWrite> {
+        let client = &self.hold.client;
+        let row = |text: &Box<str>| rows::delete(rows::subscription(client.number, text));
+        gone.iter().filter(|_| client.stored).map(row).collect()
     }
 }

@@ -120,6 +120,10 @@ impl MqttClient {
     }
 
     fn check(&self, codes: &[u8]) -> Result<(), LinkError> {
+        let (asked, answered) = (self.plan.filters.len(), codes.len());
+        if answered != asked {
+            return Err(LinkError::ended(format!("the broker answers {answered} of {asked} subscriptions")));
+        }
         for (filter, code) in self.plan.filters.iter().zip(codes) {
             if *code >= reason::FAILURE {
                 let reason = reason::text(*code, None);

@@ -40,6 +40,10 @@ struct Shared {
     has_session: Mutex<bool>,
     filters: Mutex<Vec<Subscribe>>,
     refused: Mutex<bool>,
+    /// It goes on with a session, whatever the client wants.
+    keeps_all: Mutex<bool>,
+    /// Of all that it was asked to subscribe, this answers one less.
+    passes_over: Mutex<bool>,
 }
 
 impl Broker {
@@ -107,6 +111,7 @@ async fn greet(mut socket: TcpStream, shared: &Shared) -> Option<Client> {
                 version = connect.version;
                 let keeps = !connect.clean_start;
                 let session_present = std::mem::replace(&mut *shared.has_session.lock(), keeps) && keeps;
+                let session_present = session_present || *shared.keeps_all.lock();
                 let answer = ConnAck { session_present, ..ConnAck::default() };
                 encode(&Packet::ConnAck(Box::new(answer)), version, &mut output);
                 socket.write_all(&output).await.ok()?;
@@ -130,7 +135,9 @@ async fn greet(mut socket: TcpStream, shared: &Shared) -> Option<Client> {
 
 fn subscribed(subscribe: &Subscribe, shared: &Shared, version: Version, output: &mut Vec<u8>) {
     let code = if *shared.refused.lock() { Some(0x87) } else { None };
-    let codes = subscribe.filters.iter().map(|filter| code.unwrap_or(filter.qos.bits())).collect();
+    let passed_over = usize::from(*shared.passes_over.lock());
+    let answered = subscribe.filters.iter().skip(passed_over);
+    let codes = answered.map(|filter| code.unwrap_or(filter.qos.bits())).collect();
     let answer = sandbar_mqtt_client::codec::SubAck { packet_id: subscribe.packet_id, codes };
     encode(&Packet::SubAck(answer), version, output);
     shared.filters.lock().push(subscribe.clone());
@@ -429,6 +436,25 @@ async fn a_subscription_that_is_refused_is_named() {
     let failed = in_time(ingress.wait_for(|status| status.last_error.is_some())).await;
     let error = failed.last_error.unwrap().text;
     assert_eq!(error, "the broker refuses to subscribe to sensors/#: 0x87 not authorized");
+}
+
+#[tokio::test]
+async fn a_broker_that_passes_over_a_subscription_is_told_of() {
+    let broker = Broker::start().await;
+    *broker.shared.passes_over.lock() = true;
+    let ingress = supervise::<MqttClient>(broker.settings(json!({})), &StandIn::new());
+    let failed = in_time(ingress.wait_for(|status| status.last_error.is_some())).await;
+    assert_eq!(failed.last_error.unwrap().text, "the broker answers 0 of 1 subscriptions");
+}
+
+#[tokio::test]
+async fn a_session_of_before_is_none_to_begin_anew_with() {
+    let broker = Broker::start().await;
+    *broker.shared.keeps_all.lock() = true;
+    let ingress = supervise::<MqttClient>(broker.settings(json!({ "clean_start": true })), &StandIn::new());
+    let failed = in_time(ingress.wait_for(|status| status.last_error.is_some())).await;
+    let error = failed.last_error.unwrap().text;
+    assert!(error.contains("a session of before after a clean start, which has no place there"), "{error}");
 }
 
 #[tokio::test]

@@ -128,11 +128,19 @@ impl Client {
 
     /// The reason of SUBACK.
     pub(super) async fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
+        self.ask_for(filter, options).await;
+        self.suback().await
+    }
+
+    pub(super) async fn ask_for(&mut self, filter: &str, options: u8) {
         let mut body = vec![0, 99];
         body.extend(vec![0; usize::from(self.five)]);
         body.extend(text(filter));
         body.push(options);
         self.say(0x82, &body).await;
+    }
+
+    pub(super) async fn suback(&mut self) -> u8 {
         let (first, body) = self.hear().await;
         assert_eq!((first, &body[..2]), (0x90, &[0, 99][..]));
         *body.last().unwrap()

@@ -373,6 +373,13 @@ async fn a_subscription_that_was_refused_does_not_come_back() {
     assert_eq!(client.subscribe("old", 0).await, 0);
     bench.host.refuse_to_keep(Some(Refused::DiskFull));
     assert_eq!((client.subscribe("new", 1).await, client.subscribe("old", 1).await), (0x97, 0x97));
+    // Nor is it brought back by another that was on its way, and refused after it.
+    for filter in ["new", "old", "new", "old"] {
+        client.ask_for(filter, 1).await;
+    }
+    for _ in 0..4 {
+        assert_eq!(client.suback().await, 0x97);
+    }
     bench.host.refuse_to_keep(None);
     assert_eq!(client.subscribe("other", 1).await, 1);
     client.leave().await;
