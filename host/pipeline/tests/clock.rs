@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_pipeline::{DeviceOptions, Offering, Options, Route};
+use sandbar_pipeline::{DeviceOptions, Offering, Options, Order, Route};
 use sandbar_reading::{Clock, ContentType, Delivery, Inbound, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError};
-use sandbar_store::Presence;
 use sandbar_store::simulated::Simulated;
+use sandbar_store::{CommandState, Presence};
 use tokio::time::{Instant, sleep};
 
 use self::rig::Rig;
@@ -86,6 +86,29 @@ async fn a_device_is_not_lost_because_the_clock_was_set() {
     assert_eq!(rig.presence(), Presence::Online);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(rig.presence(), Presence::Lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_not_over_because_the_clock_was_set() {
+    let (rig, clock) = Rig::new();
+    rig.accept().await;
+    sleep(Duration::from_secs(5)).await;
+    let registry = rig.pipeline.registry().unwrap();
+    let order = Order {
+        device: "d".into(),
+        name: "open".parse().unwrap(),
+        content_type: ContentType::TEXT,
+        payload: "now".into(),
+        within: Some(Duration::from_secs(60)),
+        at_once: false,
+    };
+    let id = registry.order(order).await.unwrap();
+    let state = || rig.store.command("d", id).unwrap().unwrap().state;
+    clock.forward(MONTH);
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(state(), CommandState::Queued);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(state(), CommandState::Expired);
 }
 
 #[tokio::test(start_paused = true)]

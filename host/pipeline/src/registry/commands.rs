@@ -209,7 +209,12 @@ impl Registry {
         let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return };
         // A query's own wait ends it, and knows better.
         let over = |expires: Timestamp| expires.after(LATE) <= now;
-        for (_, device, id) in due.into_iter().filter(|(expires, ..)| over(*expires)) {
+        for (expires, device, id) in due.into_iter().filter(|(expires, ..)| over(*expires)) {
+            let Ok(command) = self.store.command(&device, id) else { continue };
+            let leapt = command.map(|command| self.leaps.lock().since(command.created));
+            if !over(expires.after(leapt.unwrap_or_default())) {
+                continue;
+            }
             let cause = Some("its time was over".to_owned());
             // If the store fails, the next look ends it.
             let _ = self.end(&device, id, CommandState::Expired, cause).await;

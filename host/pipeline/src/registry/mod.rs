@@ -34,7 +34,7 @@ pub use self::commands::{CommandProblem, Order, Ordered};
 use self::inbox::Inbox;
 use self::life::Silence;
 use self::record::{Arrival, Record};
-use self::steps::Steps;
+use self::steps::{Leaps, Steps};
 pub use self::twin::is_same;
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -133,6 +133,7 @@ pub struct Registry {
     silences: ArcSwap<Silences>,
     inbox: Inbox,
     known: Mutex<Known>,
+    leaps: Mutex<Leaps>,
     /// The worker has something to do.
     wake: Notify,
     events: broadcast::Sender<DeviceEvent>,
@@ -192,6 +193,7 @@ impl Registry {
             silences: ArcSwap::from_pointee(silences),
             inbox,
             known: Mutex::new(known),
+            leaps: Mutex::new(Leaps::new(now)),
             wake: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
             unlisted: AtomicU64::new(0),

@@ -140,12 +140,13 @@ impl Registry {
         }
     }
 
-    /// Silence counts by a clock that nobody sets.
+    /// Silence counts by a clock that nobody sets, and so does the time of what waits.
     fn look_at_clock(&self, steps: &mut Steps, now: Timestamp) {
         let Some(step) = steps.look(now, Instant::now()) else { return };
         let mut known = self.known.lock();
         known.devices.values_mut().for_each(|record| record.life.clock_was_set(step, now));
         drop(known);
+        self.leaps.lock().add(step, now);
         self.watch_all();
     }
 
