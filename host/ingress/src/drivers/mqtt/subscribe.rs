@@ -201,7 +201,7 @@ impl Connection {
 
     fn rows_gone(&self, gone: &[Box<str>]) -> Vec<StateWrite> {
         let client = &self.hold.client;
-        let row = |text: &Box<str>| rows::delete(rows::subscription(client.number, text));
-        gone.iter().filter(|_| client.stored).map(row).collect()
+        let gone = gone.iter().filter(|_| client.stored);
+        gone.map(|text| rows::delete(rows::subscription(client.number, text))).collect()
     }
 }
