@@ -115,9 +115,15 @@ impl<T: Serialize + DeserializeOwned> StateCell<T> {
     /// As [`Self::set`] for what is read as another type than it is written as.
     pub(crate) fn put(&self, value: &impl Serialize) -> Result<(), Failure> {
         let value = serde_json::to_vec(value)?;
+        // JSON has `null` for NaN and infinity: one of them would have every later reading of the key rejected.
+        let has_null = value.windows(4).any(|word| word == b"null");
+        if has_null && serde_json::from_slice::<T>(&value).is_err() {
+            return Err(Failure::reject(format!("state `{}` would keep what is not a number", self.name)));
+        }
         Ok(host::state_set(&self.name, &value, self.ttl.map(milliseconds))?)
     }
 
+    /// Sets the value. One with a number that JSON cannot express, such as NaN, is rejected.
     pub fn set(&self, value: &T) -> Result<(), Failure> {
         self.put(value)
     }
@@ -130,4 +136,29 @@ impl<T: Serialize + DeserializeOwned> StateCell<T> {
 /// More than 2^64 milliseconds is for ever.
 fn milliseconds(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Changed, Deadband};
+
+    #[test]
+    fn what_is_no_number_is_rejected_and_not_kept() {
+        let band = Deadband::new("level");
+        assert!(band.put(1.0, 0.5).unwrap());
+        let cause = "state `level` would keep what is not a number";
+        assert_eq!(band.put(f64::NAN, 0.5), Err(Failure::reject(cause)));
+        assert!(band.put(2.0, 0.5).unwrap(), "the next number is one");
+        let text = StateCell::<(String, Option<f64>)>::new("text");
+        text.set(&("null".to_owned(), None)).unwrap();
+        assert_eq!(text.get().unwrap(), Some(("null".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        let changed = Changed::<f64>::new("changed");
+        assert!(changed.put(&1.666_666_666_666_666_5).unwrap());
+        assert!(!changed.put(&1.666_666_666_666_666_5).unwrap());
+    }
 }
