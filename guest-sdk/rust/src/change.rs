@@ -92,7 +92,8 @@ impl Rate {
         Self(StateCell::new(name))
     }
 
-    /// Change a second since the value before; none for the first, nor for one that is not later.
+    /// Change a second since the value before; none for the first, nor for one that is not later. One that is
+    /// earlier, because it came late or the clock was set back, is the one that the next is compared with.
     pub fn of(&self, time: u64, value: f64) -> Result<Option<f64>, Failure> {
         Ok(self.put(time, value)?.map(|(seconds, before)| (value - before) / seconds))
     }
@@ -111,11 +112,12 @@ impl Rate {
     /// Seconds since the value before, and it.
     fn put(&self, time: u64, value: f64) -> Result<Option<(f64, f64)>, Failure> {
         let before = self.0.get()?;
-        if before.is_some_and(|before| before.time >= time) {
+        if before.is_some_and(|before| before.time == time) {
             return Ok(None);
         }
         self.0.set(&Last { time, value })?;
-        Ok(before.map(|before| ((time - before.time) as f64 / 1e9, before.value)))
+        let earlier = before.filter(|before| before.time < time);
+        Ok(earlier.map(|before| ((time - before.time) as f64 / 1e9, before.value)))
     }
 }
 
@@ -145,6 +147,8 @@ mod tests {
         assert_eq!(rate.of(seconds(0), 10.0).unwrap(), None);
         assert_eq!(rate.of(seconds(4), 6.0).unwrap(), Some(-1.0));
         assert_eq!(rate.of(seconds(4), 7.0).unwrap(), None, "at one time there is no rate");
+        assert_eq!(rate.of(seconds(2), 7.0).unwrap(), None, "the clock was set back");
+        assert_eq!(rate.of(seconds(3), 9.0).unwrap(), Some(2.0));
         let pulses = Rate::new("p");
         pulses.of_counter(seconds(0), 65_530.0, Some(65_536.0)).unwrap();
         assert_eq!(pulses.of_counter(seconds(2), 4.0, Some(65_536.0)).unwrap(), Some(5.0));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::state::StateCell;
+use crate::time::SET_BACK;
 
 /// The latest value of each part, of the route's key. The parts must have one key: those of one device have; sensors
 /// of several devices need a route whose key is what joins them (`key = "pointer:/room"`, or `none`).
@@ -43,20 +44,22 @@ impl<T: Serialize + DeserializeOwned> Latest<T> {
         Self { name, of: std::marker::PhantomData }
     }
 
-    /// Keeps a part's value, unless a younger one is known. Says whether it was kept.
+    /// Keeps a part's value, unless a younger one is known. Says whether it was kept. One that is more than ten
+    /// minutes younger is replaced: the clock was set back.
     pub fn put(&self, part: &str, time: u64, value: &T) -> Result<bool, Failure> {
         let cell = StateCell::<Timed<T>>::named(self.cell(part));
-        if cell.get()?.is_some_and(|known| known.time > time) {
+        let is_younger = |known: &Timed<T>| known.time > time && known.time - time <= SET_BACK;
+        if cell.get()?.as_ref().is_some_and(is_younger) {
             return Ok(false);
         }
         cell.put(&Timed { time, value })?;
         Ok(true)
     }
 
-    /// A part's value, if it is known and at `time` not older than `age`.
+    /// A part's value, if it is known and not further than `age` from `time`.
     pub fn get(&self, part: &str, time: u64, age: Duration) -> Result<Option<T>, Failure> {
         let known = StateCell::<Timed<T>>::named(self.cell(part)).get()?;
-        let young = |known: &Timed<T>| u128::from(time.saturating_sub(known.time)) <= age.as_nanos();
+        let young = |known: &Timed<T>| u128::from(time.abs_diff(known.time)) <= age.as_nanos();
         Ok(known.filter(young).map(|known| known.value))
     }
 
@@ -95,5 +98,15 @@ mod tests {
         assert_eq!(latest.all(["a", "b"], seconds(30), age).unwrap(), Some([1, 2]));
         assert_eq!(latest.all(["a", "b"], seconds(31), age).unwrap(), None);
         assert!(!latest.put("b", seconds(24), &3).unwrap(), "an older one");
+    }
+
+    #[test]
+    fn a_clock_may_be_set_back() {
+        let latest = Latest::<i32>::new("m");
+        let age = Duration::from_secs(10);
+        assert!(latest.put("a", seconds(7200), &1).unwrap());
+        assert_eq!(latest.get("a", seconds(30), age).unwrap(), None, "it is not young, but of another clock");
+        assert!(latest.put("a", seconds(30), &2).unwrap());
+        assert_eq!(latest.get("a", seconds(31), age).unwrap(), Some(2));
     }
 }

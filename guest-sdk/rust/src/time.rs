@@ -1,5 +1,8 @@
 //! Times of readings as text: RFC 3339, in UTC.
 
+/// What lies further behind what is known is not late: the clock that it is measured by was set back.
+pub(crate) const SET_BACK: u64 = 10 * 60 * 1_000_000_000;
+
 /// Nanoseconds since the epoch as text, to the millisecond unless it is a whole second.
 ///
 /// ```

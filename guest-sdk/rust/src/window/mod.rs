@@ -3,6 +3,9 @@
 //! Time is the readings' own. A window therefore ends when a reading comes that lies behind it, not when a clock
 //! says so; where a window must end also if nothing more comes, let an ingress of the `schedule` driver send ticks
 //! to the same key, and call `tick`.
+//!
+//! Readings may come late. One that lies more than ten minutes further back than a window waits for is not late: the
+//! clock was set back. What is open is told, or with [`Sliding`] forgotten, and windows begin anew at its time.
 
 mod session;
 mod sliding;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Window, nanoseconds};
 use crate::Failure;
 use crate::state::StateCell;
+use crate::time::SET_BACK;
 
 /// A window that lasts until nothing has come for a while: a machine's run, a visit, a shower of rain.
 ///
@@ -48,10 +49,11 @@ impl<A: Serialize + DeserializeOwned + Default> Session<A> {
     }
 
     /// Adds to the session, or begins another; the one that is over by then is returned. What is older than the
-    /// session's beginning makes it longer.
+    /// session's beginning makes it longer, unless it lies more than the gap and ten minutes before its end: then the
+    /// clock was set back, and the session is over.
     pub fn add(&self, time: u64, add: impl FnOnce(&mut A)) -> Result<Option<Window<A>>, Failure> {
         let (mut open, over) = match self.open.get()? {
-            Some(open) if time < open.end.saturating_add(nanoseconds(self.gap)) => (open, None),
+            Some(open) if !self.is_over(&open, time) => (open, None),
             other => (Open { start: time, end: time, total: A::default() }, other),
         };
         open.start = open.start.min(time);
@@ -63,12 +65,17 @@ impl<A: Serialize + DeserializeOwned + Default> Session<A> {
 
     /// The session that is over at `time`, when nothing came that would say so.
     pub fn tick(&self, time: u64) -> Result<Option<Window<A>>, Failure> {
-        let is_over = |open: &Open<A>| time >= open.end.saturating_add(nanoseconds(self.gap));
-        let over = self.open.get()?.filter(is_over);
+        let over = self.open.get()?.filter(|open| self.is_over(open, time));
         if over.is_some() {
             self.open.delete();
         }
         Ok(over.map(Window::from))
+    }
+
+    fn is_over(&self, open: &Open<A>, time: u64) -> bool {
+        let gap = nanoseconds(self.gap);
+        let was_set_back = open.end.saturating_sub(time) > SET_BACK.saturating_add(gap);
+        was_set_back || time >= open.end.saturating_add(gap)
     }
 }
 
@@ -96,5 +103,19 @@ mod tests {
             Some(Window { start: seconds(219), end: seconds(219), total: 1 })
         );
         assert_eq!(runs.tick(seconds(999)).unwrap(), None);
+    }
+
+    #[test]
+    fn is_over_when_the_clock_was_set_back() {
+        let runs = Session::<u32>::named("set-back".to_owned(), Duration::from_secs(60));
+        let add = |time| runs.add(seconds(time), |n| *n += 1).unwrap();
+        assert_eq!(add(7200), None);
+        assert_eq!(add(6540), None, "late");
+        let run = Some(Window { start: seconds(6540), end: seconds(7200), total: 2 });
+        assert_eq!(add(30), run);
+        assert_eq!(
+            runs.tick(seconds(90)).unwrap(),
+            Some(Window { start: seconds(30), end: seconds(30), total: 1 })
+        );
     }
 }

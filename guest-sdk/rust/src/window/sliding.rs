@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::nanoseconds;
 use crate::Failure;
 use crate::state::StateCell;
+use crate::time::SET_BACK;
 
 /// The values of the last while: a moving average is the mean of one.
 ///
@@ -43,9 +44,14 @@ impl<T: Serialize + DeserializeOwned> Sliding<T> {
         Self { values: StateCell::named(name), span, most }
     }
 
-    /// Adds a value and returns all that are in the window now, in the order of their times.
+    /// Adds a value and returns all that are in the window now, in the order of their times. One that lies a span
+    /// and more than ten minutes before the newest is the first of another window: the clock was set back.
     pub fn add(&self, time: u64, value: T) -> Result<VecDeque<(u64, T)>, Failure> {
         let mut values = self.values.get()?.unwrap_or_default();
+        let behind = values.back().map_or(0, |(newest, _)| newest.saturating_sub(time));
+        if behind > SET_BACK && behind >= nanoseconds(self.span) {
+            values.clear();
+        }
         // Nearly always the last.
         let at = values.iter().rposition(|(known, _)| *known <= time).map_or(0, |at| at + 1);
         values.insert(at, (time, value));
@@ -78,6 +84,9 @@ mod tests {
         assert_eq!(add(3), [1, 3, 5]);
         assert_eq!(add(6), [3, 5, 6]);
         assert_eq!(add(14), [5, 6, 14]);
-        assert_eq!(add(40), [40]);
+        assert_eq!(add(7200), [7200]);
+        assert_eq!(add(7100), [7200], "too late");
+        assert_eq!(add(30), [30], "the clock was set back");
+        assert_eq!(add(39), [30, 39]);
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Window, nanoseconds};
 use crate::Failure;
 use crate::state::StateCell;
+use crate::time::SET_BACK;
 
 /// Windows of one length, side by side: every value is in exactly one of them. They begin at whole multiples of the
 /// length since the epoch: those of an hour on the hour (UTC), whichever box counts.
@@ -71,7 +72,8 @@ impl<A: Serialize + DeserializeOwned + Default> Tumbling<A> {
     }
 
     /// Adds to the window of `time`, and returns those that are over by then, oldest first. What comes so late
-    /// that its window was told already is not added; see [`Self::add_or_late`].
+    /// that its window was told already is not added; see [`Self::add_or_late`]. What comes another length and ten
+    /// minutes later than that is not late, but the clock was set back: all open windows are over.
     pub fn add(&self, time: u64, add: impl FnOnce(&mut A)) -> Result<Vec<Window<A>>, Failure> {
         self.add_or_late(time, add).map(|(over, _)| over)
     }
@@ -83,12 +85,13 @@ impl<A: Serialize + DeserializeOwned + Default> Tumbling<A> {
         add: impl FnOnce(&mut A),
     ) -> Result<(Vec<Window<A>>, bool), Failure> {
         let mut open = self.open.get()?.unwrap_or_default();
+        let mut over = self.set_back(&mut open, time);
         let start = time - time % self.length;
         let too_late = start < open.told;
         if !too_late {
             add(open.windows.entry(start).or_default());
         }
-        let over = self.close(&mut open, time);
+        over.extend(self.close(&mut open, time));
         self.open.set(&open)?;
         Ok((over, too_late))
     }
@@ -96,7 +99,8 @@ impl<A: Serialize + DeserializeOwned + Default> Tumbling<A> {
     /// The windows that are over at `time`, when nothing came that would say so.
     pub fn tick(&self, time: u64) -> Result<Vec<Window<A>>, Failure> {
         let Some(mut open) = self.open.get()? else { return Ok(vec![]) };
-        let over = self.close(&mut open, time);
+        let mut over = self.set_back(&mut open, time);
+        over.extend(self.close(&mut open, time));
         if !over.is_empty() {
             self.open.set(&open)?;
         }
@@ -108,8 +112,20 @@ impl<A: Serialize + DeserializeOwned + Default> Tumbling<A> {
         let first_open = now - now % self.length;
         open.told = open.told.max(first_open);
         let still_open = open.windows.split_off(&open.told);
-        let over = std::mem::replace(&mut open.windows, still_open);
-        over.into_iter().map(|(start, total)| Window { start, end: start + self.length, total }).collect()
+        self.over(std::mem::replace(&mut open.windows, still_open))
+    }
+
+    /// Closes all windows if the clock was set back: those that are told would take nothing until it is there again.
+    fn set_back(&self, open: &mut Open<A>, time: u64) -> Vec<Window<A>> {
+        let late = self.length.saturating_add(self.late);
+        match open.told.saturating_sub(time) > SET_BACK.saturating_add(late) {
+            true => self.over(std::mem::take(open).windows),
+            false => vec![],
+        }
+    }
+
+    fn over(&self, windows: BTreeMap<u64, A>) -> Vec<Window<A>> {
+        windows.into_iter().map(|(start, total)| Window { start, end: start + self.length, total }).collect()
     }
 }
 
@@ -148,5 +164,16 @@ mod tests {
         assert_eq!(add(21), []);
         assert_eq!(add(18), []);
         assert_eq!(add(25), [window(10, &[12, 18])]);
+    }
+
+    #[test]
+    fn all_begins_anew_when_the_clock_was_set_back() {
+        let windows = windows("anew");
+        let add = |time| windows.add(seconds(time), |all| all.push(time)).unwrap();
+        assert_eq!(add(7205), []);
+        assert_eq!(windows.add_or_late(seconds(6590), |_| panic!()).unwrap(), (vec![], true));
+        assert_eq!(add(31), [window(7200, &[7205])]);
+        assert_eq!(add(39), []);
+        assert_eq!(add(40), [window(30, &[31, 39])]);
     }
 }
