@@ -38,7 +38,7 @@ use crate::{Failure, Handler, Output, Reading};
 mod recorded;
 pub(crate) mod stand_in;
 
-pub use recorded::recorded;
+pub use recorded::{recorded, recorded_keyed};
 
 /// A handler, its settings, and the state of every key.
 pub struct Harness<H> {
