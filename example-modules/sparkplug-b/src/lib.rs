@@ -1,6 +1,8 @@
 //! Reads Sparkplug B (version 3.0.0 of its specification): metrics as JSON, with the names that a node told at its
 //! birth. What it does is told in README.md.
 
+use std::collections::BTreeMap;
+
 use sandbar_guest::prelude::*;
 use sandbar_guest::serde_json::{Map, Value, json};
 use sandbar_guest::time::rfc3339;
@@ -72,35 +74,54 @@ impl<'a> Source<'a> {
         format!("sparkplug/{}/{}", self.group, self.name_of_device())
     }
 
-    /// Aliases are a node's own, for all of its devices.
-    fn alias(&self, alias: u64) -> StateCell<String> {
-        StateCell::named(format!("{}/{}/{alias}", self.group, self.node))
+    /// The name and the type that the birth gave to an alias. Aliases are a node's own, for all of its devices.
+    fn alias(&self, alias: u64) -> StateCell<(String, u64)> {
+        StateCell::named(format!("{}/{}/alias/{alias}", self.group, self.node))
     }
 
-    fn remember(&self, metrics: &[Metric]) -> Result<(), Failure> {
+    /// The types that the birth gave to signed numbers without an alias.
+    fn types(&self) -> StateCell<BTreeMap<String, u64>> {
+        StateCell::named(format!("{}/{}/types", self.group, self.name_of_device()))
+    }
+
+    fn remember(&self, metrics: &[Metric<'_>]) -> Result<(), Failure> {
+        let mut types = BTreeMap::new();
         for metric in metrics {
-            if let (Some(alias), Some(name)) = (metric.alias, &metric.name) {
-                self.alias(alias).set(name)?;
+            let Some(name) = metric.name.clone() else { continue };
+            let datatype = metric.datatype.unwrap_or_default();
+            match metric.alias {
+                Some(alias) => self.alias(alias).set(&(name, datatype))?,
+                None if payload::is_signed(datatype) => drop(types.insert(name, datatype)),
+                None => {}
             }
         }
-        Ok(())
+        self.types().set(&types)
     }
 
-    /// Puts the names that the birth gave to the aliases; false if one is unknown.
-    fn name(&self, metrics: &mut [Metric]) -> Result<bool, Failure> {
-        for metric in metrics.iter_mut().filter(|metric| metric.name.is_none()) {
-            let Some(alias) = metric.alias else {
+    /// Puts the names and the types that the birth gave; false if an alias is unknown.
+    fn name(&self, metrics: &mut [Metric<'_>]) -> Result<bool, Failure> {
+        let types = self.types().get()?.unwrap_or_default();
+        for metric in metrics.iter_mut().filter(|metric| metric.name.is_none() || metric.datatype.is_none()) {
+            if let Some(alias) = metric.alias {
+                match self.alias(alias).get()? {
+                    Some((name, datatype)) => {
+                        metric.name = metric.name.take().or(Some(name));
+                        metric.datatype = metric.datatype.or(Some(datatype));
+                    }
+                    None if metric.name.is_none() => return Ok(false),
+                    None => {}
+                }
+            } else if let Some(name) = &metric.name {
+                metric.datatype = types.get(name).copied();
+            } else {
                 return Err(Failure::reject("a metric has neither a name nor an alias"));
-            };
-            let Some(name) = self.alias(alias).get()? else { return Ok(false) };
-            metric.name = Some(name);
+            }
         }
         Ok(true)
     }
 
-    fn tell(&self, payload: &Payload, reading: &Reading) -> Result<Vec<Output>, Failure> {
-        let named =
-            payload.metrics.iter().filter_map(|metric| Some((metric.name.clone()?, metric.value.clone())));
+    fn tell(&self, payload: &Payload<'_>, reading: &Reading) -> Result<Vec<Output>, Failure> {
+        let named = payload.metrics.iter().filter_map(|metric| Some((metric.name.clone()?, metric.shown())));
         // What the node says about itself is not measured.
         let metrics: Map<String, Value> =
             named.filter(|(name, _)| name != "bdSeq" && !name.starts_with("Node Control/")).collect();
@@ -120,7 +141,14 @@ sandbar_guest::handler!(Sparkplug);
 
 #[cfg(test)]
 mod tests {
+    use sandbar_guest::testing::recorded_keyed;
+
     use super::*;
+
+    #[test]
+    fn handles_the_recorded_readings() {
+        recorded_keyed::<Sparkplug>(env!("CARGO_MANIFEST_DIR"), &[], |_| String::new());
+    }
 
     #[test]
     fn topics_are_read() {
