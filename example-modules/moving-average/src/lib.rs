@@ -31,10 +31,7 @@ impl Handler for MovingAverage {
         Ok(Self {
             field: config::get("field").unwrap_or_else(|| "value".to_owned()),
             average: average.map(|span| Sliding::new("average", span, VALUES_MAX)),
-            every: every.map(|length| match late {
-                Duration::ZERO => Tumbling::new("every", length),
-                late => Tumbling::new("every", length).late_by(late),
-            }),
+            every: every.map(|length| Tumbling::new("every", length).late_by(late)),
         })
     }
 

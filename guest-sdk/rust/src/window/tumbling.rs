@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Window, nanoseconds};
+use super::Window;
 use crate::Failure;
 use crate::state::StateCell;
 use crate::time::SET_BACK;
@@ -68,7 +68,8 @@ impl<A: Serialize + DeserializeOwned + Default> Tumbling<A> {
     /// Keeps windows open for so much longer, for readings that come late.
     #[must_use]
     pub fn late_by(self, late: Duration) -> Self {
-        Self { late: nanoseconds(late), ..self }
+        // Not at all for zero: what lies exactly at a window's end closes it.
+        Self { late: u64::try_from(late.as_nanos()).unwrap_or(u64::MAX), ..self }
     }
 
     /// Adds to the window of `time`, and returns those that are over by then, oldest first. What comes so late
@@ -164,6 +165,13 @@ mod tests {
         assert_eq!(add(21), []);
         assert_eq!(add(18), []);
         assert_eq!(add(25), [window(10, &[12, 18])]);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_when_late_is_zero() {
+        let windows = windows("zero").late_by(Duration::ZERO);
+        assert_eq!(windows.add(seconds(12), |all| all.push(12)).unwrap(), []);
+        assert_eq!(windows.tick(seconds(20)).unwrap(), [window(10, &[12])]);
     }
 
     #[test]
