@@ -65,14 +65,16 @@ sandbar_guest::handler!(MovingAverage);
 
 #[cfg(test)]
 mod tests {
-    use sandbar_guest::testing::{Harness, recorded};
+    use sandbar_guest::testing::{Harness, recorded_keyed};
 
     use super::*;
 
     #[test]
     fn handles_the_recorded_readings() {
         let settings = [("field", "watt"), ("every_s", "60"), ("average_s", "90")];
-        recorded::<MovingAverage>(env!("CARGO_MANIFEST_DIR"), &settings);
+        recorded_keyed::<MovingAverage>(env!("CARGO_MANIFEST_DIR"), &settings, |reading| {
+            reading.topic.clone()
+        });
     }
 
     #[test]
