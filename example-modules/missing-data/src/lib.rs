@@ -6,6 +6,9 @@ use sandbar_guest::prelude::*;
 use sandbar_guest::serde_json::json;
 use sandbar_guest::time::rfc3339;
 
+/// Silences that one tick tells: a route's handler may put out 1000 messages at once unless its limits say otherwise.
+const TOLD_MAX: usize = 500;
+
 /// Before a device's name in state.
 const SEEN: &str = "seen/";
 
@@ -57,6 +60,10 @@ impl MissingData {
     fn look(&self, now: u64) -> Result<Vec<Output>, Failure> {
         let mut told = Vec::new();
         for name in state::names(SEEN) {
+            // The next tick tells the others.
+            if told.len() == TOLD_MAX {
+                break;
+            }
             let device = &name[SEEN.len()..];
             let cell = self.cell(device);
             let Some(seen) = cell.get()? else { continue };
@@ -83,12 +90,13 @@ sandbar_guest::handler!(MissingData);
 
 #[cfg(test)]
 mod tests {
+    use sandbar_guest::testing::{Harness, reading, seconds};
+
     use super::*;
 
     #[test]
     fn tells_each_silence_once() {
         // With the route's key, which is one for all: a harness of one device would watch itself only.
-        use sandbar_guest::testing::{Harness, reading, seconds};
         let mut watch =
             Harness::<MissingData>::new(&[("after_s", "10")]).unwrap().keyed_by(|_| String::new());
         let at = |topic, time| Reading { time: seconds(time), ..reading(topic, "") };
@@ -97,5 +105,19 @@ mod tests {
         assert_eq!(watch.handle(at("tick", 16)).unwrap().len(), 1);
         assert!(watch.handle(at("tick", 17)).unwrap().is_empty(), "it is told once");
         assert_eq!(watch.handle(at("sensors/a", 18)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn more_silences_than_one_tick_may_tell_are_told_by_the_next() {
+        let mut watch =
+            Harness::<MissingData>::new(&[("after_s", "10")]).unwrap().keyed_by(|_| String::new());
+        for device in 0..TOLD_MAX + 2 {
+            assert!(watch.handle(reading(&format!("sensors/{device}"), "")).unwrap().is_empty());
+        }
+        let mut tick = |time| {
+            let tick = Reading { time: seconds(time), ..reading("tick", "") };
+            watch.handle(tick).unwrap().len()
+        };
+        assert_eq!([tick(11), tick(12), tick(13)], [TOLD_MAX, 2, 0]);
     }
 }
