@@ -3,10 +3,9 @@
 /// The text with a word in the place of each.
 pub(crate) fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for piece in text.split_inclusive(|c: char| c.is_whitespace() || "<>()[]{}\"',;".contains(c)) {
-        let end = piece.trim_end_matches(|c: char| c.is_whitespace() || "<>()[]{}\"',;".contains(c)).len();
-        let (word, rest) = piece.split_at(end);
-        let bare = word.trim_end_matches(['.', ':', '!', '?']);
+    for piece in text.split_inclusive(separates) {
+        let (word, rest) = piece.split_at(piece.trim_end_matches(separates).len());
+        let bare = word.trim_end_matches(['.', '!']);
         shown.push_str(match bare {
             bare if is_mail(bare) => "[mail]",
             bare if is_ipv4(bare) => "[ip]",
@@ -18,8 +17,12 @@ pub(crate) fn masked(text: &str) -> String {
     mask_numbers(&shown)
 }
 
+/// Also what parts a field from its value, and an address from its port or path.
+fn separates(c: char) -> bool {
+    c.is_whitespace() || "<>()[]{}\"',;:=/|&?".contains(c)
+}
+
 fn is_mail(word: &str) -> bool {
-    let word = word.strip_prefix("mailto:").unwrap_or(word);
     let Some((local, domain)) = word.rsplit_once('@') else { return false };
     let plain =
         |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "._%+-".contains(c));
@@ -94,6 +97,10 @@ mod tests {
             ("write to <ada.l+x@example.org>.", "write to <[mail]>."),
             ("Ada (ada@example.org), Bob", "Ada ([mail]), Bob"),
             ("from 192.168.1.20: timeout", "from [ip]: timeout"),
+            ("E-mail:ada@example.org", "E-mail:[mail]"),
+            ("mailto:ada@example.org?subject=x&user=bob@example.org", "mailto:[mail]?subject=x&user=[mail]"),
+            ("192.168.1.20:443|10.0.0.0/8", "[ip]:443|[ip]/8"),
+            ("http://10.0.0.7/x", "http://[ip]/x"),
             ("version 1.2.3 of 2026-01-05", "version 1.2.3 of 2026-01-05"),
             ("pay 4111 1111 1111 1111 now", "pay [card] now"),
             ("pay 4111 1111 1111 1112 now", "pay 4111 1111 1111 1112 now"),
