@@ -27,7 +27,8 @@ pub fn rfc3339(nanoseconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
-/// Nanoseconds since the epoch of a time in UTC, such as `2026-01-31T12:00:00Z`, with or without a fraction.
+/// Nanoseconds since the epoch of a time in UTC, such as `2026-01-31T12:00:00Z`, with or without a fraction. None for
+/// what is no time, such as the 31st of February, or later than 2554.
 pub fn parse(time: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| time.get(range).and_then(|part| part.parse::<u64>().ok());
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
@@ -38,12 +39,21 @@ pub fn parse(time: &str) -> Option<u64> {
         None if rest.is_empty() => 0,
         None => return None,
     };
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    let days_of_month = match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    // A leap second is the 60th.
+    if year < 1970 || !(1..=days_of_month).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000_000 + fraction)
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    seconds.checked_mul(1_000_000_000)?.checked_add(fraction)
 }
 
 #[cfg(test)]
@@ -56,11 +66,25 @@ mod tests {
             "1970-01-01T00:00:01Z",
             "2000-03-01T00:00:00Z",
             "2026-01-31T12:00:00.250Z",
+            "2000-02-29T23:59:59Z",
             "2100-02-28T23:59:59Z",
         ] {
             assert_eq!(rfc3339(parse(time).unwrap()), time);
         }
-        for time in ["", "noon", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00+01:00"] {
+        for time in [
+            "",
+            "noon",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2100-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-01-01T00:00:61Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59Z",
+        ] {
             assert_eq!(parse(time), None, "{time}");
         }
     }
