@@ -9,6 +9,7 @@ import csv
 import encodings.cp1252
 import encodings.utf_8_sig
 import io
+import math
 import re
 
 import sandbar
@@ -89,4 +90,6 @@ def value(cell: str) -> object:
         return None
     if not NUMBER.fullmatch(cell) or len(cell) > 15:
         return cell
-    return float(cell) if any(c in cell for c in ".eE") else int(cell)
+    number = float(cell) if any(c in cell for c in ".eE") else int(cell)
+    # `1E400` is rather an article than a number, and JSON has no word for infinity.
+    return number if math.isfinite(number) else cell

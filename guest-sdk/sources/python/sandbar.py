@@ -55,11 +55,15 @@ def text(reading: Reading) -> str:
 
 
 def json(reading: Reading) -> Any:
-    """The payload as JSON; rejects what is none."""
+    """The payload as JSON; rejects what is none, which NaN is, too."""
     try:
-        return _json.loads(reading.payload)
+        return _json.loads(reading.payload, parse_constant=_no_constant)
     except ValueError as error:
         raise reject(f"the payload is not JSON: {error}") from None
+
+
+def _no_constant(name):
+    raise ValueError(f"{name} is no number there")
 
 
 def attribute(reading: Reading, name: str) -> Optional[str]:
@@ -102,7 +106,14 @@ def _encode(body):
         return "application/octet-stream", bytes(body)
     if isinstance(body, str):
         return "text/plain", body.encode()
-    return "application/json", _json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return "application/json", _dump(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def _dump(value, **options):
+    try:
+        return _json.dumps(value, allow_nan=False, **options).encode()
+    except ValueError as error:
+        raise reject(f"not to be said in JSON: {error}") from None
 
 
 def settings() -> dict:
@@ -141,7 +152,7 @@ class _State:
         return otherwise if value is None else _json.loads(value)
 
     def set(self, name: str, value: Any, ttl_ms: Optional[int] = None) -> None:
-        self.set_bytes(name, _json.dumps(value).encode(), ttl_ms)
+        self.set_bytes(name, _dump(value), ttl_ms)
 
     def delete(self, name: str) -> None:
         _state.delete(name)
@@ -236,7 +247,7 @@ class Response:
 
     def json(self) -> Any:
         try:
-            return _json.loads(self.body)
+            return _json.loads(self.body, parse_constant=_no_constant)
         except ValueError as error:
             raise reject(f"{self.url}: the answer is not JSON: {error}") from None
 
