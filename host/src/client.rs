@@ -68,6 +68,13 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the host has refused with this code.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(problem) if problem.code == code)
+    }
+}
+
 /// The API's way of saying no (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Problem {

@@ -62,7 +62,7 @@ async fn once(client: &Client, options: &Options) -> anyhow::Result<()> {
     if !options.no_test && project.beside("readings.jsonl").is_some() {
         super::test::run(super::test::Options::of_folder(&options.folder)).await?;
     }
-    deploy::project(client, &project).await
+    deploy::project(client, &project, None).await
 }
 
 /// Changes with every change of a file.
