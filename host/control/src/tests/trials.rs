@@ -7,8 +7,8 @@ use sandbar_store::{Part, TracedEnd};
 
 use super::{Host, name, until};
 use crate::{
-    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, Trial, TrialMode, Try,
-    TryCandidate,
+    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, Trial, TrialMode,
+    TriedReading, Try, TryCandidate,
 };
 
 fn on_trial(version: u32, mode: TrialMode) -> OnTrial {
@@ -124,6 +124,8 @@ async fn a_try_shows_what_differs_and_keeps_nothing() {
     let same = TryCandidate::Wasm { wasm: test_components::echo().into(), signature: None };
     let result = host.control.try_out(asked(same)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.difference.is_none()));
+    let kept = |tried: &TriedReading| tried.candidate.result.as_ref().unwrap().outputs.len();
+    assert_eq!(result.tried.iter().map(kept).sum::<usize>(), 0, "what is the same is not told");
     let trap = TryCandidate::Wasm { wasm: test_components::trap().into(), signature: None };
     let result = host.control.try_out(asked(trap)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.candidate.result.is_err()));
