@@ -31,6 +31,8 @@ async fn a_script_is_a_module_as_any_other() -> Result<()> {
         std::fs::read_to_string(&out).is_ok_and(|text| text.contains("\"celsius\":100"))
     })
     .await;
+    let tried = succeeds(host.cli(&["try", &convert, "--from", "convert"]), 60).await?;
+    ensure!(tried.contains("1 readings tried: 1 the same"), "{tried}");
     // One that does not end is stopped, as any other.
     let trial =
         serde_json::json!({ "reading": { "topic": "heat/oven", "payload_json": { "fahrenheit": 451 } } });
