@@ -82,9 +82,9 @@ pub(crate) fn stored(is_script: bool, body: Bytes) -> Result<Bytes, Problem> {
         return Ok(body);
     }
     let text = std::str::from_utf8(&body);
-    let wrong =
-        |error| Problem::new(Code::InvalidComponent, format!("the script is not UTF-8 text: {error}"));
-    text.map(sandbar_control::script::javascript).map_err(wrong)
+    text.map(sandbar_control::script::javascript).map_err(|error| {
+        Problem::new(Code::InvalidComponent, format!("the script is not UTF-8 text: {error}"))
+    })
 }
 
 pub(crate) async fn list(State(app): State<App>) -> Respond<Page<ModuleView>> {
