@@ -71,7 +71,7 @@ impl Control {
                 None => module.add(Version { signed_by, ..version_of(&control.inner, &component) }).clone(),
             };
             if activate || created {
-                module.active = version.version;
+                module.activate(version.version);
                 module.candidate = None;
             }
             let active = module.active == version.version;
@@ -101,7 +101,7 @@ impl Control {
                 return Err(not_found(format!("{name}, version {version}")));
             }
             module.still_holds(version, &trust)?;
-            module.active = version;
+            module.activate(version);
             module.candidate = None;
             Ok(())
         })

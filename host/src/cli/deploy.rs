@@ -79,7 +79,7 @@ struct RouteOptions {
 pub(crate) struct RollbackOptions {
     /// The module
     name: String,
-    /// The version to go back to [default: the one before the active one]
+    /// The version to go back to [default: the one before the active one that was active, too]
     version: Option<u64>,
     /// As JSON
     #[arg(long)]
@@ -393,12 +393,13 @@ fn print_not_granted(uploaded: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The highest version below the active one.
+/// The highest version below the active one that has been active itself: a canary that was taken back has not.
 fn before_active(module: &Value) -> Option<u64> {
     let active = module["active"].as_u64()?;
     let versions = module["versions"].as_array()?;
     versions
         .iter()
+        .filter(|version| version["never_active"] != true)
         .filter_map(|version| version["version"].as_u64())
         .filter(|version| *version < active)
         .max()
@@ -426,6 +427,9 @@ mod tests {
         assert_eq!(before_active(&module(2, &[3, 2, 1])), Some(1), "not the newest but one");
         assert_eq!(before_active(&module(5, &[5, 2])), Some(2), "versions may be gone");
         assert_eq!(before_active(&module(1, &[1, 2])), None);
+        let mut canary = module(3, &[1, 2, 3]);
+        canary["versions"][1]["never_active"] = true.into();
+        assert_eq!(before_active(&canary), Some(1), "it was only on trial");
     }
 
     #[test]

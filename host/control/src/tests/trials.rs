@@ -95,7 +95,9 @@ async fn a_shadow_is_compared_and_nothing_comes_of_it() {
     let [Output::Message(counted)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!(counted.payload, 1_u64.to_le_bytes().to_vec());
     host.control.remove_candidate(name("m")).await.unwrap();
-    assert_eq!(host.control.module("m").unwrap().ended.unwrap().why, "by hand");
+    let module = host.control.module("m").unwrap();
+    assert_eq!(module.ended.as_ref().unwrap().why, "by hand");
+    assert_eq!([1, 2].map(|version| module.version(version).unwrap().never_active), [false, true]);
     host.stop().await;
 }
 
