@@ -6,7 +6,6 @@ mod origin;
 mod signals;
 mod watch;
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -117,10 +116,7 @@ pub(crate) async fn run(
     let token = sandbar_api::Token::new(control.token());
     let mut server = tokio::spawn(sandbar_api::serve(listener, control.clone(), token, stop.clone()));
     if let Err(error) = banner::print(&control, api, &data_dir, &origin, options.demo).await {
-        warn!(
-            error = &error as &dyn Error,
-            "standard output cannot be written to: the API is at http://{api}"
-        );
+        warn!(%error, "standard output cannot be written to: the API is at http://{api}");
     }
 
     watch.set(&files);
