@@ -68,6 +68,13 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the host has refused with this code.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(problem) if problem.code == code)
+    }
+}
+
 /// The API's way of saying no (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Problem {
@@ -123,10 +130,7 @@ impl Client {
         activate: bool,
     ) -> Result<Value, ClientError> {
         const ACTIVATE: HeaderName = HeaderName::from_static("sandbar-activate");
-        let (content_type, component) = match script::text(&component) {
-            Some(Ok(text)) => ("text/javascript", Bytes::from(text.to_owned())),
-            _ => ("application/wasm", component),
-        };
+        let (content_type, component) = body_of(component);
         let mut request = self
             .request(Method::PUT, path, &[])
             .header(CONTENT_TYPE, content_type)
@@ -138,7 +142,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// A component, or nothing, as the body of a POST.
+    /// A component, a script as a store has it, or nothing, as the body of a POST.
     pub(crate) async fn post_component(
         &self,
         path: &[&str],
@@ -146,11 +150,12 @@ impl Client {
         component: Bytes,
         signature: Option<&str>,
     ) -> Result<Value, ClientError> {
+        let (content_type, component) = body_of(component);
         let mut request = self.request(Method::POST, path, query);
         if let Some(signature) = signature {
             request = request.header(SIGNATURE, signature);
         }
-        self.answer(request.header(CONTENT_TYPE, "application/wasm").body(component)).await
+        self.answer(request.header(CONTENT_TYPE, content_type).body(component)).await
     }
 
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
@@ -233,6 +238,14 @@ impl Client {
             (Ok(problem), _) => ClientError::Refused(problem),
             (Err(_), _) => ClientError::NotSandbar { url, status },
         }
+    }
+}
+
+/// As the API takes it: the text of a script, which a store has as something else; and what it is.
+fn body_of(module: Bytes) -> (&'static str, Bytes) {
+    match script::text(&module) {
+        Some(Ok(text)) => ("text/javascript", Bytes::from(text.to_owned())),
+        _ => ("application/wasm", module),
     }
 }
 

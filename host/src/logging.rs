@@ -17,7 +17,11 @@ pub(crate) struct BadFilter {
 /// `default`: the filter unless the options have one.
 pub(crate) fn start(options: &LogOptions, default: &str) -> Result<(), BadFilter> {
     let filter = filter(options.filter.as_deref().unwrap_or(default))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // It would tell of a line that cannot be written with `eprintln!`, which panics then.
+        .log_internal_errors(false);
     match options.format {
         LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

@@ -76,6 +76,29 @@ async fn readings_are_refused_while_it_lasts_and_nothing_acknowledged_is_lost() 
     Ok(())
 }
 
+/// The committer logged that the storage fails, where that could not be written, and was gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_ends_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    configure(folder.path())?;
+    let on_a_small_disk = on_a_small_disk(folder.path())?;
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$0" "$@" 2>/dev/full"#]);
+    command.arg(on_a_small_disk.get_program()).args(on_a_small_disk.get_args());
+    let host = Host::start_with(folder.path(), command).await?;
+    let mut sender = Sender::new(&host).await?;
+    sender.send_many("/d/before", 5).await?;
+    fill(&host.data("ballast"))?;
+    let (status, problem) = refusal(&mut sender).await?;
+    ensure!(status == 507 && problem["code"] == "disk_full", "{status} {problem}");
+    std::fs::remove_file(host.data("ballast"))?;
+    eventually("the host is ready again", 30, || async { is_ready(&host).await }).await;
+    sender.send_many("/d/after", 5).await?;
+    check_all(&host, &sender).await?;
+    ensure!(host.terminate().await? == Some(0));
+    Ok(())
+}
+
 /// Sends 64 KiB at a time until that is refused.
 async fn refusal(sender: &mut Sender) -> Result<(u16, Value)> {
     for _ in 0..500 {

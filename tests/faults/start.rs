@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::eventually;
 use sandbar_tests::host::{Host, binary};
 use sandbar_tests::seed::{Random, seed};
 use sandbar_tests::sender::Sender;
@@ -53,6 +54,27 @@ async fn a_second_host_on_the_same_data_is_refused_and_harms_nothing() -> Result
     ensure!(host.is_running());
     sender.send_many("/d/a", 10).await?;
     check_all(&host, &sender).await
+}
+
+/// It ended, with the code of a failure or of none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greeting_that_cannot_be_written_ends_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    configure(folder.path())?;
+    let api = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let mut host = tokio::process::Command::new(binary())
+        .args(["run", "--config", "sandbar.toml", "--api-listen", &api])
+        .current_dir(folder.path())
+        .stdout(std::fs::File::options().write(true).open("/dev/full")?)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    eventually("the API is there", 30, || async { tokio::net::TcpStream::connect(&api).await.is_ok() }).await;
+    let id = host.id().context("it has ended")?.to_string();
+    ensure!(Command::new("kill").args(["-TERM", &id]).status()?.success(), "kill -TERM failed");
+    let ended = host.wait().await?;
+    ensure!(ended.code() == Some(0), "{ended}");
+    Ok(())
 }
 
 /// Given a file and what it holds.

@@ -31,6 +31,8 @@ async fn a_script_is_a_module_as_any_other() -> Result<()> {
         std::fs::read_to_string(&out).is_ok_and(|text| text.contains("\"celsius\":100"))
     })
     .await;
+    let tried = succeeds(host.cli(&["try", &convert, "--from", "convert"]), 60).await?;
+    ensure!(tried.contains("1 readings tried: 1 the same"), "{tried}");
     // One that does not end is stopped, as any other.
     let trial =
         serde_json::json!({ "reading": { "topic": "heat/oven", "payload_json": { "fahrenheit": 451 } } });
@@ -61,5 +63,32 @@ async fn a_script_that_cannot_work_is_refused_with_its_line() -> Result<()> {
     }
     let routes = host.get("/v1/routes").await?;
     ensure!(routes["items"] == serde_json::json!([]), "{routes}");
+    Ok(())
+}
+
+/// It was refused for a setting that the old route lacks, and the new route was to come after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_comes_with_the_settings_that_it_needs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("sandbar.toml"), "[api]\nlisten = \"127.0.0.1:0\"\n")?;
+    let host = Host::start(folder.path()).await?;
+    let script = folder.path().join("alarm.js");
+    let path = script.display().to_string();
+    let route = ["deploy", "--script", path.as_str(), "--topic", "a/+"];
+    let deploy = |more: &[&str]| host.cli(&[&route[..], more].concat());
+    std::fs::write(&script, "function handle() {}\n")?;
+    succeeds(deploy(&["--config", "limit=1"]), 60).await?;
+    std::fs::write(&script, "config.number('high');\nfunction handle() {}\n")?;
+    let said = run(deploy(&[]), 60).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("setting `high` is missing"), "{said:?}");
+    let route = host.get("/v1/routes/alarm").await?;
+    ensure!(route["config"]["limit"] == "1", "it is not as it was: {route}");
+    succeeds(deploy(&["--config", "high=3"]), 60).await?;
+    // A route that is refused takes its version with it.
+    std::fs::write(&script, "function handle() { return []; }\n")?;
+    let said = run(deploy(&["--sink", "nowhere"]), 60).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("version 2 is active again"), "{said:?}");
+    let (module, route) = (host.get("/v1/modules/alarm").await?, host.get("/v1/routes/alarm").await?);
+    ensure!(module["active"] == 2 && route["config"]["high"] == "3", "{module} {route}");
     Ok(())
 }

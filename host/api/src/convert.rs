@@ -31,6 +31,7 @@ impl From<Version> for views::VersionView {
             imports: version.imports,
             uploaded: version.uploaded.to_string(),
             signed_by: version.signed_by,
+            never_active: version.never_active,
         }
     }
 }

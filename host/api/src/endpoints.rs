@@ -112,7 +112,7 @@ fn of_routes() -> Vec<Endpoint> {
 fn of_trials() -> Vec<Endpoint> {
     vec![
         post("/v1/try", trials::try_out)
-            .does("Try a component, or a version, on journaled readings beside the active version; nothing is kept")
+            .does("Try a component, a script or a version on journaled readings beside the active version; nothing is kept")
             .query::<trials::WantedTry>()
             .header("Sandbar-Signature", "Base 64 of an Ed25519 signature of the body by a key that the host trusts.")
             .may_take_wasm()

@@ -94,7 +94,7 @@ impl Control {
             let module = module_of(wanted, &name)?;
             let candidate = module.candidate.take().ok_or_else(|| no_candidate(&name))?;
             module.still_holds(candidate.version, &trust)?;
-            module.active = candidate.version;
+            module.activate(candidate.version);
             module.ended = None;
             Ok(())
         })

@@ -50,7 +50,8 @@ pub(crate) async fn read(
     }
     let component = inner.component(&digest, Some(wasm.clone())).await?;
     let mut module = before.cloned().unwrap_or_else(Module::new);
-    module.active = module.add(Version { signed_by, ..version_of(inner, &component) }).version;
+    let version = module.add(Version { signed_by, ..version_of(inner, &component) }).version;
+    module.activate(version);
     Ok(Read { module, component: Some(component), blob: Some(Blob { digest, bytes: wasm }) })
 }
 
@@ -91,5 +92,6 @@ pub(crate) fn version_of(inner: &Inner, component: &Component) -> Version {
         uploaded: inner.clock.now(),
         imports: component.imports().to_vec(),
         signed_by: None,
+        never_active: false,
     }
 }

@@ -53,13 +53,15 @@ impl Control {
         if wasm.len() > MODULE_MAX_BYTES {
             return Err(ControlError::TooLarge { size: wasm.len(), limit: MODULE_MAX_BYTES });
         }
-        let signed_by = self.running().wanted.trust.check(&wasm, signature.as_deref())?;
+        self.running().wanted.trust.check(&wasm, signature.as_deref())?;
         // Compiling takes long: other changes need not wait for it.
         let component = self.load(wasm.clone()).await?;
         self.one_by_one(move |control| async move {
             let digest = component.digest().to_owned();
             let mut wanted = Wanted::clone(&control.running().wanted);
             may_edit(&wanted, What::Module, &name)?;
+            // The keys may be others than before it was compiled.
+            let signed_by = wanted.trust.check(&wasm, signature.as_deref())?;
             let created = !wanted.modules.contains_key(&name);
             let fresh = || Owned { declared: false, it: Module::new() };
             let module = &mut wanted.modules.entry(name.clone()).or_insert_with(fresh).it;
@@ -69,7 +71,7 @@ impl Control {
                 None => module.add(Version { signed_by, ..version_of(&control.inner, &component) }).clone(),
             };
             if activate || created {
-                module.active = version.version;
+                module.activate(version.version);
                 module.candidate = None;
             }
             let active = module.active == version.version;
@@ -99,7 +101,7 @@ impl Control {
                 return Err(not_found(format!("{name}, version {version}")));
             }
             module.still_holds(version, &trust)?;
-            module.active = version;
+            module.activate(version);
             module.candidate = None;
             Ok(())
         })

@@ -183,6 +183,7 @@ mod tests {
                 uploaded: sandbar_reading::Timestamp::default(),
                 imports: Vec::new(),
                 signed_by: None,
+                never_active: false,
             };
             module.active = module.add(version).version;
             (name.parse().unwrap(), module)

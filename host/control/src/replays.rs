@@ -19,7 +19,7 @@ use crate::error::ControlError;
 use crate::tables::Text;
 use crate::what::What;
 
-/// Readings that one commit takes, and bytes of them.
+/// Readings that one commit takes, and bytes of them, and of what they put out.
 const AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// Failures that are told one by one.
@@ -96,8 +96,10 @@ pub struct ReplayFailure {
 #[derive(Default)]
 struct Part {
     readings: Vec<Reading>,
-    /// Those whose payload is not to be had, and why.
-    lost: Vec<(ReadingId, String)>,
+    /// Of each reading: where the replay is once it is handled.
+    positions: Vec<String>,
+    /// Those whose payload is not to be had, after how many readings they come, and why.
+    lost: Vec<(ReadingId, usize, String)>,
     /// Of each reading, if it is a dead letter.
     letters: BTreeMap<ReadingId, DeadLetterId>,
     position: Option<String>,
@@ -106,11 +108,28 @@ struct Part {
 
 impl Part {
     /// Nothing is handled without its payload.
-    fn add(&mut self, reading: Reading) {
+    fn add(&mut self, reading: Reading, position: String) {
         match reading.attributes.get(LOST_ATTRIBUTE) {
-            Some(cause) => self.lost.push((reading.id, cause.to_owned())),
-            None => self.readings.push(reading),
+            Some(cause) => self.lost.push((reading.id, self.readings.len(), cause.to_owned())),
+            None => {
+                self.readings.push(reading);
+                self.positions.push(position);
+            }
         }
+    }
+
+    /// Leaves what comes after the first so many readings to the next part.
+    fn end_after(&mut self, readings: usize) {
+        if readings == self.readings.len() {
+            return;
+        }
+        self.readings.truncate(readings);
+        self.positions.truncate(readings);
+        self.lost.retain(|(_, after, _)| *after < readings);
+        let taken = &self.readings;
+        self.letters.retain(|id, _| taken.iter().any(|reading| reading.id == *id));
+        self.position = self.positions.last().cloned();
+        self.more = true;
     }
 }
 
@@ -257,7 +276,7 @@ impl Inner {
             }
             // Kept until what comes of it is committed: the removal of a route or sink waits for that.
             let router = self.pipeline.router();
-            let part = self.part(replay).await?;
+            let mut part = self.part(replay).await?;
             let done = match self.handle_part(replay, &router, &part.readings).await? {
                 Ok(done) => done,
                 Err(cause) => {
@@ -265,10 +284,11 @@ impl Inner {
                     return self.end(replay, next).await;
                 }
             };
-            let ReplayDone { mut replayed, mut failed, spans } = done;
+            let ReplayDone { mut replayed, taken, mut failed, spans } = done;
+            part.end_after(taken);
             next.position = part.position.clone().or(next.position);
             next.handled += (part.readings.len() - failed.len()) as u64;
-            failed.extend(part.lost);
+            failed.extend(part.lost.into_iter().map(|(id, _, cause)| (id, cause)));
             next.failed += failed.len() as u64;
             next.outputs += (replayed.deliveries.len() + replayed.chained.len()) as u64;
             for (reading, cause) in &failed {
@@ -334,6 +354,7 @@ impl Inner {
             version: replay.version,
             state: replay.state_name(),
             commands: replay.commands,
+            bytes_max: BYTES_AT_ONCE,
         };
         let mut starts = 0;
         loop {
@@ -417,12 +438,13 @@ impl Inner {
                 cut = true;
                 break;
             }
-            part.position = Some(reading.id.to_string());
+            let position = reading.id.to_string();
+            part.position = Some(position.clone());
             // What a replay put out is not replayed once more.
             let own = reading.attributes.get(sandbar_pipeline::REPLAY_ATTRIBUTE).is_some();
             if !own && filter.objection(&replay.route.0, &reading).is_none() {
                 bytes += reading.size();
-                part.add(reading);
+                part.add(reading, position);
             }
         }
         part.position = part.position.or_else(|| page.cursor.map(|cursor| cursor.to_string()));
@@ -448,10 +470,11 @@ impl Inner {
             if letter.time > replay.begun {
                 return Ok(part);
             }
-            part.position = Some(letter.id.to_string());
+            let position = letter.id.to_string();
+            part.position = Some(position.clone());
             if let Subject::Reading { reading, .. } = letter.subject {
                 part.letters.insert(reading.id, letter.id);
-                part.add(Reading::clone(&reading));
+                part.add(Reading::clone(&reading), position);
             }
         }
         part.more = page.cursor.is_some();
@@ -551,6 +574,21 @@ mod tests {
         host.control.inner.step(&mut replay).await.unwrap();
         assert_eq!((replay.handled, replay.failed), (1, 1));
         assert!(replay.failures[0].cause.ends_with("is missing on disk"), "{:?}", replay.failures);
+        host.stop().await;
+    }
+
+    /// All that 64 readings put out was one commit, however much it was.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_left_of_a_part_comes_with_the_next() {
+        let (host, replay) = host_with_replay(&["x"; 4]).await;
+        let inner = &host.control.inner;
+        let mut part = inner.part(&replay).await.unwrap();
+        let whole: Vec<ReadingId> = part.readings.iter().map(|reading| reading.id).collect();
+        part.lost = vec![(whole[0], 0, "gone".to_owned()), (whole[3], 3, "gone".to_owned())];
+        part.end_after(3);
+        assert_eq!((part.readings.len(), part.lost.len(), part.more), (3, 1, true));
+        let next = inner.part(&Replay { position: part.position, ..replay }).await.unwrap();
+        assert_eq!(next.readings.iter().map(|reading| reading.id).collect::<Vec<_>>(), whole[3..]);
         host.stop().await;
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sandbar_pipeline::{Filter, as_inbound, difference};
-use sandbar_reading::{Name, Reading, ReadingId, Refused, StateWrite, Timestamp, TopicFilter};
+use sandbar_reading::{Name, Output, Reading, ReadingId, Refused, StateWrite, Timestamp, TopicFilter};
 use sandbar_runtime::{Component, Fault, Handled, Handler, Instance, LogLine, StateUnavailable, StateView};
 use sandbar_store::{DeadLetterQuery, ReadingQuery, Subject};
 
@@ -18,7 +18,7 @@ use crate::error::ControlError;
 use crate::tables::RouteTable;
 use crate::what::What;
 
-/// The most readings that one try takes, and bytes of them.
+/// The most readings that one try takes, and bytes of them, and of what came of them.
 pub const TRY_MAX: usize = 1000;
 const BYTES_MAX: usize = 64 << 20;
 /// A try that takes longer tells how far it came.
@@ -53,7 +53,7 @@ pub enum TryCandidate {
 pub struct TryResult {
     /// Readings that there were.
     pub readings: usize,
-    /// Oldest first; fewer than `readings` if it took too long.
+    /// Oldest first; fewer than `readings` if it took too long, or there is too much to tell.
     pub tried: Vec<TriedReading>,
 }
 
@@ -67,12 +67,46 @@ pub struct TriedReading {
     pub difference: Option<String>,
 }
 
+impl TriedReading {
+    /// Of versions that did the same nobody asks what it was.
+    fn forget_the_same(&mut self) {
+        if let (Some(active), None) = (&mut self.active, &self.difference) {
+            active.forget();
+            self.candidate.forget();
+        }
+    }
+
+    /// Bytes of what came of it, about.
+    fn size(&self) -> usize {
+        self.active.as_ref().map_or(0, TrySide::size) + self.candidate.size()
+    }
+}
+
 /// What one version made of a reading.
 #[derive(Debug)]
 pub struct TrySide {
     pub result: Result<Handled, Fault>,
     pub logs: Vec<LogLine>,
     pub elapsed: Duration,
+}
+
+impl TrySide {
+    /// All but whether it failed.
+    fn forget(&mut self) {
+        self.logs = Vec::new();
+        if let Ok(handled) = &mut self.result {
+            *handled = Handled::default();
+        }
+    }
+
+    fn size(&self) -> usize {
+        let logs: usize = self.logs.iter().map(|line| line.context.len() + line.message.len()).sum();
+        let Ok(handled) = &self.result else { return logs };
+        let outputs: usize = handled.outputs.iter().map(Output::size).sum();
+        let value = |write: &StateWrite| write.value.as_ref().map_or(0, Bytes::len);
+        let writes: usize = handled.writes.iter().map(|write| write.name.len() + value(write)).sum();
+        logs + outputs + writes
+    }
 }
 
 impl Control {
@@ -120,9 +154,9 @@ impl Control {
             (true, None) => return Err(ControlError::Conflict("dead letters are a route's".to_owned())),
         };
         let mut result = TryResult { readings: readings.len(), tried: Vec::with_capacity(readings.len()) };
-        let began = Instant::now();
+        let (began, mut bytes) = (Instant::now(), 0);
         for reading in readings {
-            if began.elapsed() > TIME_MAX {
+            if began.elapsed() > TIME_MAX || bytes >= BYTES_MAX {
                 break;
             }
             let key = table.key.of(&as_inbound(&reading)).to_string();
@@ -133,7 +167,10 @@ impl Control {
             };
             let candidate = candidate.call(&reading, &key, now).await;
             let difference = active.as_ref().and_then(|active| differs(active, &candidate));
-            result.tried.push(TriedReading { reading, active, candidate, difference });
+            let mut tried = TriedReading { reading, active, candidate, difference };
+            tried.forget_the_same();
+            bytes += tried.size();
+            result.tried.push(tried);
         }
         Ok(result)
     }

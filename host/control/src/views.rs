@@ -60,6 +60,9 @@ pub struct Version {
     /// The trusted key that has signed it, in base 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
+    /// It has not been the one that handles readings so far; of versions from before this was written down nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_active: bool,
 }
 
 /// What became of an upload.

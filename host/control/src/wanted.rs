@@ -77,6 +77,14 @@ impl Module {
         self.versions.iter().find(|known| known.version == version)
     }
 
+    /// Makes it the one that handles readings.
+    pub(crate) fn activate(&mut self, version: u32) {
+        self.active = version;
+        if let Some(known) = self.versions.iter_mut().find(|known| known.version == version) {
+            known.never_active = false;
+        }
+    }
+
     /// Whether a version that was taken once may still be used.
     pub(crate) fn still_holds(&self, version: u32, trust: &Trust) -> Result<(), Untrusted> {
         let signed_by = self.version(version).and_then(|known| known.signed_by.as_deref());
@@ -91,7 +99,7 @@ impl Module {
     /// Adds what was uploaded, under the next number; old versions make room.
     pub(crate) fn add(&mut self, uploaded: Version) -> &Version {
         let number = self.versions.last().map_or(1, |last| last.version + 1);
-        self.versions.push(Version { version: number, ..uploaded });
+        self.versions.push(Version { version: number, never_active: true, ..uploaded });
         while self.versions.len() > Self::VERSIONS_MAX {
             let on_trial = self.candidate.map(|candidate| candidate.version);
             let is_unused = |version: &Version| {

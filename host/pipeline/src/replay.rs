@@ -29,11 +29,15 @@ pub struct Replay<'a> {
     pub state: Name,
     /// Whether devices get what the handler commands.
     pub commands: bool,
+    /// Once so many bytes have been put out, what is left of the readings waits for another time.
+    pub bytes_max: usize,
 }
 
 /// What came of some readings: to be committed.
 pub struct ReplayDone {
     pub replayed: Replayed,
+    /// How many of the readings it is of: the first ones.
+    pub taken: usize,
     /// Those that were not handled, and why.
     pub failed: Vec<(ReadingId, String)>,
     /// Of what is recorded, once it is committed.
@@ -68,9 +72,11 @@ impl Pipeline {
                 dead_letters: Vec::new(),
                 documents: Vec::new(),
             },
+            taken: 0,
             failed: Vec::new(),
             spans: Vec::new(),
         };
+        let mut bytes = 0;
         for reading in readings {
             let key = replay.route.key.of(&as_inbound(reading)).to_string();
             let state = states.entry(key).or_insert_with_key(|key| {
@@ -103,7 +109,9 @@ impl Pipeline {
                 Err(fault) if !fault.is_the_handlers() => return Err(fault),
                 Err(fault) => done.failed.push((reading.id, fault.to_string())),
                 Ok(handled) => {
-                    match context.sort(reading, replay.outputs(handled.outputs), context_of_call) {
+                    let outputs = replay.outputs(handled.outputs);
+                    bytes += outputs.iter().map(Output::size).sum::<usize>();
+                    match context.sort(reading, outputs, context_of_call) {
                         Err(unhandled) => done.failed.push((reading.id, unhandled.to_string())),
                         Ok(sorted) => {
                             let (mut deliveries, mut chained) = sorted.into_parts();
@@ -122,6 +130,10 @@ impl Pipeline {
                 }
             }
             done.replayed.traces.push(trace);
+            done.taken += 1;
+            if bytes >= replay.bytes_max {
+                break;
+            }
         }
         for (key, state) in states {
             let scope = Scope::Route { route: replay.state.clone(), key: key.into() };

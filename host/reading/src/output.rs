@@ -15,6 +15,20 @@ pub enum Output {
     Command(Command),
 }
 
+impl Output {
+    /// Bytes it takes in memory, about.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 128;
+        FIXED
+            + match self {
+                Self::Message(message) | Self::Reply(message) => {
+                    message.topic.as_str().len() + message.attributes.size() + message.payload.len()
+                }
+                Self::Command(command) => command.name.len() + command.payload.len(),
+            }
+    }
+}
+
 /// Also a reply: drivers that have no use for a reply's topic ignore it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use sandbar_control::script;
 use serde_json::{Map, Value, json};
 
@@ -78,7 +79,7 @@ struct RouteOptions {
 pub(crate) struct RollbackOptions {
     /// The module
     name: String,
-    /// The version to go back to [default: the one before the active one]
+    /// The version to go back to [default: the one before the active one that was active, too]
     version: Option<u64>,
     /// As JSON
     #[arg(long)]
@@ -99,17 +100,13 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
     let signature = signature.map(|file| read_signature(&file)).transpose()?;
     let stem = options.script.as_deref().and_then(|script| script.file_stem()?.to_str());
     let name = options.name.as_deref().or(stem).context("say what the module is called")?;
-    let mut uploaded = client
-        .put_component(&["modules", name], component.into(), signature.as_deref(), !options.no_activate)
-        .await
-        .with_context(|| format!("{name} was not deployed"))?;
-    let mut route = None;
-    if !options.route.topic.is_empty() {
-        let route_name = options.route.name.as_deref().unwrap_or(name);
-        let put = client.put(&["routes", route_name], &options.route.table(name)).await;
-        put.with_context(|| format!("{name} was uploaded, but the route {route_name} was not made"))?;
-        route = Some(route_name);
-    }
+    let route_name = options.route.name.as_deref().unwrap_or(name);
+    let route = (!options.route.topic.is_empty()).then(|| (route_name, options.route.table(name)));
+    let deployment = Deployment { name, component: component.into(), signature, route };
+    let mut uploaded = match options.no_activate {
+        true => deployment.keep(client).await?,
+        false => deployment.activate(client).await?,
+    };
     if uploaded["active"] == true {
         // The route may have been made after the upload.
         let module = client.get(&["modules", name], &[]).await?;
@@ -120,8 +117,8 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
     }
     print_uploaded(&uploaded)?;
     print_not_granted(&uploaded)?;
-    match route {
-        Some(route) => line(format_args!("route    {route}: see it work with `sandbar tail`"))?,
+    match &deployment.route {
+        Some((route, _)) => line(format_args!("route    {route}: see it work with `sandbar tail`"))?,
         None if options.no_activate => {
             line(format_args!("next     sandbar modules activate {name} {}", at(&uploaded, "/version")))?;
         }
@@ -154,26 +151,132 @@ async fn folder(client: &Client, options: &Options) -> anyhow::Result<()> {
     if !options.route.topic.is_empty() || options.no_activate || options.json {
         bail!("a folder says itself in {MANIFEST} how it is deployed");
     }
-    project(client, &Project::load(path)?).await
+    if options.registry.is_given() {
+        bail!("a folder's component comes from no registry");
+    }
+    project(client, &Project::load(path)?, options.signature.as_deref()).await
 }
 
-/// Uploads a folder's module, and puts its route.
-pub(super) async fn project(client: &Client, project: &Project) -> anyhow::Result<()> {
+/// Uploads a folder's module, and puts its route. `signature`: instead of the one beside the component.
+pub(super) async fn project(
+    client: &Client,
+    project: &Project,
+    signature: Option<&Path>,
+) -> anyhow::Result<()> {
     let name = project.name.as_str();
-    let uploaded = client
-        .put_component(&["modules", name], project.component()?.into(), project.signature()?.as_deref(), true)
-        .await
-        .with_context(|| format!("{name} was not deployed"))?;
+    let signature = match signature {
+        Some(file) => Some(read_signature(file)?),
+        None => project.signature()?,
+    };
+    let route = (!project.route.is_empty()).then(|| {
+        let mut route = project.route.clone();
+        route.insert("module".into(), name.into());
+        (name, Value::Object(route))
+    });
+    let deployment = Deployment { name, component: project.component()?.into(), signature, route };
+    let uploaded = deployment.activate(client).await?;
     line(format_args!("{name}: version {} is active", at(&uploaded, "/version")))?;
-    if project.route.is_empty() {
+    if deployment.route.is_none() {
         return Ok(());
     }
-    let mut route = project.route.clone();
-    route.insert("module".into(), name.into());
-    let put = client.put(&["routes", name], &Value::Object(route)).await;
-    put.with_context(|| format!("{name} was uploaded, but its route was not made"))?;
     print_not_granted(&client.get(&["modules", name], &[]).await?)?;
     Ok(line(format_args!("{name}: the route is in place; see it work with `sandbar tail`"))?)
+}
+
+/// A version, and the route that comes with it.
+struct Deployment<'a> {
+    name: &'a str,
+    component: Bytes,
+    signature: Option<String>,
+    /// What it is called, and its table.
+    route: Option<(&'a str, Value)>,
+}
+
+impl Deployment<'_> {
+    /// Keeps the version that is active.
+    async fn keep(&self, client: &Client) -> anyhow::Result<Value> {
+        let uploaded = self.upload(client, false).await.with_context(|| self.failed())?;
+        self.put_route(client).await.with_context(|| self.half_way())?;
+        Ok(uploaded)
+    }
+
+    /// The version, then the route. If the route is refused, the version that was active is so again.
+    async fn activate(&self, client: &Client) -> anyhow::Result<Value> {
+        let before = active(client, self.name).await.with_context(|| self.failed())?;
+        let uploaded = match self.upload(client, true).await {
+            Err(refused) if refused.is("conflict") => return self.after_its_route(client, refused).await,
+            uploaded => uploaded.with_context(|| self.failed())?,
+        };
+        let Err(refused) = self.put_route(client).await else { return Ok(uploaded) };
+        let Some(before) = before.filter(|before| uploaded["version"] != *before) else {
+            return Err(refused).with_context(|| self.half_way());
+        };
+        activate(client, self.name, before).await.with_context(|| {
+            format!("{} ({refused}), and version {before} is not active again", self.half_way())
+        })?;
+        Err(refused).with_context(|| format!("{}; version {before} is active again", self.half_way()))
+    }
+
+    /// The route, then the version, which has been `refused`: it may need a setting that the route has only now.
+    async fn after_its_route(&self, client: &Client, refused: ClientError) -> anyhow::Result<Value> {
+        let Some((route, _)) = &self.route else { return Err(refused).with_context(|| self.failed()) };
+        // Without it, another route stands in the way.
+        let Ok(old) = client.get(&["routes", route], &[]).await else {
+            return Err(refused).with_context(|| self.failed());
+        };
+        self.put_route(client).await.with_context(|| {
+            format!(
+                "{} with the route as it is ({refused}), nor can the active version have the new one",
+                self.failed()
+            )
+        })?;
+        let refused = match self.upload(client, true).await {
+            Ok(uploaded) => return Ok(uploaded),
+            Err(refused) => refused,
+        };
+        client.put(&["routes", route], &table_of(old)).await.with_context(|| {
+            format!("{} ({refused}), and the route {route} is not as it was", self.failed())
+        })?;
+        Err(refused).with_context(|| self.failed())
+    }
+
+    async fn upload(&self, client: &Client, activate: bool) -> Result<Value, ClientError> {
+        let path = ["modules", self.name];
+        client.put_component(&path, self.component.clone(), self.signature.as_deref(), activate).await
+    }
+
+    async fn put_route(&self, client: &Client) -> Result<(), ClientError> {
+        match &self.route {
+            Some((route, table)) => client.put(&["routes", route], table).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self) -> String {
+        format!("{} was not deployed", self.name)
+    }
+
+    fn half_way(&self) -> String {
+        let route = self.route.as_ref().map_or(self.name, |(route, _)| *route);
+        format!("{} was uploaded, but the route {route} was not made", self.name)
+    }
+}
+
+/// The version that handles readings, if there is such a module.
+async fn active(client: &Client, name: &str) -> Result<Option<u64>, ClientError> {
+    match client.get(&["modules", name], &[]).await {
+        Ok(module) => Ok(module["active"].as_u64()),
+        Err(error) if error.is("not-found") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Of a route as the API shows it, what it takes.
+fn table_of(mut route: Value) -> Value {
+    if let Some(shown) = route.as_object_mut() {
+        shown.retain(|setting, _| !["name", "declared", "status"].contains(&setting.as_str()));
+    }
+    route
 }
 
 pub(crate) async fn roll_back(client: &Client, options: RollbackOptions) -> anyhow::Result<()> {
@@ -290,12 +393,13 @@ fn print_not_granted(uploaded: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The highest version below the active one.
+/// The highest version below the active one that has been active itself: a canary that was taken back has not.
 fn before_active(module: &Value) -> Option<u64> {
     let active = module["active"].as_u64()?;
     let versions = module["versions"].as_array()?;
     versions
         .iter()
+        .filter(|version| version["never_active"] != true)
         .filter_map(|version| version["version"].as_u64())
         .filter(|version| *version < active)
         .max()
@@ -323,6 +427,9 @@ mod tests {
         assert_eq!(before_active(&module(2, &[3, 2, 1])), Some(1), "not the newest but one");
         assert_eq!(before_active(&module(5, &[5, 2])), Some(2), "versions may be gone");
         assert_eq!(before_active(&module(1, &[1, 2])), None);
+        let mut canary = module(3, &[1, 2, 3]);
+        canary["versions"][1]["never_active"] = true.into();
+        assert_eq!(before_active(&canary), Some(1), "it was only on trial");
     }
 
     #[test]

@@ -31,16 +31,15 @@ const FILES_MAX: usize = 10_000;
 pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()> {
     Project::load(&options.folder)?;
     let work = async {
-        let mut done = None;
+        let mut pass = Pass::default();
         loop {
             let seen = look(&options.folder);
-            if done != Some(seen) {
+            if pass.is_due(seen) {
                 match once(client, &options).await {
                     Ok(()) => {}
                     Err(error) => eprintln!("sandbar: {error:#}"),
                 }
-                // Also what the build itself has written: else it would be built for ever.
-                done = Some(look(&options.folder));
+                pass.done(seen, look(&options.folder));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -49,6 +48,26 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         ended = tail::run(client, tail::Options::everything()) => ended,
         () = work => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+/// What was last built, and whether that was for a change which was found after a build.
+#[derive(Default)]
+struct Pass {
+    done: Option<u64>,
+    is_second: bool,
+}
+
+impl Pass {
+    fn is_due(&self, seen: u64) -> bool {
+        self.done != Some(seen)
+    }
+
+    /// A change meanwhile may be a save, or what the build itself has written: it is built once more, and not for
+    /// ever.
+    fn done(&mut self, before: u64, after: u64) {
+        self.is_second = after != before && !self.is_second;
+        self.done = Some(if self.is_second { before } else { after });
     }
 }
 
@@ -62,7 +81,7 @@ async fn once(client: &Client, options: &Options) -> anyhow::Result<()> {
     if !options.no_test && project.beside("readings.jsonl").is_some() {
         super::test::run(super::test::Options::of_folder(&options.folder)).await?;
     }
-    deploy::project(client, &project).await
+    deploy::project(client, &project, None).await
 }
 
 /// Changes with every change of a file.
@@ -95,6 +114,22 @@ fn collect(folder: &Path, files: &mut Vec<Seen>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It was taken for what the build had written.
+    #[test]
+    fn a_save_during_a_build_is_built() {
+        let mut pass = Pass::default();
+        assert!(pass.is_due(1));
+        pass.done(1, 2);
+        assert!(pass.is_due(2));
+        pass.done(2, 2);
+        assert!(!pass.is_due(2) && pass.is_due(3));
+        // Every build writes.
+        pass.done(3, 4);
+        assert!(pass.is_due(4));
+        pass.done(4, 5);
+        assert!(!pass.is_due(5));
+    }
 
     #[test]
     fn what_a_build_makes_is_no_change() {

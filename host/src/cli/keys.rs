@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 use clap::Subcommand;
 
+use super::inherit;
 use crate::output::line;
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ fn keys() -> String {
     format!("[keys]\nsecret = {}\nprivate = {}\n", URL_SAFE.encode(secret), URL_SAFE.encode(private))
 }
 
-/// Whole or not at all, and readable for nobody else.
+/// Whole or not at all, and readable for nobody else, but for who could read the file that it replaces.
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
@@ -55,6 +56,7 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     new.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
     new.write_all(text.as_bytes())?;
     new.as_file().sync_all()?;
+    inherit(file, new.as_file())?;
     new.persist(file)?;
     Ok(())
 }

@@ -24,7 +24,9 @@ mod trials;
 mod users;
 mod why;
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -265,6 +267,17 @@ fn read_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
         return Ok(bytes);
     }
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Gives a file that is to take the place of `old`, if that is there, to whom that belongs: who could read it, still
+/// can, also if root has written the new one.
+fn inherit(old: &Path, new: &File) -> io::Result<()> {
+    let metadata = match std::fs::metadata(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    fchown(new, Some(metadata.uid()), Some(metadata.gid()))?;
+    new.set_permissions(metadata.permissions())
 }
 
 /// Only what was given, as a query.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::query;
 use crate::client::Client;
@@ -40,6 +41,7 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         query(&[("ingress", &options.ingress), ("topic", &options.topic), ("device", &options.device)]);
     let response = client.stream(&["tail"], &filter).await?;
     let mut file = open(&options.file)?;
+    let mut told_to_end = signal(SignalKind::terminate()).context("listening for signals")?;
     // Once this is said, what is sent is recorded.
     eprintln!("sandbar: recording to {}; Ctrl-C ends it", options.file.display());
     let limit = Duration::from_secs(options.seconds.unwrap_or(u64::MAX / 2));
@@ -48,6 +50,7 @@ pub(crate) async fn run(client: &Client, options: Options) -> anyhow::Result<()>
         ended = write(client, response, &mut *file, options.count, &mut count) => ended,
         () = tokio::time::sleep(limit) => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = told_to_end.recv() => Ok(()),
     };
     file.flush().context("writing the recording")?;
     eprintln!("sandbar: {count} readings recorded");
@@ -85,6 +88,8 @@ async fn write(
                 return Ok(());
             }
         }
+        // Whatever ends this, what has come is there, and whole.
+        file.flush().context("writing the recording")?;
     }
 }
 

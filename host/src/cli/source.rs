@@ -30,6 +30,12 @@ pub(crate) struct RegistryOptions {
     registry_insecure: bool,
 }
 
+impl RegistryOptions {
+    pub(crate) fn is_given(&self) -> bool {
+        self.registry_user.is_some() || self.registry_insecure
+    }
+}
+
 /// The component at `from`: a path, `https://…` (with `digest`), or `oci://registry/repository[:tag][@sha256:…]`.
 /// With `digest`, 64 hexadecimal digits, its SHA-256 must be that.
 pub(crate) async fn component(

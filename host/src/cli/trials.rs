@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::deploy::read_signature;
 use super::{query, read_bytes};
 use crate::client::Client;
 use crate::output::{self, Column, at, line, payload};
+use crate::project::component_of;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShadowOptions {
@@ -59,7 +60,7 @@ pub(crate) struct TrialOptions {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TryOptions {
-    /// The component; or, with --version, none
+    /// The component, or a script (FILE.js); or, with --version, none
     file: Option<PathBuf>,
     /// Its Ed25519 signature, if the host asks for one
     #[arg(long, value_name = "FILE", requires = "file")]
@@ -234,12 +235,10 @@ pub(crate) async fn show(client: &Client, options: TrialOptions) -> anyhow::Resu
 
 pub(crate) async fn try_out(client: &Client, options: TryOptions) -> anyhow::Result<()> {
     let component = match &options.file {
-        Some(file) => read_bytes(file)?,
+        Some(file) if file.as_os_str() == "-" => read_bytes(file)?,
+        Some(file) => component_of(file)?,
         None => Vec::new(),
     };
-    if options.file.is_some() && !component.starts_with(b"\0asm") {
-        bail!("what is to be tried is no WebAssembly component");
-    }
     let is_filter = options.from.contains(['/', '#', '+']);
     let (route, topic) = match is_filter {
         true => (options.route, Some(options.from)),

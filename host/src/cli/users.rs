@@ -9,6 +9,7 @@ use argon2::Argon2;
 use argon2::password_hash::PasswordHasher;
 use clap::Subcommand;
 
+use super::inherit;
 use crate::output::line;
 
 #[derive(Debug, clap::Args)]
@@ -80,10 +81,7 @@ fn write(file: &Path, lines: &[String]) -> anyhow::Result<()> {
         writeln!(new, "{line}").with_context(writing)?;
     }
     new.as_file().sync_all().with_context(writing)?;
-    if let Ok(metadata) = std::fs::metadata(file) {
-        // Who could read it, still can.
-        new.as_file().set_permissions(metadata.permissions()).with_context(writing)?;
-    }
+    inherit(file, new.as_file()).with_context(writing)?;
     new.persist(file).map(drop).with_context(writing)
 }
 
@@ -141,7 +139,23 @@ fn stty(argument: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, chown};
+
     use super::*;
+
+    /// Root's change was a file of root's, which the broker could not read.
+    #[test]
+    fn a_file_still_belongs_to_whom_it_did() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users");
+        write(&file, &["ann:x".to_owned()]).unwrap();
+        // Only root may give a file away.
+        if chown(&file, Some(4711), Some(4712)).is_ok() {
+            write(&file, &["bob:y".to_owned()]).unwrap();
+            let metadata = std::fs::metadata(&file).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (4711, 4712, 0o600));
+        }
+    }
 
     #[test]
     fn keeps_comments_and_replaces_a_user() {

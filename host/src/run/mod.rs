@@ -78,6 +78,11 @@ pub(crate) async fn run(
     let data_dir = data.unwrap_or_else(|| declared.host().data_dir.clone());
     let listen = options.api_listen.unwrap_or(declared.api().listen);
     let files = declared.files();
+    let mut watch = Watch::default();
+    // A change during the start counts, but that the demo writes its file.
+    if !options.demo {
+        watch.set(&files);
+    }
 
     let start =
         Start { data_dir: data_dir.clone(), declared: declared.clone(), clock: Arc::new(SystemClock) };
@@ -110,10 +115,12 @@ pub(crate) async fn run(
     let api = listener.local_addr().context("finding the API's address")?;
     let token = sandbar_api::Token::new(control.token());
     let mut server = tokio::spawn(sandbar_api::serve(listener, control.clone(), token, stop.clone()));
-    banner::print(&control, api, &data_dir, &origin, options.demo).await?;
+    if let Err(error) = banner::print(&control, api, &data_dir, &origin, options.demo).await {
+        warn!(%error, "standard output cannot be written to: the API is at http://{api}");
+    }
 
-    let mut host = Host { control, origin, overrides, watch: Watch::default(), connector };
-    host.watch.set(&files);
+    watch.set(&files);
+    let mut host = Host { control, origin, overrides, watch, connector };
     let (ended, server) = tokio::select! {
         () = host.until_stopped(&mut signals) => (Ok(()), Some(server)),
         ended = &mut server => (Err(why_ended(ended)), None),

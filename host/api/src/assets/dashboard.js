@@ -153,7 +153,7 @@ function versions(module) {
 function showModules(modules) {
   table("modules", ["Module", "Active", "Routes", "Versions"], modules.map((module) => [
     module.name, `v${module.active}`, long(module.routes.join(", ")),
-    { key: [module.active, module.versions.length], node: () => versions(module) },
+    { key: [module.active, module.versions.at(-1)?.version, module.declared], node: () => versions(module) },
   ]));
 }
 

@@ -1,7 +1,7 @@
 //! Modules: upload, versions, trials.
 
 use axum::Json as Respond;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
@@ -36,17 +36,7 @@ pub(crate) async fn upload(
         .uploads
         .try_acquire()
         .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
-    let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
-    let module = match (is_script, std::str::from_utf8(&wasm)) {
-        (false, _) => wasm,
-        (true, Ok(text)) => sandbar_control::script::javascript(text),
-        (true, Err(error)) => {
-            return Err(Problem::new(
-                Code::InvalidComponent,
-                format!("the script is not UTF-8 text: {error}"),
-            ));
-        }
-    };
+    let module = stored(is_script, body::read(&headers, body, MODULE_MAX_BYTES).await?)?;
     let uploaded = app.control.upload_signed(name.0, module, signature, activate).await?;
     let status = if uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Respond(uploaded.into())))
@@ -72,7 +62,7 @@ pub(crate) fn signature(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem>
 }
 
 /// Whether the body is a script in JavaScript (RFC 9239), and no component.
-fn is_script(headers: &HeaderMap) -> Result<bool, Problem> {
+pub(crate) fn is_script(headers: &HeaderMap) -> Result<bool, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     let essence =
         content_type.map(|text| text.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii());
@@ -84,6 +74,17 @@ fn is_script(headers: &HeaderMap) -> Result<bool, Problem> {
             "the body must be application/wasm, or text/javascript for a script",
         )),
     }
+}
+
+/// A body as the store has it.
+pub(crate) fn stored(is_script: bool, body: Bytes) -> Result<Bytes, Problem> {
+    if !is_script {
+        return Ok(body);
+    }
+    let text = std::str::from_utf8(&body);
+    text.map(sandbar_control::script::javascript).map_err(|error| {
+        Problem::new(Code::InvalidComponent, format!("the script is not UTF-8 text: {error}"))
+    })
 }
 
 pub(crate) async fn list(State(app): State<App>) -> Respond<Page<ModuleView>> {

@@ -9,7 +9,7 @@ use sandbar_reading::{ConfigError, Timestamp, TopicFilter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Answer, Named};
+use super::{Answer, Named, modules};
 use crate::app::App;
 use crate::body;
 use crate::extract::{Json, Path, Query};
@@ -75,10 +75,13 @@ pub(crate) async fn try_out(
         .map_err(|_| Problem::new(Code::Busy, "other components are being uploaded"))?;
     let wasm = body::read(&headers, body, MODULE_MAX_BYTES).await?;
     let candidate = match (wasm.is_empty(), wanted.version) {
-        (false, None) => TryCandidate::Wasm { wasm, signature: super::modules::signature(&headers)? },
+        (false, None) => TryCandidate::Wasm {
+            wasm: modules::stored(modules::is_script(&headers)?, wasm)?,
+            signature: modules::signature(&headers)?,
+        },
         (true, Some(version)) => TryCandidate::Version(version.0),
         _ => {
-            let problem = "give either a component as the body, or a version";
+            let problem = "give either a component, or a script, as the body, or a version";
             return Err(Problem::at(Code::InvalidParameter, ConfigError::at("version", problem)));
         }
     };

@@ -25,6 +25,9 @@ pub struct VersionView {
     /// The trusted key that has signed it, in base 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
+    /// It has not been the one that routes use so far.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_active: bool,
 }
 
 /// What an upload became.

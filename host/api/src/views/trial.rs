@@ -115,7 +115,7 @@ pub struct NotGrantedView {
 pub struct TryView {
     /// Readings that there were.
     pub readings: u64,
-    /// Fewer, if it took too long.
+    /// Fewer, if it took too long, or there is too much to tell.
     pub tried: u64,
     pub same: u64,
     pub different: u64,

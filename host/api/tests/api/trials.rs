@@ -23,6 +23,9 @@ async fn a_version_is_tried_on_dead_letters() {
     assert_eq!(tried["items"][0]["difference"], "the active version failed: no such sensor");
     let newest = host.ask("POST", &format!("{path}&last=1"), wasm(components::echo())).await.done();
     assert_eq!(newest["items"][0]["reading"]["payload"], "y");
+    let no_text = host.ask("POST", path, ("text/javascript", vec![0xff])).await;
+    let detail = no_text.problem(422, "invalid-component")["detail"].to_string();
+    assert!(detail.contains("the script is not UTF-8 text"), "{detail}");
     let letters = host.get("/v1/dead-letters").await.done();
     assert_eq!(letters["items"].as_array().unwrap().len(), 2, "nothing is kept of it");
 

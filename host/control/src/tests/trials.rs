@@ -7,8 +7,8 @@ use sandbar_store::{Part, TracedEnd};
 
 use super::{Host, name, until};
 use crate::{
-    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, Trial, TrialMode, Try,
-    TryCandidate,
+    ControlError, LogQuery, NewReplay, OnTrial, Replay, ReplayOf, ReplayState, Trial, TrialMode,
+    TriedReading, Try, TryCandidate,
 };
 
 fn on_trial(version: u32, mode: TrialMode) -> OnTrial {
@@ -95,7 +95,9 @@ async fn a_shadow_is_compared_and_nothing_comes_of_it() {
     let [Output::Message(counted)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!(counted.payload, 1_u64.to_le_bytes().to_vec());
     host.control.remove_candidate(name("m")).await.unwrap();
-    assert_eq!(host.control.module("m").unwrap().ended.unwrap().why, "by hand");
+    let module = host.control.module("m").unwrap();
+    assert_eq!(module.ended.as_ref().unwrap().why, "by hand");
+    assert_eq!([1, 2].map(|version| module.version(version).unwrap().never_active), [false, true]);
     host.stop().await;
 }
 
@@ -124,6 +126,8 @@ async fn a_try_shows_what_differs_and_keeps_nothing() {
     let same = TryCandidate::Wasm { wasm: test_components::echo().into(), signature: None };
     let result = host.control.try_out(asked(same)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.difference.is_none()));
+    let kept = |tried: &TriedReading| tried.candidate.result.as_ref().unwrap().outputs.len();
+    assert_eq!(result.tried.iter().map(kept).sum::<usize>(), 0, "what is the same is not told");
     let trap = TryCandidate::Wasm { wasm: test_components::trap().into(), signature: None };
     let result = host.control.try_out(asked(trap)).await.unwrap();
     assert!(result.tried.iter().all(|tried| tried.candidate.result.is_err()));

@@ -86,12 +86,17 @@ impl HttpAccess {
         self.permissions.is_empty()
     }
 
-    fn permission(&self, method: &Method, uri: &Uri) -> Result<HttpPermission, String> {
+    /// All that cover the request: each may reach other addresses.
+    fn covering(&self, method: &Method, uri: &Uri) -> Result<Vec<&HttpPermission>, String> {
         if self.trial && *method != Method::GET && *method != Method::HEAD {
             return Err("is not sent in a trial".to_owned());
         }
-        let found = self.permissions.iter().find(|permission| permission.covers(method, uri));
-        found.cloned().ok_or_else(|| "is not in the route's permissions".to_owned())
+        let found: Vec<_> =
+            self.permissions.iter().filter(|permission| permission.covers(method, uri)).collect();
+        match found.is_empty() {
+            true => Err("is not in the route's permissions".to_owned()),
+            false => Ok(found),
+        }
     }
 }
 
@@ -190,8 +195,8 @@ impl HttpAccess {
         request: Request<wasmtime_wasi_http::WasiBody>,
         options: RequestOptions,
     ) -> Result<Sent, Failed> {
-        let permission = self.permission(request.method(), request.uri());
-        let permission = permission.map_err(|why| Failed::new(why, Error::HttpRequestDenied))?;
+        let permissions = self.covering(request.method(), request.uri());
+        let permissions = permissions.map_err(|why| Failed::new(why, Error::HttpRequestDenied))?;
         if let Some(rehearsed) = &self.rehearsed {
             return rehearsed.answer(request.method(), request.uri());
         }
@@ -206,7 +211,7 @@ impl HttpAccess {
         let permit = permit.ok().and_then(Result::ok).ok_or_else(|| {
             Failed::new("as many requests as may be are under way", Error::ConnectionLimitReached)
         })?;
-        let addresses = tokio::time::timeout(connect, resolve(&permission, request.uri()))
+        let addresses = tokio::time::timeout(connect, resolve(&permissions, request.uri()))
             .await
             .map_err(|_| Failed::from(Error::DnsTimeout))??;
         let stream = tokio::time::timeout(connect, connect::open(request.uri(), &addresses))
@@ -244,9 +249,9 @@ impl HttpAccess {
     }
 }
 
-/// The addresses of the request's host, all of which must be ones that the permission reaches: what is connected
-/// to is what was looked at, whatever the name stands for a moment later.
-async fn resolve(permission: &HttpPermission, uri: &Uri) -> Result<Vec<SocketAddr>, Failed> {
+/// The addresses of the request's host, each of which one of the permissions must reach: what is connected to is
+/// what was looked at, whatever the name stands for a moment later.
+async fn resolve(permissions: &[&HttpPermission], uri: &Uri) -> Result<Vec<SocketAddr>, Failed> {
     let host = permission::bare(uri.host().unwrap_or_default());
     let usual = uri.scheme().and_then(permission::usual_port).unwrap_or(443);
     let port = uri.port_u16().unwrap_or(usual);
@@ -258,7 +263,9 @@ async fn resolve(permission: &HttpPermission, uri: &Uri) -> Result<Vec<SocketAdd
         )
     };
     let addresses: Vec<_> = found.map_err(unknown)?.collect();
-    if let Some(forbidden) = addresses.iter().find(|address| !permission.reaches(address.ip())) {
+    let reached =
+        |address: &SocketAddr| permissions.iter().any(|permission| permission.reaches(address.ip()));
+    if let Some(forbidden) = addresses.iter().find(|address| !reached(address)) {
         let why = format!("{host} is {}, which the route's permission does not name", forbidden.ip());
         return Err(Failed::new(why, Error::DestinationIpProhibited));
     }

@@ -79,6 +79,18 @@ async fn a_name_that_stands_for_this_machine_does_not_reach_it() {
     assert!(matches!(error, Error::DestinationIpProhibited), "{error}");
 }
 
+/// The first that covered a request was the only one whose addresses counted.
+#[tokio::test]
+async fn an_address_is_reached_that_one_of_the_permissions_names() {
+    let port = server(HELLO).await;
+    let url = format!("http://localhost:{port}/a");
+    let parse = |url: &str, addresses: &[String]| HttpPermission::parse(url, &[], addresses).unwrap();
+    let loopback = ["127.0.0.0/8".to_owned(), "::1".to_owned()];
+    let permissions = vec![parse(&url, &[]), parse(&format!("http://localhost:{port}/"), &loopback)];
+    let access = HttpAccess::new(permissions, 1, Duration::from_millis(200), 1 << 20);
+    assert_eq!(ask(&access, "GET", &url).await.unwrap().0, 200);
+}
+
 #[tokio::test]
 async fn slow_answers_and_too_many_requests_are_errors() {
     let port = server("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe").await;
