@@ -248,12 +248,20 @@ impl Asking {
         }
     }
 
+    /// Until the node does not answer, or has another address. One that was just quiet is asked again at once: what it
+    /// says meanwhile would be refused if it had been left.
     async fn register(&self, path: &str, token: Token) -> Result<(), CallError> {
         let peer = self.node.peer(&self.identities).await.ok_or(CallError::Unknown)?;
-        let notes = self.caller.observe(peer, path, token).await?;
-        let followed = self.follow(peer, path, notes).await;
-        self.caller.leave(peer, token).await;
-        followed
+        let mut notes = self.caller.observe(peer, path, token).await?;
+        let mut listed = None;
+        loop {
+            let followed = self.follow(peer, path, &mut notes, &mut listed).await;
+            if followed.is_err() || self.node.peer(&self.identities).await != Some(peer) {
+                self.caller.leave(peer, token).await;
+                return followed;
+            }
+            notes = self.caller.observe(peer, path, token).await?;
+        }
     }
 
     /// Until the node does not notify any more; `Ok` if it just was quiet for too long.
@@ -261,11 +269,11 @@ impl Asking {
         &self,
         peer: Peer,
         path: &str,
-        mut notes: mpsc::Receiver<Result<Note, Failure>>,
+        notes: &mut mpsc::Receiver<Result<Note, Failure>>,
+        listed: &mut Option<Connection>,
     ) -> Result<(), CallError> {
         let mut latest: Option<(u32, Instant)> = None;
         let mut until: Option<Instant> = None;
-        let mut listed = None;
         loop {
             let next = async {
                 match until {
@@ -293,7 +301,7 @@ impl Asking {
                 continue;
             }
             let whole = self.caller.rest(peer, Method::Get, path, answer).await?;
-            self.heard(&mut listed, whole.payload.len());
+            self.heard(listed, whole.payload.len());
             // What is refused for a time the node sends again, if it wants to know that it arrived.
             let manner = match note.packet.header.get_type() {
                 MessageType::Confirmable => Manner::Tell,
@@ -363,7 +371,45 @@ enum Manner {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::coap::call::{self, Waiter};
+    use crate::coap::packet::{Code, response};
+    use crate::contract::StandIn;
+    use crate::devices;
+
+    /// Begins, and returns what the node is asked for.
+    fn ask(node: Value) -> mpsc::Receiver<call::Order> {
+        let node = Arc::new(Node::new(&serde_json::from_value(node).unwrap()).unwrap());
+        let session = Session::new("tested".parse().unwrap(), StandIn::new(), CancellationToken::new());
+        let presence = Presence::new(&node, &Devices::new(session.clone()), &devices::orders().0);
+        let (orders, asked) = call::orders();
+        let caller = Caller { orders, patience: WAIT, body_max: 100, exponent: 6 };
+        tokio::spawn(Asking { presence, node, caller, identities: Identities::default(), session }.run());
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resource_that_is_quiet_is_registered_for_again_at_once_and_not_left() {
+        let mut asked = ask(json!({ "device": "a", "address": "10.0.0.7", "observe": ["/t"] }));
+        let (began, mut registered) = (Instant::now(), Vec::new());
+        while registered.len() < 3 {
+            let Some(call::Order::Ask { token, waiter: Waiter::Each(notes), .. }) = asked.recv().await else {
+                panic!("it was left");
+            };
+            let mut packet = response(Code::Content);
+            packet::set_uint(&mut packet, Opt::Observe, 5);
+            let (done, taken) = oneshot::channel();
+            notes.send(Ok(Note { packet, done })).await.unwrap();
+            taken.await.unwrap();
+            registered.push((token, notes));
+        }
+        assert!(registered.iter().all(|(token, _)| *token == registered[0].0));
+        assert!(began.elapsed() < Duration::from_secs(2 * 70 + 1), "{:?}", began.elapsed());
+    }
 
     #[test]
     fn addresses_have_a_port_or_get_one() {
