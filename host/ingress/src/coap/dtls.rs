@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -66,7 +66,8 @@ impl Sockets {
                     Err(error) if is_of_a_peer(&error) => return Ok(None),
                     Err(error) => return Err(LinkError::new("receiving", error)),
                 };
-                return Ok(Some((Peer { address, is_secure: false }, self.buffer[..size].to_vec())));
+                let peer = Peer { address: canonical(address), is_secure: false };
+                return Ok(Some((peer, self.buffer[..size].to_vec())));
             }
             received = async {
                 match secure {
@@ -77,7 +78,7 @@ impl Sockets {
         };
         match (received, &mut self.secure) {
             (Ok((size, address)), Some(secure)) => {
-                secure.receive(address, &self.secure_buffer[..size], Instant::now());
+                secure.receive(canonical(address), &self.secure_buffer[..size], Instant::now());
                 Ok(secure.ready.pop_front())
             }
             (Err(error), _) if !is_of_a_peer(&error) => Err(LinkError::new("receiving over DTLS", error)),
@@ -131,6 +132,15 @@ impl Sockets {
             secure.close();
         }
         self.flush().await;
+    }
+}
+
+/// A socket for both versions of IP sees IPv4 peers at mapped addresses, and sends to either form. All others stay as
+/// they are, with the scope that a link-local one needs.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -420,6 +430,17 @@ mod tests {
             }
         }
         second.ready.drain(..).map(|(_, message)| message).collect()
+    }
+
+    #[test]
+    fn a_peer_has_one_address_and_keeps_its_scope() {
+        for (seen, is) in [
+            ("[::ffff:10.0.0.7]:5683", "10.0.0.7:5683"),
+            ("10.0.0.7:5683", "10.0.0.7:5683"),
+            ("[fe80::1%3]:5683", "[fe80::1%3]:5683"),
+        ] {
+            assert_eq!(canonical(seen.parse().unwrap()).to_string(), is);
+        }
     }
 
     #[tokio::test]

@@ -74,9 +74,11 @@ impl Door {
 
     /// Where a device that sent something is reached.
     pub(super) fn place(&self, device: &str) -> Option<Peer> {
-        let peer = self.known.lock().places.get(device)?.peer;
-        let port = self.settings.command_port.unwrap_or(peer.address.port());
-        Some(Peer { address: (peer.address.ip(), port).into(), ..peer })
+        let mut peer = self.known.lock().places.get(device)?.peer;
+        if let Some(port) = self.settings.command_port {
+            peer.address.set_port(port);
+        }
+        Some(peer)
     }
 
     /// No device is reached any more.
