@@ -81,6 +81,12 @@ impl Door {
         Some(peer)
     }
 
+    /// What goes into a notification of `path`; the rest is asked for (RFC 7959, section 2.6).
+    pub(super) fn first_block(&self, peer: Peer, path: &str, notification: Packet) -> Packet {
+        let request = packet::request(Method::Get, path, &[]);
+        self.transfers.lock().finish(peer, &request, notification, Instant::now())
+    }
+
     /// No device is reached any more.
     pub(super) fn close(&self) {
         self.known.lock().places.clear();
