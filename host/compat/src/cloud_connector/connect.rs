@@ -133,13 +133,25 @@ where
     let listed = session.connected(peer);
     let (sender, mut arriving) = orders();
     let joined = face.devices.join(&device.id, sender);
-    let end = talk(face, &mut socket, &device, &listed, &mut arriving).await;
+    let mut accepting = None;
+    let end = talk(face, &mut socket, &device, &listed, &mut arriving, &mut accepting).await;
     match end {
         End::ByDevice => session.device(&device.id).left(),
         End::Lost => session.device(&device.id).lost(),
         End::Stopped | End::Refused(..) => {}
     }
     drop(joined);
+    if let Some(taken) = accepting
+        && matches!(end, End::Lost)
+    {
+        // It was received, and is not lost with its device.
+        drop(listed);
+        tokio::select! {
+            _ = taken => {}
+            () = session.stopped() => {}
+            () = face.stop.cancelled() => {}
+        }
+    }
     let close = match end {
         End::Stopped => Some((CloseCode::Away, "shutting down")),
         End::Refused(code, reason) => Some((code, reason)),
@@ -157,12 +169,16 @@ where
     }
 }
 
-async fn talk<S>(
-    face: &Face,
+/// The reading that is on its way to the disk; the next one is read when it is there.
+type Accepting<'a> = Option<BoxFuture<'a, Result<(), Refused>>>;
+
+async fn talk<'a, S>(
+    face: &'a Face,
     socket: &mut WebSocketStream<S>,
     device: &Device,
     listed: &Listed,
     arriving: &mut tokio::sync::mpsc::Receiver<DeviceOrder>,
+    accepting: &mut Accepting<'a>,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -176,14 +192,12 @@ where
     });
     let mut ping = interval_at(Instant::now() + face.ping_interval, face.ping_interval);
     let mut heard = Instant::now();
-    // The reading that is on its way to the disk; the next one is read when it is there.
-    let mut accepting: Option<BoxFuture<'_, Result<(), Refused>>> = None;
     loop {
         let is_free = accepting.is_none();
         tokio::select! {
             () = &mut stopped => return End::Stopped,
             Some(taken) = OptionFuture::from(accepting.as_mut()), if !is_free => {
-                accepting = None;
+                *accepting = None;
                 heard = Instant::now();
                 match taken {
                     Ok(()) => {}
@@ -209,7 +223,7 @@ where
                         listed.received(message.len(), session.now());
                         face.traffic.incoming.fetch_add(1, Ordering::Relaxed);
                         if let Some(inbound) = device.inbound(message) {
-                            accepting = Some(accept(session, inbound).boxed());
+                            *accepting = Some(accept(session, inbound).boxed());
                         }
                     }
                     Some(Ok(Message::Close(_))) => {

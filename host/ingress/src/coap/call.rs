@@ -54,7 +54,7 @@ impl Waiter {
 #[derive(Debug)]
 pub(crate) struct Note {
     pub(crate) packet: Packet,
-    pub(super) done: oneshot::Sender<()>,
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 impl Note {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -66,7 +66,8 @@ impl Sockets {
                     Err(error) if is_of_a_peer(&error) => return Ok(None),
                     Err(error) => return Err(LinkError::new("receiving", error)),
                 };
-                return Ok(Some((Peer { address, is_secure: false }, self.buffer[..size].to_vec())));
+                let peer = Peer { address: canonical(address), is_secure: false };
+                return Ok(Some((peer, self.buffer[..size].to_vec())));
             }
             received = async {
                 match secure {
@@ -77,7 +78,7 @@ impl Sockets {
         };
         match (received, &mut self.secure) {
             (Ok((size, address)), Some(secure)) => {
-                secure.receive(address, &self.secure_buffer[..size], Instant::now());
+                secure.receive(canonical(address), &self.secure_buffer[..size], Instant::now());
                 Ok(secure.ready.pop_front())
             }
             (Err(error), _) if !is_of_a_peer(&error) => Err(LinkError::new("receiving over DTLS", error)),
@@ -108,6 +109,13 @@ impl Sockets {
         secure.tunnels.get(&peer.address)?.identity()
     }
 
+    /// A peer does not answer: it may have been restarted, and cannot read what it is sent.
+    pub(crate) fn lost(&mut self, peer: Peer) {
+        if let Some(secure) = self.secure.as_mut().filter(|_| peer.is_secure) {
+            secure.lost(peer.address);
+        }
+    }
+
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.secure.as_ref().and_then(Secure::next_due)
     }
@@ -124,6 +132,15 @@ impl Sockets {
             secure.close();
         }
         self.flush().await;
+    }
+}
+
+/// A socket for both versions of IP sees IPv4 peers at mapped addresses, and sends to either form. All others stay as
+/// they are, with the scope that a link-local one needs.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -327,6 +344,19 @@ impl Secure {
         self.drain(address, false);
     }
 
+    /// The next message begins a tunnel anew, where this side can.
+    fn lost(&mut self, address: SocketAddr) {
+        if self.identities.of(address).is_none() {
+            return;
+        }
+        if let Some(tunnel) = self.tunnels.get_mut(&address).filter(|tunnel| tunnel.is_connected) {
+            // One that was just slow learns of it.
+            let _ = tunnel.dtls.close();
+            self.drain(address, false);
+            self.tunnels.remove(&address);
+        }
+    }
+
     fn next_due(&self) -> Option<Instant> {
         let dues = self.tunnels.values().chain(self.again.values()).filter_map(|tunnel| tunnel.due);
         dues.min().map(Instant::from_std)
@@ -369,5 +399,60 @@ fn make_room(tunnels: &mut HashMap<SocketAddr, Tunnel>) {
     let oldest = tunnels.iter().min_by_key(|(_, tunnel)| (tunnel.is_connected, tunnel.touched));
     if let Some(address) = oldest.map(|(address, _)| *address) {
         tunnels.remove(&address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    /// Of who speaks to `far`, and is spoken to.
+    async fn secure(far: SocketAddr) -> Secure {
+        let keys = Keys(Arc::new([("gate".into(), b"secret".to_vec())].into()));
+        let identities = Identities::default();
+        identities.know(far, "gate");
+        Secure::new(UdpSocket::bind("127.0.0.1:0").await.unwrap(), keys, identities)
+    }
+
+    /// Brings each what the other one sends, and returns what arrives at the second, which is at port 2.
+    fn exchange(first: &mut Secure, second: &mut Secure) -> Vec<Vec<u8>> {
+        let now = Instant::now();
+        while !first.outgoing.is_empty() || !second.outgoing.is_empty() {
+            for (_, record) in std::mem::take(&mut first.outgoing) {
+                second.receive(at(1), &record, now);
+            }
+            for (_, record) in std::mem::take(&mut second.outgoing) {
+                first.receive(at(2), &record, now);
+            }
+        }
+        second.ready.drain(..).map(|(_, message)| message).collect()
+    }
+
+    #[test]
+    fn a_peer_has_one_address_and_keeps_its_scope() {
+        for (seen, is) in [
+            ("[::ffff:10.0.0.7]:5683", "10.0.0.7:5683"),
+            ("10.0.0.7:5683", "10.0.0.7:5683"),
+            ("[fe80::1%3]:5683", "[fe80::1%3]:5683"),
+        ] {
+            assert_eq!(canonical(seen.parse().unwrap()).to_string(), is);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_restarted_is_reached_once_it_did_not_answer() {
+        let (mut own, mut node) = (secure(at(2)).await, secure(at(1)).await);
+        own.send(at(2), Bytes::from_static(b"one"), Instant::now());
+        assert_eq!(exchange(&mut own, &mut node), [b"one"]);
+        let mut node = secure(at(1)).await;
+        own.send(at(2), Bytes::from_static(b"two"), Instant::now());
+        assert!(exchange(&mut own, &mut node).is_empty());
+        own.lost(at(2));
+        own.send(at(2), Bytes::from_static(b"three"), Instant::now());
+        assert_eq!(exchange(&mut own, &mut node), [b"three"]);
     }
 }

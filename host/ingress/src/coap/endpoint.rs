@@ -152,6 +152,9 @@ impl<S: Service> Endpoint<S> {
             Event::Request(ticket, packet) => self.serve(ticket, packet),
             Event::Response(peer, token, packet, ticket) => self.pass_on(peer, token, packet, ticket),
             Event::Failed(peer, token, failure) => {
+                if failure == Failure::Timeout {
+                    self.sockets.lost(peer);
+                }
                 if let Some(notified) = self.notified.remove(&(peer, token)) {
                     let _ = notified.send(Err(failure));
                 } else if let Some(waiter) = self.waiters.remove(&(peer, token)) {

@@ -14,7 +14,7 @@ pub(crate) struct Link {
 }
 
 /// How many resources of one node are looked at.
-const LINKS_MAX: usize = 256;
+pub(crate) const LINKS_MAX: usize = 256;
 
 /// Links to other hosts are left out, and so is all from the first one that cannot be read.
 pub(crate) fn parse(text: &str) -> Vec<Link> {

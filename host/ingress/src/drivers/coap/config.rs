@@ -110,7 +110,8 @@ pub(crate) struct NodeConfig {
     /// Milliseconds between two askings.
     #[serde(default = "default::poll_interval_ms")]
     pub(super) poll_interval_ms: u64,
-    /// Asks for `/.well-known/core`, observes what can be observed of it, and polls the rest.
+    /// Asks for `/.well-known/core`, observes what can be observed of it, and polls the rest. Asks again until
+    /// there is something, and after the node was gone.
     #[serde(default)]
     pub(super) discover: bool,
     /// Milliseconds after which a node that does not answer is tried again.

@@ -74,9 +74,17 @@ impl Door {
 
     /// Where a device that sent something is reached.
     pub(super) fn place(&self, device: &str) -> Option<Peer> {
-        let peer = self.known.lock().places.get(device)?.peer;
-        let port = self.settings.command_port.unwrap_or(peer.address.port());
-        Some(Peer { address: (peer.address.ip(), port).into(), ..peer })
+        let mut peer = self.known.lock().places.get(device)?.peer;
+        if let Some(port) = self.settings.command_port {
+            peer.address.set_port(port);
+        }
+        Some(peer)
+    }
+
+    /// What goes into a notification of `path`; the rest is asked for (RFC 7959, section 2.6).
+    pub(super) fn first_block(&self, peer: Peer, path: &str, notification: Packet) -> Packet {
+        let request = packet::request(Method::Get, path, &[]);
+        self.transfers.lock().finish(peer, &request, notification, Instant::now())
     }
 
     /// No device is reached any more.

@@ -114,7 +114,7 @@ observe = ["/led"]
             tokio::join!(
                 join_all(nodes),
                 publish(&session, &door.shelf),
-                notify(&caller, &door.shelf, notices),
+                notify(&caller, &door, notices),
                 commanding.run(commanded),
             );
             pending::<()>().await;
@@ -161,17 +161,18 @@ async fn publish(session: &Session, shelf: &Shelf) {
 }
 
 /// Tells observers of changes: each of one at a time.
-async fn notify(caller: &Caller, shelf: &Shelf, mut notices: mpsc::Receiver<Notice>) {
+async fn notify(caller: &Caller, door: &Door, mut notices: mpsc::Receiver<Notice>) {
     let mut under_way = FuturesUnordered::new();
-    let send = |Notice { observer, packet }: Notice| {
+    let send = |Notice { observer, path, packet }: Notice| {
         let caller = caller.clone();
+        let packet = door.first_block(observer.0, &path, packet);
         async move { (observer, caller.notify(observer.0, observer.1, packet).await.is_ok()) }.boxed()
     };
     loop {
         tokio::select! {
             Some(notice) = notices.recv() => under_way.push(send(notice)),
             Some((observer, arrived)) = under_way.next() => {
-                under_way.extend(shelf.notified(observer, arrived).map(send));
+                under_way.extend(door.shelf.notified(observer, arrived).map(send));
             }
             else => return,
         }

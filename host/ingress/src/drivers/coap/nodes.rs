@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, Topic};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::config::NodeConfig;
@@ -130,13 +132,19 @@ pub(super) struct Presence {
     devices: Arc<Devices>,
     orders: mpsc::Sender<Order>,
     joined: Mutex<Option<Joined>>,
+    /// It was there, and is not any more.
+    gone: Notify,
 }
 
 impl Presence {
     /// A node that is asked for nothing is always there, as far as is known.
     pub(super) fn new(node: &Node, devices: &Arc<Devices>, orders: &mpsc::Sender<Order>) -> Self {
-        let presence =
-            Self { devices: Arc::clone(devices), orders: orders.clone(), joined: Mutex::default() };
+        let presence = Self {
+            devices: Arc::clone(devices),
+            orders: orders.clone(),
+            joined: Mutex::default(),
+            gone: Notify::new(),
+        };
         if node.observe.is_empty() && node.poll.is_empty() && !node.discover {
             presence.is_there(&node.device);
         }
@@ -151,6 +159,7 @@ impl Presence {
         // Said before, so that it is known why.
         if self.joined.lock().is_some() {
             session.device(device).lost();
+            self.gone.notify_one();
         }
         *self.joined.lock() = None;
     }
@@ -174,34 +183,51 @@ impl Asking {
         }
     }
 
+    /// What is found once the node was gone is asked for beside what it had before.
     async fn ask(&self) {
         let (mut observe, mut poll) = (self.node.observe.clone(), self.node.poll.clone());
-        if self.node.discover {
-            for link in self.discover().await {
-                let paths = if link.observable { &mut observe } else { &mut poll };
-                if !paths.contains(&link.path) {
-                    paths.push(link.path);
+        let (mut observed, mut polled) = (0, 0);
+        let mut asking: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        let mut was_found = false;
+        loop {
+            for path in observe[observed..].iter().cloned() {
+                asking.push(async move { self.observe(&path).await }.boxed());
+            }
+            if polled < poll.len() {
+                let paths = poll[polled..].to_vec();
+                asking.push(async move { self.poll(&paths).await }.boxed());
+            }
+            (observed, polled) = (observe.len(), poll.len());
+            tokio::select! {
+                links = self.discover(was_found), if self.node.discover => {
+                    was_found = true;
+                    for link in links {
+                        let paths = if link.observable { &mut observe } else { &mut poll };
+                        if paths.len() < links::LINKS_MAX && !paths.contains(&link.path) {
+                            paths.push(link.path);
+                        }
+                    }
                 }
+                Some(()) = asking.next() => {}
+                else => return,
             }
         }
-        let observing = join_all(observe.iter().map(|path| self.observe(path)));
-        let polling = async {
-            if !poll.is_empty() {
-                self.poll(&poll).await;
-            }
-        };
-        tokio::join!(observing, polling);
     }
 
-    /// Waits for a node that is not there.
-    async fn discover(&self) -> Vec<links::Link> {
+    /// Waits for a node that is not there, or has nothing yet; if it was found before, until it was gone since.
+    async fn discover(&self, was_found: bool) -> Vec<links::Link> {
+        if was_found {
+            self.presence.gone.notified().await;
+        }
         loop {
             match self.get("/.well-known/core").await {
                 Ok(answer) => {
                     self.presence.is_there(&self.node.device);
                     let mut found = links::parse(&String::from_utf8_lossy(&answer.payload));
                     found.retain(|link| !link.path.starts_with("/.well-known/"));
-                    return found;
+                    if !found.is_empty() {
+                        return found;
+                    }
                 }
                 Err(error) => self.note("/.well-known/core", &error),
             }
@@ -248,12 +274,20 @@ impl Asking {
         }
     }
 
+    /// Until the node does not answer, or has another address. One that was just quiet is asked again at once: what it
+    /// says meanwhile would be refused if it had been left.
     async fn register(&self, path: &str, token: Token) -> Result<(), CallError> {
         let peer = self.node.peer(&self.identities).await.ok_or(CallError::Unknown)?;
-        let notes = self.caller.observe(peer, path, token).await?;
-        let followed = self.follow(peer, path, notes).await;
-        self.caller.leave(peer, token).await;
-        followed
+        let mut notes = self.caller.observe(peer, path, token).await?;
+        let mut listed = None;
+        loop {
+            let followed = self.follow(peer, path, &mut notes, &mut listed).await;
+            if followed.is_err() || self.node.peer(&self.identities).await != Some(peer) {
+                self.caller.leave(peer, token).await;
+                return followed;
+            }
+            notes = self.caller.observe(peer, path, token).await?;
+        }
     }
 
     /// Until the node does not notify any more; `Ok` if it just was quiet for too long.
@@ -261,11 +295,11 @@ impl Asking {
         &self,
         peer: Peer,
         path: &str,
-        mut notes: mpsc::Receiver<Result<Note, Failure>>,
+        notes: &mut mpsc::Receiver<Result<Note, Failure>>,
+        listed: &mut Option<Connection>,
     ) -> Result<(), CallError> {
         let mut latest: Option<(u32, Instant)> = None;
         let mut until: Option<Instant> = None;
-        let mut listed = None;
         loop {
             let next = async {
                 match until {
@@ -293,7 +327,7 @@ impl Asking {
                 continue;
             }
             let whole = self.caller.rest(peer, Method::Get, path, answer).await?;
-            self.heard(&mut listed, whole.payload.len());
+            self.heard(listed, whole.payload.len());
             // What is refused for a time the node sends again, if it wants to know that it arrived.
             let manner = match note.packet.header.get_type() {
                 MessageType::Confirmable => Manner::Tell,
@@ -363,7 +397,70 @@ enum Manner {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::oneshot;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::coap::call::{self, Waiter};
+    use crate::coap::packet::{Code, response};
+    use crate::contract::StandIn;
+    use crate::devices;
+
+    /// Begins, and returns what the node is asked for.
+    fn ask(node: Value) -> mpsc::Receiver<call::Order> {
+        let node = Arc::new(Node::new(&serde_json::from_value(node).unwrap()).unwrap());
+        let session = Session::new("tested".parse().unwrap(), StandIn::new(), CancellationToken::new());
+        let presence = Presence::new(&node, &Devices::new(session.clone()), &devices::orders().0);
+        let (orders, asked) = call::orders();
+        let caller = Caller { orders, patience: WAIT, body_max: 100, exponent: 6 };
+        tokio::spawn(Asking { presence, node, caller, identities: Identities::default(), session }.run());
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resource_that_is_quiet_is_registered_for_again_at_once_and_not_left() {
+        let mut asked = ask(json!({ "device": "a", "address": "10.0.0.7", "observe": ["/t"] }));
+        let (began, mut registered) = (Instant::now(), Vec::new());
+        while registered.len() < 3 {
+            let Some(call::Order::Ask { token, waiter: Waiter::Each(notes), .. }) = asked.recv().await else {
+                panic!("it was left");
+            };
+            let mut packet = response(Code::Content);
+            packet::set_uint(&mut packet, Opt::Observe, 5);
+            let (done, taken) = oneshot::channel();
+            notes.send(Ok(Note { packet, done })).await.unwrap();
+            taken.await.unwrap();
+            registered.push((token, notes));
+        }
+        assert!(registered.iter().all(|(token, _)| *token == registered[0].0));
+        assert!(began.elapsed() < Duration::from_secs(2 * 70 + 1), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_node_has_is_looked_for_until_it_started_and_after_it_was_gone() {
+        let mut asked = ask(json!({ "device": "a", "address": "10.0.0.7", "discover": true }));
+        let (mut paths, mut cores) = (Vec::new(), ["", "</a>", "</a>,</b>"].into_iter());
+        while paths.len() < 5 {
+            let Some(call::Order::Ask { packet, waiter: Waiter::Once(answer), .. }) = asked.recv().await
+            else {
+                panic!("it was asked for something else");
+            };
+            let path = packet::path(&packet).unwrap();
+            let mut said = response(Code::Content);
+            let result = match path.as_str() {
+                "/a" => Err(Failure::Timeout),
+                "/b" => Ok(said),
+                _ => {
+                    said.payload = cores.next().unwrap().into();
+                    Ok(said)
+                }
+            };
+            answer.send(result).unwrap();
+            paths.push(path);
+        }
+        assert_eq!(paths, ["/.well-known/core", "/.well-known/core", "/a", "/.well-known/core", "/b"]);
+    }
 
     #[test]
     fn addresses_have_a_port_or_get_one() {

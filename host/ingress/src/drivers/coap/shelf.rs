@@ -23,6 +23,9 @@ pub(super) type Observer = (Peer, (Token, u8));
 #[derive(Debug)]
 pub(super) struct Notice {
     pub(super) observer: Observer,
+    /// Of the resource.
+    pub(super) path: Box<str>,
+    /// All of it, however long it is.
     pub(super) packet: Packet,
 }
 
@@ -107,7 +110,7 @@ impl Shelf {
                 watching.on_its_way = true;
                 let packet = representation(latest.get(&path), Some(*sequence));
                 // There is a place for each observer.
-                let _ = self.notices.try_send(Notice { observer: *observer, packet });
+                let _ = self.notices.try_send(Notice { observer: *observer, path: path.clone(), packet });
             }
         }
         if !held.latest.contains_key(&path) {
@@ -126,8 +129,11 @@ impl Shelf {
         }
         watching.on_its_way = watching.is_behind;
         let is_behind = std::mem::take(&mut watching.is_behind);
-        is_behind
-            .then(|| Notice { observer, packet: representation(latest.get(&watching.path), Some(*sequence)) })
+        is_behind.then(|| Notice {
+            observer,
+            path: watching.path.clone(),
+            packet: representation(latest.get(&watching.path), Some(*sequence)),
+        })
     }
 
     /// Answers a GET; `observe` is what its option says.

@@ -257,6 +257,26 @@ async fn the_latest_of_a_topic_is_read_and_observed() {
 }
 
 #[tokio::test]
+async fn a_long_notification_comes_in_blocks() {
+    let running = Running::start(json!({ "block_size": 64 })).await;
+    in_time(running.host.publish(message("out/1", "short"))).await.unwrap().unwrap();
+    let mut observe = request(Method::Get, "/out/1", 1);
+    packet::set_uint(&mut observe, Opt::Observe, 0);
+    assert_eq!(running.ask(&observe).await, "2.05 short");
+    let body: Vec<u8> = (0..100).collect();
+    in_time(running.host.publish(message("out/1", body.clone()))).await.unwrap().unwrap();
+    let first = in_time(answer(&running.socket)).await;
+    let block = Block { number: 0, more: true, exponent: 2 };
+    assert_eq!(Block::of(&first, Opt::Block2), Ok(Some(block)));
+    assert_eq!(packet::uint(&first, Opt::Observe), Some(2));
+    let mut next = request(Method::Get, "/out/1", 2);
+    Block { number: 1, more: false, exponent: 2 }.set(&mut next, Opt::Block2);
+    let rest = ask(&running.socket, &next).await;
+    assert_eq!(rest.get_first_option(Opt::ETag), first.get_first_option(Opt::ETag));
+    assert_eq!([first.payload, rest.payload].concat(), body);
+}
+
+#[tokio::test]
 async fn a_device_gets_its_commands_where_it_sent_from() {
     let running = Running::start(json!({ "resources": [{ "path": "/{device}/{quantity}" }] })).await;
     assert_eq!(running.ask(&request(Method::Post, "/d1/t", 1)).await, "2.04");

@@ -300,7 +300,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     async fn answer(&self, mut replies: Replies) -> Option<Answer> {
         tokio::select! {
             biased;
-            answer = replies.next() => answer,
+            answer = replies.settled() => answer,
             () = tokio::time::sleep(self.shared.rules.reply_timeout) => None,
             () = self.shared.session.stopped() => None,
         }

@@ -148,7 +148,9 @@ impl Form {
             None => String::new(),
         };
         let mut values = Self::values(envelope, &header);
-        let device = self.device.as_ref().map(|template| template.fill(&values)).map(|device| {
+        let device = self.device.as_ref().map(|template| template.fill(&values));
+        // A bounce has no sender (RFC 5321, section 4.5.5).
+        let device = device.filter(|device| !device.is_empty()).map(|device| {
             let end = device.floor_char_boundary(DEVICE_MAX.min(device.len()));
             Box::<str>::from(&device[..end])
         });

@@ -186,6 +186,13 @@ fn devices_and_topics_are_named_after_addresses_or_a_header() {
 }
 
 #[test]
+fn a_bounce_is_of_no_device() {
+    let bounce = Envelope { mail: Mail::of("", &["in@box.example"]), ..envelope() };
+    let form = form(json!({ "device": "{sender}" }));
+    assert_eq!(form.decode(&bounce, &"\r\nx".into()).unwrap().device, None);
+}
+
+#[test]
 fn attributes_say_who_sent_it_and_the_headers_asked_for() {
     let settings = json!({ "headers": ["Subject", "To", "X-None", "List-Id"] });
     let inbound = decoded(

@@ -50,14 +50,14 @@ impl Reply {
     /// What a handler says of a message that is on disk under `id`.
     pub(super) fn answered(answer: Option<&Answer>, id: &str) -> Self {
         match answer {
-            None => Self::saying(250, "2.0.0", format!("taken as {id}")),
+            // That a handler is called again is no answer: who is told 451 would send again what is on disk.
+            Some(Answer::Retrying(_)) | None => Self::saying(250, "2.0.0", format!("taken as {id}")),
             Some(Answer::Reply(message)) => {
                 let said =
                     std::str::from_utf8(&message.payload).ok().map(str::trim).filter(|said| !said.is_empty());
                 Self::saying(250, "2.0.0", format!("taken as {id}: {}", said.unwrap_or("handled")))
             }
             Some(Answer::Rejected(why)) => Self::saying(554, "5.6.0", format!("{id} was refused: {why}")),
-            Some(Answer::Retrying(why)) => Self::saying(451, "4.3.0", format!("{id} is tried again: {why}")),
         }
     }
 }
@@ -99,7 +99,7 @@ mod tests {
             written(&Reply::answered(Some(&rejected), "01A")),
             "554 5.6.0 01A was refused: bad  250 ok ? ?\r\n"
         );
-        let long = Answer::Retrying("x".repeat(9000));
+        let long = Answer::Rejected("x".repeat(9000));
         assert!(written(&Reply::answered(Some(&long), "01A")).len() < 512);
     }
 

@@ -1,7 +1,7 @@
 //! Nodes that speak CoAP: their beacons, what they post, and what is asked of them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,12 +37,22 @@ pub(super) struct Gateway {
     lost_after: Duration,
     transfers: Mutex<Transfers>,
     alive: Mutex<HashMap<Box<str>, Alive>>,
-    discoveries: mpsc::Sender<(Box<str>, IpAddr)>,
+    discoveries: mpsc::Sender<(Box<str>, SocketAddr)>,
 }
 
 struct Alive {
-    address: IpAddr,
+    /// Where it serves.
+    address: SocketAddr,
     at: Instant,
+    look: Look,
+}
+
+/// Whether a node was looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Due,
+    UnderWay,
+    Done,
 }
 
 impl Gateway {
@@ -50,7 +60,7 @@ impl Gateway {
         hub: Arc<Hub>,
         node_port: u16,
         lost_after: Duration,
-    ) -> (Self, mpsc::Receiver<(Box<str>, IpAddr)>) {
+    ) -> (Self, mpsc::Receiver<(Box<str>, SocketAddr)>) {
         let (discoveries, arriving) = mpsc::channel(DISCOVERIES_MAX);
         let limits = Limits {
             body_max: hub.session().reading_max(),
@@ -81,7 +91,8 @@ impl Gateway {
         let is_get = packet.header.code == MessageClass::Request(Method::Get);
         let payload = &packet.payload;
         let text = String::from_utf8_lossy(payload);
-        let address = peer.address.ip().to_canonical();
+        let mut address = peer.address;
+        address.set_port(self.node_port);
         match path.as_str() {
             "/alive" if is_post => match decode::beacon(&text) {
                 Some(beacon) => self.beacon(&beacon, address, &text),
@@ -100,28 +111,28 @@ impl Gateway {
     }
 
     /// One that is known stays what it is, but for its address and the time.
-    fn beacon(&self, beacon: &Beacon<'_>, address: IpAddr, text: &str) -> Packet {
+    fn beacon(&self, beacon: &Beacon<'_>, address: SocketAddr, text: &str) -> Packet {
         let (Beacon::Alive(uid) | Beacon::Reset(uid)) = *beacon;
-        let at = SocketAddr::new(address, self.node_port);
-        let is_new = match self.hub.arrive(uid, Via::Coap(at), Some(at)) {
+        let is_new = match self.hub.arrive(uid, Via::Coap(address), Some(address)) {
             Ok(is_new) => is_new,
             Err(Full) => return problem(Code::ServiceUnavailable, "there are too many nodes"),
         };
-        let before = self.alive.lock().insert(uid.into(), Alive { address, at: Instant::now() });
         let was_reset = matches!(beacon, Beacon::Reset(_));
         if was_reset && !is_new {
             self.hub.reset(uid);
         }
-        if is_new || was_reset || before.is_some_and(|before| before.address != address) {
-            // When there are too many, it is looked at after its next beacon.
-            if self.discoveries.try_send((uid.into(), address)).is_err() {
-                self.alive.lock().remove(uid);
-            }
+        let mut alive = self.alive.lock();
+        let before = alive.get(uid).filter(|node| !is_new && !was_reset && node.address == address);
+        let mut look = before.map_or(Look::Due, |node| node.look);
+        // When there are too many, or it does not answer, it is looked at after its next beacon.
+        if look == Look::Due && self.discoveries.try_send((uid.into(), address)).is_ok() {
+            look = Look::UnderWay;
         }
+        alive.insert(uid.into(), Alive { address, at: Instant::now(), look });
         received(text)
     }
 
-    async fn posted(&self, resource: &str, value: &[u8], address: IpAddr, text: &str) -> Packet {
+    async fn posted(&self, resource: &str, value: &[u8], address: SocketAddr, text: &str) -> Packet {
         let uid = {
             let alive = self.alive.lock();
             let latest =
@@ -140,7 +151,7 @@ impl Gateway {
     pub(super) async fn run(
         &self,
         caller: &Caller,
-        mut discoveries: mpsc::Receiver<(Box<str>, IpAddr)>,
+        mut discoveries: mpsc::Receiver<(Box<str>, SocketAddr)>,
         mut writes: mpsc::Receiver<Write>,
     ) {
         let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
@@ -173,11 +184,15 @@ impl Gateway {
         }
     }
 
-    async fn discover(&self, caller: &Caller, uid: &str, address: IpAddr) {
-        self.hub.describe(uid, "ip", address.to_string());
+    async fn discover(&self, caller: &Caller, uid: &str, address: SocketAddr) {
+        self.hub.describe(uid, "ip", address.ip().to_string());
         self.hub.describe(uid, "protocol", "CoAP");
-        let peer = Peer { address: SocketAddr::new(address, self.node_port), is_secure: false };
-        let links = match caller.get(peer, "/.well-known/core").await {
+        let peer = Peer { address, is_secure: false };
+        let answer = caller.get(peer, "/.well-known/core").await;
+        if let Some(node) = self.alive.lock().get_mut(uid).filter(|node| node.address == address) {
+            node.look = if answer.is_ok() { Look::Done } else { Look::Due };
+        }
+        let links = match answer {
             Ok(answer) => links::parse(&String::from_utf8_lossy(&answer.payload)),
             Err(error) => return self.note(uid, "/.well-known/core", &error),
         };

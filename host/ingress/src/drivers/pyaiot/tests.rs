@@ -299,6 +299,20 @@ async fn a_node_keeps_its_connection_whoever_else_has_its_name() {
 #[derive(Default)]
 struct Board {
     led: Mutex<String>,
+    /// Once, it has no answer yet.
+    is_starting: Mutex<bool>,
+}
+
+impl Board {
+    /// At the port that it returns.
+    async fn start(self: &Arc<Self>) -> u16 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let (sockets, parameters) = (Sockets::new(socket, None), Parameters::default());
+        let endpoint = Endpoint::new(sockets, parameters, Arc::clone(self), call::orders().1);
+        tokio::spawn(endpoint.run(std::future::pending()));
+        port
+    }
 }
 
 impl Service for Board {
@@ -306,6 +320,9 @@ impl Service for Board {
         let packet = request.packet;
         let mut answer = response(Code::Content);
         match (packet::path(&packet).unwrap().as_str(), u8::from(packet.header.code)) {
+            ("/.well-known/core", 1) if std::mem::take(&mut *self.is_starting.lock()) => {
+                answer = response(Code::ServiceUnavailable);
+            }
             ("/.well-known/core", 1) => answer.payload = b"</board>,</led>".to_vec(),
             ("/board", 1) => answer.payload = b"samr21-xpro".to_vec(),
             ("/led", 1) => answer.payload = self.led.lock().clone().into_bytes(),
@@ -321,15 +338,9 @@ impl Service for Board {
 
 #[tokio::test]
 async fn a_coap_node_is_looked_at_written_to_and_lost_in_time() {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let node_port = socket.local_addr().unwrap().port();
     let board = Arc::new(Board::default());
     *board.led.lock() = "0".to_owned();
-    let (_orders, asked) = call::orders();
-    let endpoint =
-        Endpoint::new(Sockets::new(socket, None), Parameters::default(), Arc::clone(&board), asked);
-    let _serving = tokio::spawn(endpoint.run(std::future::pending()));
-    let coap = free_port().await;
+    let (node_port, coap) = (board.start().await, free_port().await);
     let coap_settings = json!({ "listen": coap.to_string(), "node_port": node_port, "lost_after_s": 2 });
     let running = Running::start(json!({ "coap": coap_settings })).await;
     let mut client = running.client().await;
@@ -367,6 +378,23 @@ async fn a_coap_node_is_looked_at_written_to_and_lost_in_time() {
     let began = std::time::Instant::now();
     assert_eq!(heard(&mut client).await, json!({ "type": "out", "uid": "n1" }));
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_coap_node_that_had_no_answer_is_looked_at_after_a_later_beacon() {
+    let board = Arc::new(Board { led: Mutex::new("0".to_owned()), is_starting: Mutex::new(true) });
+    let (node_port, coap) = (board.start().await, free_port().await);
+    let coap_settings = json!({ "listen": coap.to_string(), "node_port": node_port });
+    let running = Running::start(json!({ "coap": coap_settings })).await;
+    let mut client = running.client().await;
+    let beacons = tokio::spawn(async move {
+        loop {
+            post(coap, "/alive", b"alive:n1").await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    while heard(&mut client).await["endpoint"] != "led" {}
+    beacons.abort();
 }
 
 #[test]

@@ -253,6 +253,9 @@ impl Client {
             self.pipe = None;
         }
         (self.flight, self.arrived) = (None, VecDeque::new());
+        // The broker has no answer to these any more.
+        self.publishing.clear();
+        self.subscribing.clear();
         if !will {
             return self.open(&connect, None).await;
         }

@@ -185,6 +185,23 @@ async fn a_node_is_told_what_is_refused() {
 }
 
 #[tokio::test]
+async fn what_was_not_acknowledged_takes_no_place_after_a_node_connected_again() {
+    let (bench, address) = gateway(json!({ "receive_maximum": 2 })).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    bench.host.hold();
+    node.say(0x0C, b"\x22ab\0\x01x").await;
+    node.say(0x0C, b"\x22ab\0\x02x").await;
+    bench.host.wait_offered(2).await;
+    node.say(0x04, b"\x0C\x01\0\x3Cnode-1").await;
+    assert_eq!(node.hear().await, (0x06, vec![]), "it has left its connection");
+    bench.host.release();
+    node.say(0x07, &[]).await;
+    assert_eq!(node.hear().await, (0x05, vec![0]));
+    node.say(0x0C, b"\x22ab\0\x03x").await;
+    assert_eq!(node.hear().await, (0x0D, vec![b'a', b'b', 0, 3, 0]));
+}
+
+#[tokio::test]
 async fn nodes_have_places_of_their_own() {
     let limits = json!({ "connections_max": 1, "keep_alive_max_s": 1, "mqtt_sn": { "clients_max": 1 } });
     let (bench, address) = gateway(limits).await;
