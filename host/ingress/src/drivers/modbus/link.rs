@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_modbus::client::{Client, Context, rtu, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
 use tokio_modbus::{Error, ExceptionCode, Request, Response};
@@ -25,6 +26,8 @@ pub(super) struct Link<'a> {
     timeout: Duration,
     /// `None` while it is to be opened anew: an answer that is late would be taken for that of the next request.
     context: Option<Context>,
+    /// Of a serial line: when it will have been silent for long enough for the next request.
+    quiet_at: Option<Instant>,
 }
 
 /// Why a request was not answered with what it asked for.
@@ -59,7 +62,7 @@ impl Failed {
 
 impl<'a> Link<'a> {
     pub(super) async fn open(place: &'a Place, timeout: Duration) -> Result<Self, LinkError> {
-        let mut link = Self { place, timeout, context: None };
+        let mut link = Self { place, timeout, context: None, quiet_at: None };
         link.context().await?;
         Ok(link)
     }
@@ -139,10 +142,16 @@ impl<'a> Link<'a> {
         read: &impl Fn(Response) -> Result<T, String>,
     ) -> Result<T, Failed> {
         let (timeout, name) = (self.timeout, self.name());
-        let is_tcp = matches!(self.place, Place::Tcp(_));
+        let (is_tcp, quiet_at) = (matches!(self.place, Place::Tcp(_)), self.quiet_at);
         let context = self.context().await.map_err(Failed::Lost)?;
         context.set_slave(Slave(unit));
+        if let Some(quiet_at) = quiet_at {
+            tokio::time::sleep_until(quiet_at).await;
+        }
         let answer = tokio::time::timeout(timeout, context.call(request)).await;
+        if let Place::Rtu(port) = self.place {
+            self.quiet_at = Some(Instant::now() + gap(port.baud()));
+        }
         let failed = match answer {
             Ok(Ok(Ok(answer))) => match read(answer) {
                 Ok(read) => return Ok(read),
@@ -166,6 +175,12 @@ impl<'a> Link<'a> {
         self.context = None;
         Err(failed)
     }
+}
+
+/// Between two frames of a serial line: 3.5 characters of 11 bits, and never below 1.75 ms (2.5.1.1 of the specification
+/// for serial lines). Units take what comes sooner for the same frame, and stay silent.
+fn gap(baud: u32) -> Duration {
+    Duration::from_micros(38_500_000 / u64::from(baud)).max(Duration::from_micros(1750))
 }
 
 /// As many as were asked for. The library's own methods expect that of every device.
@@ -234,4 +249,15 @@ fn exception(code: ExceptionCode) -> String {
         ExceptionCode::Custom(_) => "refused",
     };
     format!("{text} (exception {})", u8::from(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_a_serial_line_are_three_and_a_half_characters_apart() {
+        let micros = |baud| gap(baud).as_micros();
+        assert_eq!((micros(1200), micros(9600), micros(115_200)), (32_083, 4010, 1750));
+    }
 }
