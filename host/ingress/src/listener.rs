@@ -1,6 +1,7 @@
 //! Accepts connections, each served by a task of its own.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::complaints::Complaints;
 use crate::{LinkError, Session};
 
 /// After a failure to accept, such as too many open files: one closed connection may be enough.
@@ -35,6 +37,7 @@ pub(crate) async fn serve<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let complaints = Complaints::new(session.ingress().clone());
     let mut connections = JoinSet::new();
     let mut stopped = pin!(session.stopped());
     loop {
@@ -46,7 +49,7 @@ pub(crate) async fn serve<F>(
                     prepare(&stream);
                     connections.spawn(serve(stream, peer));
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(error) => pause(&error, &complaints, session).await,
             },
         }
     }
@@ -54,6 +57,12 @@ pub(crate) async fn serve<F>(
     while let Some(ended) = connections.join_next().await {
         log_panic(ended, session);
     }
+}
+
+/// Waits after a failure to accept, and says so now and then: who is not accepted hears nothing.
+pub(crate) async fn pause(error: &io::Error, complaints: &Complaints, session: &Session) {
+    complaints.note("not accepted", "a connection", error, session.now());
+    tokio::time::sleep(PAUSE).await;
 }
 
 /// Small writes go out at once, and a far end that vanished is noticed.

@@ -71,6 +71,7 @@ pub(crate) async fn run(
     data: Option<PathBuf>,
     token: Option<String>,
 ) -> anyhow::Result<Stopped> {
+    open_many_files();
     let mut signals = Signals::listen().context("listening for signals")?;
     let origin = Origin::find(options.config, options.demo, data.as_deref(), options.guests)?;
     let overrides = Overrides { token };
@@ -129,6 +130,16 @@ pub(crate) async fn run(
     stop.cancel();
     let stopped = stop_within(grace, &host.control, server, host.connector, &mut signals).await;
     ended.map(|()| stopped)
+}
+
+/// As many as the system lets it, not the 1024 that suit programs which call `select`. Connections and logs that are
+/// followed each take one.
+fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%problem, soft = limit.current, hard = limit.maximum, "raising the limit of open files");
+    }
 }
 
 /// What the command line and the environment say over the file.

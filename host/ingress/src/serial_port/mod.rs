@@ -62,6 +62,11 @@ impl SerialPort {
         })
     }
 
+    /// Bits per second.
+    pub(crate) fn baud(&self) -> u32 {
+        self.baud
+    }
+
     /// As configured, for messages.
     pub(crate) fn name(&self) -> String {
         match &self.place {

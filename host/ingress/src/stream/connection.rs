@@ -159,9 +159,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     /// When the peer has been too slow, and with what.
     fn deadline(&self) -> (Option<Instant>, &'static str) {
         let settings = &self.shared.settings;
-        match self.cutter.is_within() {
-            true => (settings.frame_timeout.map(|timeout| self.since + timeout), "slow"),
-            false => (settings.idle_timeout.map(|idle| self.since + idle), "idle"),
+        match settings.frame_timeout {
+            Some(timeout) if self.cutter.is_within() => (Some(self.since + timeout), "slow"),
+            // Where a frame may take any time, the beginning of one is no frame.
+            _ => (settings.idle_timeout.map(|idle| self.since + idle), "idle"),
         }
     }
 

@@ -68,8 +68,9 @@ const SENSORS: [Sensor; 8] = [
 
 fn floats(bytes: &[u8], names: &[&str], into: &mut Map<String, Value>) {
     for (index, name) in names.iter().enumerate() {
-        // What is no number is null.
-        into.insert((*name).to_owned(), json!(f32_at(bytes, index * 4)));
+        // Its own digits, not those of the double next to it. What is no number is null.
+        let number: f64 = f32_at(bytes, index * 4).to_string().parse().unwrap_or(f64::NAN);
+        into.insert((*name).to_owned(), json!(number));
     }
 }
 
@@ -205,9 +206,9 @@ mod tests {
         );
         check(
             0x0123,
-            &[&[f(21.5), f(45.0)].concat()],
+            &[&[f(21.3), f(45.0)].concat()],
             &expect![[r#"
-                {"battery_percent":87,"humidity_percent":45.0,"sample":1,"sensor":"temperature_humidity","temperature_celsius":21.5}
+                {"battery_percent":87,"humidity_percent":45.0,"sample":1,"sensor":"temperature_humidity","temperature_celsius":21.3}
             "#]],
         );
         check(

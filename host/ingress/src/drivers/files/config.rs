@@ -84,7 +84,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(super) remove_all_folders: bool,
     /// Instead of removing: moves every file that was read into this folder, once its reading is on disk. It may be
-    /// within `path`.
+    /// within `path`. Where files of its name are, a number is added to it, and then the time at which it was modified.
     #[serde(default)]
     pub(super) move_to: Option<PathBuf>,
     /// Topic of the readings. `{path}` is the file's path in the folder, `{name}` its name, `{stem}` that without its

@@ -22,6 +22,9 @@ use crate::{LinkError, Session};
 /// Kept once files that were there before the ingress were dealt with.
 const BEGUN: &str = "begun";
 
+/// Kept once files were found: the folder's inode, by which one that is not mounted is told from one that is empty.
+const FOLDER: &str = "folder";
+
 /// Files that are dealt with in a turn.
 const TURN_MAX: usize = 512;
 
@@ -274,8 +277,20 @@ fn survey(settings: &Settings, session: &Session, switches: Switches) -> io::Res
         );
         return Ok((scan, keep));
     }
+    let folder = bytes::Bytes::from(scan.inode.to_string());
+    let before = session.kept(FOLDER).map_err(io::Error::other)?;
+    let is_same = before.as_ref() == Some(&folder);
+    if scan.found.is_empty() && before.is_some() && !is_same {
+        return Ok((scan, keep));
+    }
+    if !scan.found.is_empty() && !is_same {
+        keep.push(StateWrite { name: FOLDER.into(), value: Some(folder), expires: None });
+    }
     let there: HashSet<Box<str>> = scan.found.iter().map(|found| found.key.clone()).collect();
-    let gone = |name: &str| !there.contains(&name[PREFIX.len()..]);
+    let gone = |name: &str| {
+        let key = &name[PREFIX.len()..];
+        !there.contains(key) && !scan.may_have(key)
+    };
     let names = session.kept_names(PREFIX).map_err(io::Error::other)?;
     // Also of those that do not count any more.
     keep.extend(names.into_iter().filter(|name| gone(name)).map(|name| StateWrite {

@@ -1,6 +1,7 @@
 //! Which files of a folder count, and finding all of them.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
@@ -22,6 +23,10 @@ pub(super) struct Found {
 pub(super) struct Scan {
     pub(super) found: Vec<Found>,
     pub(super) unread: Option<io::Error>,
+    /// What could not be looked at is known by these, or is below them; an empty one is of the whole folder.
+    unseen: Vec<Box<str>>,
+    /// The folder's. Where nothing is mounted now, it is another's.
+    pub(super) inode: u64,
 }
 
 impl Place {
@@ -39,17 +44,21 @@ impl Place {
 
     /// All files that count. An error is of the folder itself.
     pub(super) fn scan(&self) -> io::Result<Scan> {
-        if !std::fs::metadata(&self.folder)?.is_dir() {
+        let folder = std::fs::metadata(&self.folder)?;
+        if !folder.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let mut scan = Scan::default();
+        let mut scan = Scan { inode: folder.ino(), ..Scan::default() };
         let depth = if self.recursive { usize::MAX } else { 1 };
         let walk = WalkDir::new(&self.folder).min_depth(1).max_depth(depth).follow_links(self.follow_links);
         for entry in walk.into_iter().filter_entry(|entry| self.looks_into(entry)) {
             match entry {
                 Ok(entry) => self.add(&mut scan, &entry),
                 Err(error) if error.depth() == 0 => return Err(error.into()),
-                Err(error) => scan.complain(error.into()),
+                Err(error) => {
+                    let unseen = error.path().and_then(|path| key(path.strip_prefix(&self.folder).ok()?));
+                    scan.complain(unseen, error.into());
+                }
             }
         }
         Ok(scan)
@@ -72,15 +81,23 @@ impl Place {
                 path: entry.path().to_owned(),
                 signature: Signature::of(&metadata),
             }),
-            Err(error) => scan.complain(error.into()),
+            Err(error) => scan.complain(Some(key), error.into()),
         }
     }
 }
 
 impl Scan {
-    fn complain(&mut self, error: io::Error) {
+    /// Whether what is known by `key` may be there though it was not found.
+    pub(super) fn may_have(&self, key: &str) -> bool {
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        let mut unseen = self.unseen.iter();
+        unseen.any(|unseen| unseen.is_empty() || key.strip_prefix(&**unseen).is_some_and(is_below))
+    }
+
+    fn complain(&mut self, unseen: Option<Box<str>>, error: io::Error) {
         // What vanished while it was looked at is not missing.
         if !is_gone(&error) {
+            self.unseen.push(unseen.unwrap_or_default());
             self.unread.get_or_insert(error);
         }
     }
@@ -141,6 +158,17 @@ mod tests {
         );
         let followed = json!({ "follow_links": true, "recursive": true, "patterns": ["*.csv"] });
         assert_eq!(found(path, &followed), ["a.csv", "deep/d.csv", "done/f.csv", "h.csv", "linked/g.csv"]);
+    }
+
+    #[test]
+    fn what_is_below_an_unread_folder_may_be_there() {
+        let mut scan = Scan::default();
+        scan.complain(Some("deep".into()), io::ErrorKind::PermissionDenied.into());
+        scan.complain(Some("gone".into()), io::ErrorKind::NotFound.into());
+        assert!(scan.may_have("deep/a") && scan.may_have("deep"));
+        assert!(!scan.may_have("deeper/a") && !scan.may_have("gone/a"));
+        scan.complain(None, io::ErrorKind::StaleNetworkFileHandle.into());
+        assert!(scan.may_have("a"));
     }
 
     #[test]

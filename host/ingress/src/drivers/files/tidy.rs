@@ -17,8 +17,8 @@ pub(super) struct Tidy {
     pub(super) move_to: Option<PathBuf>,
 }
 
-/// How many names are tried for a file in a folder that has one of its name.
-const NAMES_MAX: u32 = 10_000;
+/// How many names are tried for a file in a folder that has one of its name, before and after its time is in them.
+const NAMES_MAX: u32 = 9;
 
 impl Tidy {
     /// Whether a file goes once it was read because of `event`.
@@ -47,7 +47,7 @@ impl Tidy {
             return Ok(false);
         }
         match &self.move_to {
-            Some(to) => move_into(to, path)?,
+            Some(to) => move_into(to, path, read)?,
             None => fs::remove_file(path)?,
         }
         if self.folders {
@@ -67,12 +67,11 @@ fn remove_empty(folder: &Path, path: &Path) {
     }
 }
 
-fn move_into(folder: &Path, path: &Path) -> io::Result<()> {
+fn move_into(folder: &Path, path: &Path, read: &Signature) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?;
-    let free = (1..NAMES_MAX).map(|number| folder.join(numbered(Path::new(name), number)));
-    let free =
-        free.into_iter().find(|free| fs::symlink_metadata(free).is_err_and(|error| file::is_gone(&error)));
+    let mut names = names(Path::new(name), read.modified).map(|name| folder.join(name));
+    let free = names.find(|free| fs::symlink_metadata(free).is_err_and(|error| file::is_gone(&error)));
     let to = free.ok_or_else(|| io::Error::other("too many files of its name are there"))?;
     match fs::rename(path, &to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_over(path, &to),
@@ -80,11 +79,20 @@ fn move_into(folder: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// `a.csv`, `a-2.csv`, `a-3.csv` …
-fn numbered(name: &Path, number: u32) -> PathBuf {
-    if number == 1 {
-        return name.to_owned();
-    }
+/// `a.csv`, `a-2.csv`, `a-3.csv` …; then, for the many of one name, with the nanoseconds since 1970 at which the file was
+/// modified: `a-1790000000000000000.csv`, `a-1790000000000000000-2.csv` …
+fn names(name: &Path, modified: u64) -> impl Iterator<Item = PathBuf> {
+    let numbered = |name: PathBuf| {
+        (1..=NAMES_MAX).map(move |number| match number {
+            1 => name.clone(),
+            _ => with(&name, number.into()),
+        })
+    };
+    numbered(name.to_owned()).chain(numbered(with(name, modified)))
+}
+
+/// `a-2.csv`.
+fn with(name: &Path, number: u64) -> PathBuf {
     let mut numbered = name.file_stem().unwrap_or_default().to_owned();
     numbered.push(format!("-{number}"));
     if let Some(extension) = name.extension() {
@@ -145,7 +153,16 @@ mod tests {
             assert!(tidy.carry_out(folder.path(), &path, &read).unwrap());
             assert!(done.join(expected).exists() && !path.exists());
         }
-        assert_eq!(numbered(Path::new(".profile"), 2), Path::new(".profile-2"));
+        assert_eq!(with(Path::new(".profile"), 2), Path::new(".profile-2"));
+    }
+
+    #[test]
+    fn the_many_of_one_name_have_their_time() {
+        let names: Vec<_> = names(Path::new("a.csv"), 1_790_000_000).collect();
+        assert_eq!(names[0], Path::new("a.csv"));
+        assert_eq!(names[8], Path::new("a-9.csv"));
+        assert_eq!(names[9], Path::new("a-1790000000.csv"));
+        assert_eq!(names[17], Path::new("a-1790000000-9.csv"));
     }
 
     #[test]

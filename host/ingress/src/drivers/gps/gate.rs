@@ -46,6 +46,12 @@ impl Gate {
         (self.fix, self.heard) = (now, None);
     }
 
+    /// It was not listened for so long, which is no silence of the receiver's.
+    pub(super) fn held_up(&mut self, time: Duration) {
+        self.fix += time;
+        self.heard = self.heard.map(|heard| heard + time);
+    }
+
     /// Whether it is to be a reading.
     pub(super) fn lets(&mut self, fix: &Fix, now: Instant) -> bool {
         self.heard = Some(now);
@@ -150,6 +156,14 @@ mod tests {
         assert_eq!(gate.lost(at_second(30)), None, "once only");
         assert_eq!(gate.gone(), None);
         assert!(gate.lets(&at(47.0), at_second(31)));
+    }
+
+    #[test]
+    fn the_time_that_the_disk_took_is_no_silence() {
+        let (mut gate, at_second) = gate(pace(None, None));
+        assert!(gate.lets(&at(47.0), at_second(0)));
+        gate.held_up(Duration::from_secs(20));
+        assert_eq!((gate.due(), gate.lost(at_second(24))), (Some(at_second(25)), None));
     }
 
     #[test]

@@ -170,7 +170,11 @@ impl Gps {
 
     /// False if the session stopped first.
     async fn take(&self, session: &Session, fix: &Fix) -> Result<bool, LinkError> {
-        hand_over(session, &[], |_| self.inbound(fix)).await
+        let begun = Instant::now();
+        let taken = hand_over(session, &[], |_| self.inbound(fix)).await;
+        // What the receiver says meanwhile is not heard yet.
+        self.gate.lock().held_up(begun.elapsed());
+        taken
     }
 
     fn inbound(&self, fix: &Fix) -> Inbound {

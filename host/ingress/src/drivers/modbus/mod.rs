@@ -133,7 +133,7 @@ impl Modbus {
             match link.read(unit.number, *block).await {
                 Ok(words) => answers.push(Ok(words)),
                 Err(Failed::Lost(error)) => return Err(error),
-                Err(Failed::Unreachable(cause)) => {
+                Err(Failed::Unreachable(cause) | Failed::HungUp(cause)) => {
                     return self.says(session, index, State::Unreachable(cause)).await;
                 }
                 Err(failed) => {

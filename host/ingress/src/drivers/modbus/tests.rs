@@ -32,7 +32,12 @@ enum Manner {
     Half,
     Garbage(Bytes),
     HangsUp,
+    /// Answers, and then closes the connection.
+    Closes,
 }
+
+/// A unit that the server hangs up on whoever asks for.
+const DEAD: u8 = 9;
 
 struct Server {
     address: SocketAddr,
@@ -77,6 +82,9 @@ async fn connection(mut stream: TcpStream, memory: Arc<Mutex<Memory>>) -> std::i
         stream.read_exact(&mut head).await?;
         let mut request = vec![0; usize::from(u16::from_be_bytes([head[4], head[5]])) - 1];
         stream.read_exact(&mut request).await?;
+        if head[6] == DEAD {
+            return Ok(());
+        }
         let manner = memory.lock().manner.clone();
         let pdu = answer(&mut memory.lock(), &request);
         let length = u16::try_from(pdu.len() + 1).unwrap().to_be_bytes();
@@ -87,6 +95,7 @@ async fn connection(mut stream: TcpStream, memory: Arc<Mutex<Memory>>) -> std::i
             Manner::Half => stream.write_all(&whole[..whole.len() - 1]).await?,
             Manner::Garbage(bytes) => stream.write_all(&bytes).await?,
             Manner::HangsUp => return Ok(()),
+            Manner::Closes => return stream.write_all(&whole).await,
         }
     }
 }
@@ -287,6 +296,33 @@ async fn a_device_that_hangs_up_is_said_to_have_done_so() {
     running.server.behave(Manner::HangsUp);
     let cause = format!("asking {}: the device hung up", running.server.address);
     assert_eq!(running.states(2).await[1], json!({ "state": "unreachable", "cause": cause }));
+}
+
+#[tokio::test]
+async fn a_gateway_that_closes_what_is_quiet_is_no_outage() {
+    let running = Running::start(json!({})).await;
+    running.states(1).await;
+    running.server.behave(Manner::Closes);
+    running.command("write", json!({ "name": "count", "value": 7 })).await.unwrap();
+    running.command("read", Value::Null).await.unwrap();
+    let taken = running.host.taken();
+    assert_eq!(of_topic(&taken, "meters/m1").last().unwrap()["count"], json!({ "value": 7 }));
+    assert_eq!(of_topic(&taken, "meters/m1/state"), [json!({ "state": "online" })]);
+    assert_eq!(running.ingress.status().sessions, 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_up_on_one_unit_serves_the_others() {
+    let values = json!([{ "name": "count", "function": "holding", "address": 10 }]);
+    let units = json!([
+        { "unit": DEAD, "device": "m9", "values": values },
+        { "unit": 1, "device": "m1", "values": values },
+    ]);
+    let running = Running::start(json!({ "units": units })).await;
+    assert_eq!(running.states(1).await, [json!({ "state": "online" })]);
+    let dead = of_topic(&running.host.taken(), "meters/m9/state");
+    assert_eq!(dead[0]["state"], "unreachable");
+    assert_eq!(running.ingress.status().sessions, 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sandbar_reading::ConfigError;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,10 +17,8 @@ use super::config::{ListenerConfig, Transport};
 use super::handshake::{self, Link};
 use super::io::{Io, OverWebSocket};
 use crate::LinkError;
+use crate::complaints::Complaints;
 use crate::tls::{Acceptor, common_name};
-
-/// After a failure to accept, such as too many open files: one closed connection may be enough.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener as configured.
 pub(super) struct Listen {
@@ -116,6 +113,7 @@ impl Listener {
     /// Until the session stops and every connection has ended.
     pub(super) async fn run(self, broker: Arc<Broker>, places: Arc<Semaphore>) {
         let Self { listener, listen } = self;
+        let complaints = Complaints::new(broker.session.ingress().clone());
         let mut connections = JoinSet::new();
         loop {
             // When there are enough, further ones wait in the kernel's backlog.
@@ -131,7 +129,7 @@ impl Listener {
                     Ok((stream, remote)) => {
                         connections.spawn(serve(Arc::clone(&broker), Arc::clone(&listen), stream, remote, place));
                     }
-                    Err(_) => tokio::time::sleep(PAUSE).await,
+                    Err(error) => crate::listener::pause(&error, &complaints, &broker.session).await,
                 }
             }
         }

@@ -15,7 +15,8 @@ use self::plan::{Missed, Plan, position};
 use crate::hand_over::hand_over;
 use crate::{Driver, LinkError, Session};
 
-/// The name of what it keeps: the time until which all is done.
+/// The name of what it keeps: the time until which all is done, and after it the latest that ever was, if that is
+/// another.
 const POSITION: &str = "position";
 
 /// The clock may be set while it waits: it is looked at so often.
@@ -60,21 +61,25 @@ topic = "office/opens"
     }
 
     async fn run(&self, session: Session) -> Result<(), LinkError> {
-        let mut done = match kept(&session)? {
+        let (mut done, mut latest) = match kept(&session)? {
             Some(kept) => kept,
             // From now on a restart knows what was missed.
             None => {
                 let now = session.now();
-                let keeping = session.keep(vec![keep(now)]).await;
+                let keeping = session.keep(vec![keep(now, now)]).await;
                 keeping.map_err(|refused| LinkError::new("keeping the position", refused))?;
-                now
+                (now, now)
             }
         };
         session.ready();
+        let mut before = done;
         loop {
-            done = position(done, session.now());
-            for tick in self.plan.due(done, session.now(), self.missed) {
-                if !hand_over(&session, &[keep(tick)], |now| self.inbound(tick, now)).await? {
+            let now = session.now();
+            done = position(done, latest, before, now);
+            before = now;
+            for tick in self.plan.due(done, now, self.missed) {
+                latest = latest.max(tick);
+                if !hand_over(&session, &[keep(tick, latest)], |now| self.inbound(tick, now)).await? {
                     return Ok(());
                 }
                 done = tick;
@@ -109,15 +114,19 @@ impl Schedule {
     }
 }
 
-fn keep(position: Timestamp) -> StateWrite {
-    StateWrite { name: POSITION.into(), value: Some(Bytes::from(position.to_string())), expires: None }
+fn keep(position: Timestamp, latest: Timestamp) -> StateWrite {
+    let text = if latest == position { position.to_string() } else { format!("{position} {latest}") };
+    StateWrite { name: POSITION.into(), value: Some(Bytes::from(text)), expires: None }
 }
 
-fn kept(session: &Session) -> Result<Option<Timestamp>, LinkError> {
+/// The position, and the latest that there ever was.
+fn kept(session: &Session) -> Result<Option<(Timestamp, Timestamp)>, LinkError> {
     let reading = "reading the position that was kept";
     let Some(text) = session.kept(POSITION).map_err(|refused| LinkError::new(reading, refused))? else {
         return Ok(None);
     };
     let text = std::str::from_utf8(&text).map_err(|error| LinkError::new(reading, error))?;
-    text.parse().map(Some).map_err(|error: sandbar_reading::TimestampError| LinkError::new(reading, error))
+    let time = |text: &str| text.parse::<Timestamp>().map_err(|error| LinkError::new(reading, error));
+    let (position, latest) = text.split_once(' ').unwrap_or((text, text));
+    Ok(Some((time(position)?, time(latest)?)))
 }

@@ -64,9 +64,18 @@ impl Plan {
     }
 }
 
-/// Where to go on from: the kept position, unless the clock that it was kept by was far ahead.
-pub(super) fn position(kept: Timestamp, now: Timestamp) -> Timestamp {
-    if kept.since(now) > AHEAD_MAX { now } else { kept }
+/// Where to go on from: what was `done` last, unless the clock that it was done by was far ahead. A clock that was far
+/// behind after a boot, and was set since `before`, makes it the `latest` that was ever done.
+pub(super) fn position(done: Timestamp, latest: Timestamp, before: Timestamp, now: Timestamp) -> Timestamp {
+    let is_ahead = |time: Timestamp| time.since(now) > AHEAD_MAX;
+    let was_set = now.since(before) > AHEAD_MAX;
+    if was_set && !is_ahead(latest) {
+        latest
+    } else if is_ahead(done) {
+        now
+    } else {
+        done
+    }
 }
 
 fn last_multiple(time: Timestamp, interval: Duration) -> Option<Timestamp> {
@@ -146,7 +155,9 @@ mod tests {
     fn a_clock_that_was_far_ahead_does_not_silence_it() {
         let (now, soon, far) =
             (time("2026-01-01T00:00:00Z"), time("2026-01-01T00:30:00Z"), time("2031-01-01T00:00:00Z"));
-        assert_eq!((position(soon, now), position(far, now)), (soon, now));
+        assert_eq!((position(soon, soon, now, now), position(far, far, now, now)), (soon, now));
+        assert_eq!(position(now, soon, now, now), now, "nor when that time has nearly come");
+        assert_eq!(position(now, far, now, far), far, "a clock that was behind does not repeat it");
     }
 
     #[test]

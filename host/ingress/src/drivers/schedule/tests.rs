@@ -100,6 +100,25 @@ async fn a_clock_that_is_set_while_it_waits_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_done_before_a_boot_without_a_clock_is_not_done_again() {
+    let host = host("2026-01-01T00:30:00Z");
+    let settings = json!({ "interval_ms": 3_600_000, "missed": "catch_up" });
+    let ingress = start(settings.clone(), &host);
+    hours(2).await;
+    ingress.stop(Duration::from_secs(1)).await;
+    host.start_clock("1970-01-01T00:30:00Z".parse().unwrap());
+    let ingress = start(settings.clone(), &host);
+    hours(1).await;
+    ingress.stop(Duration::from_secs(1)).await;
+    let _ingress = start(settings, &host);
+    hours(1).await;
+    host.start_clock("2026-01-01T03:30:00Z".parse().unwrap());
+    hours(1).await;
+    let expected = ["01:00:00", "02:00:00", "01:00:00", "02:00:00", "03:00:00", "04:00:00"];
+    assert_eq!(times(&host.taken()), expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_stops_at_once() {
     let host = host("2026-01-01T00:30:00Z");
     let ingress = start(json!({ "cron": "0 0 7 1 1 * 2020-2026", "payload": "x" }), &host);

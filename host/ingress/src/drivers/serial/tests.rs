@@ -201,6 +201,15 @@ async fn unplugged_it_waits_and_goes_on_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_line_that_falls_silent_within_a_frame_is_opened_again() {
+    let running = Running::start(json!({ "idle_timeout_ms": 300 })).await;
+    running.cable.device().write_all(b"1\nhalf").await.unwrap();
+    running.payloads(1).await;
+    let sessions = running.ingress.status().sessions;
+    in_time(running.ingress.wait_for(|status| status.sessions > sessions)).await;
+}
+
+#[tokio::test]
 async fn what_is_too_long_is_passed_over_without_a_refusal_being_set() {
     let running = Running::start(json!({ "frame_max": 10 })).await;
     running.cable.device().write_all(b"0123456789x\n2\n").await.unwrap();

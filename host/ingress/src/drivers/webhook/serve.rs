@@ -14,12 +14,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::request::Requests;
+use crate::complaints::Complaints;
+use crate::listener::pause;
 
 /// How long an answer that is being written may take when the session stops.
 const DRAIN: Duration = Duration::from_millis(250);
-
-/// After a failure to accept, such as too many open files: one closed connection may be enough.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection is looked at so many times in the time that it may idle.
 const LOOKS: u32 = 4;
@@ -35,6 +34,7 @@ impl Server {
     /// Returns once the session has stopped and the requests in flight are answered.
     pub(super) async fn run(self, listener: TcpListener) {
         let session = self.requests.session().clone();
+        let complaints = Complaints::new(session.ingress().clone());
         let server = Arc::new(self);
         let mut connections = JoinSet::new();
         let mut stopped = pin!(session.stopped());
@@ -49,7 +49,7 @@ impl Server {
                             let server = Arc::clone(&server);
                             connections.spawn(async move { server.connection(stream, peer.to_string()).await });
                         }
-                        Err(_) => tokio::time::sleep(PAUSE).await,
+                        Err(error) => pause(&error, &complaints, &session).await,
                     }
                 }
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sandbar_reading::Timestamp;
 use tokio::time::Instant;
 
 use super::position::{Position, mark_before, mark_of};
@@ -23,6 +24,9 @@ const LINES_MAX: usize = 64;
 /// A log that was renamed may be written to for a while: it is left once it was quiet for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// A file that was read to its end is closed once it was quiet for so long: there may be more than can be open.
+const RESTS: Duration = Duration::from_secs(60);
+
 /// A file that is read from, which may not be the one that has the log's name.
 pub(super) struct Follower {
     /// The log's.
@@ -31,8 +35,10 @@ pub(super) struct Follower {
     inode: u64,
     offset: u64,
     mark: u64,
-    /// Its position was kept once.
-    pub(super) is_kept: bool,
+    /// When its position was kept last, if it was; in 1970 where that is not known.
+    pub(super) kept_at: Option<Timestamp>,
+    /// When lines of it were read last.
+    read_at: Option<Instant>,
     /// The log's name is another file's, or none's: since when nothing came any more.
     rotated: Option<Rotated>,
     follow_links: bool,
@@ -44,7 +50,7 @@ struct Rotated {
     quiet_since: Instant,
     /// Another file has the name.
     is_replaced: bool,
-    /// Nobody writes to it any more: it was found so after a restart, or it is a copy.
+    /// Nobody writes to it any more: another was written and rotated after it, or it is a copy.
     is_closed: bool,
 }
 
@@ -83,7 +89,8 @@ impl Follower {
             inode: signature.inode,
             offset: 0,
             mark: mark_of(b""),
-            is_kept: kept.is_some(),
+            kept_at: kept.map(|_| Timestamp::default()),
+            read_at: None,
             rotated: None,
             follow_links,
             lost: None,
@@ -97,7 +104,7 @@ impl Follower {
             Some(kept) if kept.inode == signature.inode && kept.is_of(&follower.file, &signature)? => {
                 (follower.offset, follower.mark) = (kept.offset, kept.mark);
             }
-            Some(kept) => follower.resume(&kept, true)?,
+            Some(kept) => follower.resume(&kept)?,
         }
         Ok(Some(follower))
     }
@@ -120,12 +127,21 @@ impl Follower {
         self.rotated.is_some_and(|rotated| rotated.quiet_since.elapsed() > QUIET * 60)
     }
 
+    /// Whether all of it was read, as it is `now`, and for a while it need not be open.
+    pub(super) fn rests(&self, now: &Signature) -> bool {
+        self.read_at.is_none_or(|read| read.elapsed() >= RESTS)
+            && (self.inode, self.offset) == (now.inode, now.size)
+            && self.rotated.is_none()
+            && self.lost.is_none()
+            && self.position().is_of(&self.file, now).unwrap_or_default()
+    }
+
     /// Finds what `position` was of: the file under another name, or a copy. Else the file that has the name is
     /// read from its beginning.
-    fn resume(&mut self, position: &Position, is_closed: bool) -> io::Result<()> {
+    fn resume(&mut self, position: &Position) -> io::Result<()> {
         match rotated::find(&self.path, position)? {
             Some(older) => {
-                let is_closed = is_closed || older.signature.inode != position.inode;
+                let is_closed = older.signature.inode != position.inode;
                 (self.offset, self.mark) = (position.offset, position.mark);
                 self.change_to(older, is_closed);
             }
@@ -155,7 +171,7 @@ impl Follower {
         if !self.position().is_of(&self.file, &signature)? {
             // Copied and cut: what was not read yet is in the copy.
             let position = self.position();
-            self.resume(&position, false)?;
+            self.resume(&position)?;
             return Ok(Step { more: true, lost: self.lost.take(), ..Step::default() });
         }
         self.look_at_name()?;
@@ -235,6 +251,9 @@ impl Follower {
             step.more = true;
         }
         (self.offset, self.mark) = (before.offset, before.mark);
+        if !step.lines.is_empty() {
+            self.read_at = Some(Instant::now());
+        }
         Ok(step)
     }
 }

@@ -12,14 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sandbar_reading::Timestamp;
 use tokio::time::Instant;
 
 use self::follow::{Follower, Step};
-use self::position::Position;
+use self::position::{Position, is_due};
 use super::config::{Existing, Settings};
 use super::decode::decode_line;
 use super::event::{say_that_it_looks, watch};
+use super::file::Signature;
 use super::handing::{Handed, hand_over};
+use super::place::Found;
 use super::reader::{Reader, blocking};
 use super::watching::{Signal, Watching};
 use crate::{LinkError, Session};
@@ -27,7 +30,7 @@ use crate::{LinkError, Session};
 /// Kept once files that were there before the ingress were dealt with.
 const BEGUN: &str = "tail begun";
 
-/// How many files are followed at once; further ones are complained of.
+/// How many files are followed at once, each open; further ones are complained of.
 const FILES_MAX: usize = 1000;
 
 /// How soon a file that was rotated is looked at again.
@@ -38,13 +41,23 @@ struct Tail {
     watching: Watching,
     /// By key.
     followers: HashMap<Box<str>, Follower>,
+    resting: HashMap<Box<str>, Resting>,
     next_look: Instant,
     held_until: Option<Instant>,
 }
 
+/// A file that was read to its end. It is followed again once it is not what it was.
+struct Resting {
+    signature: Signature,
+    position: Position,
+    kept_at: Option<Timestamp>,
+}
+
 /// What a look at the files found.
+#[derive(Default)]
 struct Looked {
     followers: HashMap<Box<str>, Follower>,
+    resting: HashMap<Box<str>, Resting>,
     /// How many there are beyond those that are followed.
     beyond: usize,
     unread: Vec<(PathBuf, io::Error)>,
@@ -53,8 +66,14 @@ struct Looked {
 pub(super) async fn run(settings: Arc<Settings>, session: Session) -> Result<(), LinkError> {
     let reader = Reader::new(settings, session.clone());
     let watching = watch(&reader).await;
-    let mut tail =
-        Tail { reader, watching, followers: HashMap::new(), next_look: Instant::now(), held_until: None };
+    let mut tail = Tail {
+        reader,
+        watching,
+        followers: HashMap::new(),
+        resting: HashMap::new(),
+        next_look: Instant::now(),
+        held_until: None,
+    };
     tail.look().await?;
     session.ready();
     let mut stopped = pin!(session.stopped());
@@ -110,10 +129,11 @@ impl Tail {
     /// Begins to follow what is new.
     async fn look(&mut self) -> Result<(), LinkError> {
         let (settings, session) = (Arc::clone(&self.reader.settings), self.reader.session.clone());
-        let followers = std::mem::take(&mut self.followers);
-        let looked = blocking(move || look(&settings, &session, followers)).await;
-        let Looked { followers, beyond, unread } = looked.map_err(|error| self.reader.failed(error))?;
-        self.followers = followers;
+        let (followers, resting) = (std::mem::take(&mut self.followers), std::mem::take(&mut self.resting));
+        let looked = blocking(move || look(&settings, &session, followers, resting)).await;
+        let Looked { followers, resting, beyond, unread } =
+            looked.map_err(|error| self.reader.failed(error))?;
+        (self.followers, self.resting) = (followers, resting);
         for (path, error) in unread {
             self.reader.complain("unreadable", &path, &error);
         }
@@ -127,14 +147,19 @@ impl Tail {
     }
 
     /// Keeps where each file is read from, before anything of it is: lines that come while the host is down are
-    /// found by it.
+    /// found by it. Those that are quiet are kept again now and then.
     async fn begin(&mut self) -> Result<(), LinkError> {
         let now = self.reader.session.now();
-        let new = self.followers.iter_mut().filter(|(_, follower)| !follower.is_kept);
+        let followed = self.followers.iter_mut();
+        let followed = followed.map(|(key, follower)| (key, follower.position(), &mut follower.kept_at));
+        let resting = self.resting.iter_mut();
+        let resting = resting.map(|(key, resting)| (key, resting.position, &mut resting.kept_at));
         let mut keep = Vec::new();
-        for (key, follower) in new {
-            follower.is_kept = true;
-            keep.push(follower.position().write(key, now));
+        for (key, position, kept_at) in followed.chain(resting) {
+            if is_due(*kept_at, now) {
+                *kept_at = Some(now);
+                keep.push(position.write(key, now));
+            }
         }
         if keep.is_empty() && self.reader.session.kept(BEGUN).is_ok_and(|begun| begun.is_some()) {
             return Ok(());
@@ -203,6 +228,9 @@ impl Tail {
                 self.reader.complain("too large", &follower.path, refused);
             }
         }
+        if told.contains(&Handed::Taken) {
+            follower.kept_at = Some(now);
+        }
         if let Some(line) = step.lines.get(taken) {
             follower.go_back(line);
             if told.iter().skip(taken).any(|told| *told == Handed::Taken) {
@@ -226,12 +254,14 @@ fn look(
     settings: &Settings,
     session: &Session,
     mut followers: HashMap<Box<str>, Follower>,
+    mut resting: HashMap<Box<str>, Resting>,
 ) -> io::Result<Looked> {
     let scan = settings.place.scan()?;
     let begun = session.kept(BEGUN).map_err(io::Error::other)?.is_some();
+    let at_end = !begun && settings.existing == Existing::Skip;
     let names: HashSet<Box<str>> =
         scan.found.iter().map(|found| &found.key).chain(followers.keys()).cloned().collect();
-    let mut looked = Looked { followers: HashMap::new(), beyond: 0, unread: Vec::new() };
+    let mut looked = Looked::default();
     if let Some(error) = scan.unread {
         looked.unread.push((settings.place.folder.clone(), error));
     }
@@ -240,27 +270,57 @@ fn look(
         if is_rotated(&found.key, &names, session)? {
             continue;
         }
-        if let Some(follower) = followers.remove(&found.key) {
+        let follower = match (followers.remove(&found.key), resting.remove(&found.key)) {
+            (Some(follower), _) => follower,
+            (None, Some(same)) if same.signature == found.signature => {
+                looked.resting.insert(found.key.clone(), same);
+                continue;
+            }
+            (None, _) if looked.followers.len() + followers.len() >= FILES_MAX => {
+                looked.beyond += 1;
+                continue;
+            }
+            (None, rested) => match begin(settings, session, found, rested.as_ref(), at_end) {
+                Ok(Some(follower)) => follower,
+                Ok(None) => continue,
+                Err(error) => {
+                    looked.unread.push((found.path.clone(), error));
+                    continue;
+                }
+            },
+        };
+        if follower.rests(&found.signature) {
+            let (signature, position, kept_at) = (found.signature, follower.position(), follower.kept_at);
+            looked.resting.insert(found.key.clone(), Resting { signature, position, kept_at });
+        } else {
             looked.followers.insert(found.key.clone(), follower);
-            continue;
-        }
-        if looked.followers.len() + followers.len() >= FILES_MAX {
-            looked.beyond += 1;
-            continue;
-        }
-        let kept = session.kept(&position::name(&found.key)).map_err(io::Error::other)?;
-        let at_end = !begun && settings.existing == Existing::Skip;
-        let kept = kept.and_then(|bytes| Position::read(&bytes));
-        match Follower::begin(&found.path, kept, at_end, settings.place.follow_links) {
-            Ok(Some(follower)) => drop(looked.followers.insert(found.key.clone(), follower)),
-            Ok(None) => {}
-            Err(error) => looked.unread.push((found.path.clone(), error)),
         }
     }
     // Those that are gone may still be written to, and come again.
     let still = followers.into_iter().filter(|(_, follower)| !follower.is_over());
     looked.followers.extend(still);
     Ok(looked)
+}
+
+/// Where it rested, or where it was kept to be read from.
+fn begin(
+    settings: &Settings,
+    session: &Session,
+    found: &Found,
+    rested: Option<&Resting>,
+    at_end: bool,
+) -> io::Result<Option<Follower>> {
+    let follow_links = settings.place.follow_links;
+    if let Some(rested) = rested {
+        let mut follower = Follower::begin(&found.path, Some(rested.position), at_end, follow_links)?;
+        if let Some(follower) = &mut follower {
+            follower.kept_at = rested.kept_at;
+        }
+        return Ok(follower);
+    }
+    let kept = session.kept(&position::name(&found.key)).map_err(io::Error::other)?;
+    let kept = kept.and_then(|bytes| Position::read(&bytes));
+    Follower::begin(&found.path, kept, at_end, follow_links)
 }
 
 /// Whether a file has the name of another that was rotated, which is there, or was.

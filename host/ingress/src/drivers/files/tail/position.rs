@@ -49,6 +49,11 @@ impl Position {
     }
 }
 
+/// Whether a position is to be kept, or to be kept again so that it does not expire while its file is there.
+pub(super) fn is_due(kept_at: Option<Timestamp>, now: Timestamp) -> bool {
+    kept_at.is_none_or(|kept| now.since(kept) > KEPT_FOR / 3)
+}
+
 pub(super) fn mark_before(file: &File, offset: u64) -> io::Result<u64> {
     let from = offset.saturating_sub(MARK_BYTES);
     let bytes = file::bytes_at(file, from, usize::try_from(offset - from).unwrap_or_default())?;
@@ -65,6 +70,14 @@ pub(super) fn mark_of(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_kept_again_long_before_it_expires() {
+        let now = Timestamp::default().after(KEPT_FOR * 100);
+        let before = |parts: u32| Some(now.before(KEPT_FOR / 90 * parts));
+        assert!(is_due(None, Timestamp::default()) && is_due(Some(Timestamp::default()), now));
+        assert!(is_due(before(31), now) && !is_due(before(29), now));
+    }
 
     #[test]
     fn a_file_is_recognised_by_what_was_read_of_it() {

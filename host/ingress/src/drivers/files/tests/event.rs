@@ -257,6 +257,23 @@ async fn a_folder_that_vanished_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_read_is_not_forgotten_while_the_folder_is_not_mounted() {
+    let before = |folder: &Path| std::fs::write(folder.join("a"), "1").unwrap();
+    let mut running = Running::prepared(json!({}), before).await;
+    running.taken(1).await;
+    running.stop().await;
+    let mounted = running.folder.path().with_extension("mounted");
+    std::fs::rename(running.folder.path(), &mounted).unwrap();
+    std::fs::create_dir(running.folder.path()).unwrap();
+    running.restart(json!({})).await;
+    running.stop().await;
+    std::fs::remove_dir(running.folder.path()).unwrap();
+    std::fs::rename(&mounted, running.folder.path()).unwrap();
+    running.restart(json!({})).await;
+    running.nothing_more(1).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_now_is_read_later() {
     let running = Running::start(json!({})).await;
     running.host.refuse(Refused::DiskFull);

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::Intake;
 
 async fn start(more: Value) -> Running {
     Running::start(merged(json!({ "mode": "tail", "patterns": ["*.log"] }), &more)).await
@@ -136,4 +137,37 @@ async fn lines_that_cannot_be_taken_now_come_later_in_order() {
     running.append("app.log", &(lines.join("\n") + "\n"));
     assert_eq!(payloads(&running.taken(200).await)[1..], lines);
     running.nothing_more(200).await;
+}
+
+#[tokio::test]
+async fn more_files_than_may_be_open_are_followed_if_most_are_quiet() {
+    let before = |folder: &Path| {
+        for number in 0..2000 {
+            std::fs::write(folder.join(format!("{number}.log")), "old\n").unwrap();
+        }
+    };
+    let settings = json!({ "mode": "tail", "existing": "skip" });
+    let mut running = Running::prepared(settings, before).await;
+    for number in 0..20 {
+        running.append(&format!("{number}.log"), "new\n");
+    }
+    assert_eq!(payloads(&running.taken(20).await), ["new"; 20]);
+    running.restart(json!({})).await;
+    running.append("1999.log", "newer\n");
+    assert_eq!(payloads(&running.taken(21).await)[20], "newer");
+    running.nothing_more(21).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_quiet_log_does_not_expire() {
+    let host_at = |running: &Running, time: &str| running.host.start_clock(time.parse().unwrap());
+    let mut running = start(json!({ "watch": "poll", "poll_ms": 30 })).await;
+    host_at(&running, "2026-01-01T00:00:00Z");
+    running.append("app.log", "1\n");
+    running.taken(1).await;
+    host_at(&running, "2027-01-01T00:00:00Z");
+    let ingress = "tested".parse().unwrap();
+    until("it is kept again", || running.host.kept(&ingress, "tail/app.log").unwrap().is_some()).await;
+    running.restart(json!({})).await;
+    running.nothing_more(1).await;
 }
