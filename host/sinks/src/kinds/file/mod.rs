@@ -17,7 +17,7 @@ use sandbar_reading::{Clock, ConfigError, Delivery, SystemClock};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Cause, DeliveryError, Sink, encode};
+use crate::{Cause, DeliveryError, Progress, Sink, encode};
 use csv::{ColumnConfig, Columns};
 use writer::{Form, Line, Settings, Writer};
 
@@ -104,7 +104,7 @@ keep = 8
         Ok(Self { form, writer: Arc::new(Mutex::new(Writer::new(settings))) })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         let lines: Vec<_> = batch.iter().map(|delivery| line(&self.form, delivery)).collect();
         let writer = Arc::clone(&self.writer);
         // Goes on to its end if this future is dropped; who comes next waits for it, and finds the ids.

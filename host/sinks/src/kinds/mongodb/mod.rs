@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::template::Template;
-use crate::{Cause, DeliveryError, Sink, tls};
+use crate::{Cause, DeliveryError, Progress, Sink, tls};
 
 /// A client with its own pool of connections, made when it is needed.
 pub(crate) struct MongoDb {
@@ -120,7 +120,7 @@ mode = "insert"
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let mut documents = Vec::with_capacity(batch.len());
         let mut unfit = None;
         for delivery in batch {
@@ -132,14 +132,14 @@ mode = "insert"
                 }
             }
         }
-        Box::pin(self.write(documents)).await?;
+        Box::pin(self.write(&documents, progress)).await?;
         unfit.map_or(Ok(()), Err)
     }
 }
 
 impl MongoDb {
     /// An ordered command ends at the first document that is not taken; the rest is sent with the next.
-    async fn write(&self, documents: Vec<Document>) -> Result<(), DeliveryError> {
+    async fn write(&self, documents: &[Document], progress: &Progress) -> Result<(), DeliveryError> {
         let mut written = 0;
         while written < documents.len() {
             let part = &documents[written..];
@@ -148,7 +148,10 @@ impl MongoDb {
             match outcome(&answer) {
                 Outcome::Written => return Ok(()),
                 Outcome::Doubtful { cause } => return Err(retry(0, cause)),
-                Outcome::ThereAlready { at } => written += at + 1,
+                Outcome::ThereAlready { at } => {
+                    written += at + 1;
+                    progress.reached(written);
+                }
                 Outcome::Refused { at, cause } => {
                     return Err(DeliveryError::Reject { rejected: written + at, cause });
                 }

@@ -57,7 +57,7 @@ async fn a_document_has_all_of_a_message() {
     batch[1].message.content_type = ContentType::TEXT;
     batch[1].message.device = None;
     batch[2].message.content_type = ContentType::OCTETS;
-    sink(&server, &json!({})).deliver(&batch).await.unwrap();
+    sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap();
     let seen: Vec<_> = server.documents().iter().map(ToString::to_string).collect();
     expect![[r#"
         { "_id": "01HF7YAT000000000000000001", "time": DateTime("2023-11-14 22:13:20.001 +00:00:00"), "topic": "sensors/kitchen", "device": "k1", "content_type": "application/json", "attributes": [{ "k": "mqtt.qos", "v": "1" }], "payload": { "a": { "b": [1, 2.5, "c", null, true, 5000000000, 18446744073709552000] } }, "route": "kitchen", "reading": "01H5XXK1000000000000000001" }
@@ -69,7 +69,7 @@ async fn a_document_has_all_of_a_message() {
 async fn an_upsert_keeps_the_last_of_each() {
     let server = Server::start().await;
     let table = json!({ "mode": "upsert", "id": "{{ device }}" });
-    sink(&server, &table).deliver(&deliveries(1..4)).await.unwrap();
+    sink(&server, &table).deliver(&deliveries(1..4), &Progress::default()).await.unwrap();
     let documents = server.documents();
     assert_eq!(documents.len(), 1);
     assert_eq!(documents[0].get_str("reading").unwrap(), delivery(3).reading.to_string());
@@ -97,7 +97,7 @@ async fn a_payload_that_no_document_can_hold_is_refused() {
     {
         let mut batch = deliveries(0..2);
         batch[1].message.payload = payload.into();
-        match sink(&server, &json!({})).deliver(&batch).await.unwrap_err() {
+        match sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap_err() {
             DeliveryError::Reject { rejected: 1, .. } => {}
             other => panic!("{other:?}"),
         }
@@ -108,7 +108,7 @@ async fn a_payload_that_no_document_can_hold_is_refused() {
 async fn a_server_that_is_not_there_is_asked_again_later_and_no_secret_is_told() {
     let server = Server::start().await;
     let sink = sink(&server, &json!({ "url": "mongodb://u:hunter2@127.0.0.1:1", "timeout_ms": 100 }));
-    match sink.deliver(&deliveries(0..1)).await.unwrap_err() {
+    match sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap_err() {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             assert!(!cause.to_string().contains("hunter2"), "{cause}");
         }

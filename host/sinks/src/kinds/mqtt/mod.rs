@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use self::courier::{Courier, Offer, Parcel};
-use crate::{Cause, DeliveryError, Sink};
+use crate::{Cause, DeliveryError, Progress, Sink};
 
 /// One link to the broker, kept open, with many messages on their way at once.
 pub(crate) struct Mqtt {
@@ -117,7 +117,7 @@ qos = 1
         Ok(Self { plan, courier: OnceLock::new() })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }

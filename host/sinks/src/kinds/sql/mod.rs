@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::{Cause, DeliveryError, Sink};
+use crate::{Cause, DeliveryError, Progress, Sink};
 use link::{Failed, Link, Target};
 use parameter::{ParameterConfig, Source};
 use statement::Statement;
@@ -117,7 +117,7 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         // A message that gives no row ends the batch; those before it are written first.
         let mut rows = Vec::with_capacity(batch.len());
         let mut unfit = None;
@@ -131,7 +131,7 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
             }
         }
         if !rows.is_empty() {
-            Box::pin(self.write(&rows)).await?;
+            Box::pin(self.write(&rows, progress)).await?;
         }
         match unfit {
             Some(cause) => Err(DeliveryError::Reject { rejected: rows.len(), cause }),
@@ -142,12 +142,15 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
 
 impl Sql {
     /// As many rows in a transaction as can be: a row that is refused ends one, and begins the next.
-    async fn write(&self, rows: &[Vec<Value>]) -> Result<(), DeliveryError> {
+    async fn write(&self, rows: &[Vec<Value>], progress: &Progress) -> Result<(), DeliveryError> {
         let (mut written, mut size) = (0, rows.len());
         while written < rows.len() {
             let part = &rows[written..(written + size).min(rows.len())];
             match self.transaction(part).await {
-                Ok(()) => written += part.len(),
+                Ok(()) => {
+                    written += part.len();
+                    progress.reached(written);
+                }
                 Err(Failed::Row { index: 0, cause }) => {
                     return Err(DeliveryError::Reject { rejected: written, cause });
                 }
