@@ -47,7 +47,7 @@ pub(crate) struct Config {
     #[serde(default = "default_qos")]
     qos: QosLevel,
     /// The broker keeps the last message of each topic for those who subscribe later. It also keeps messages with the
-    /// attribute `mqtt.retain`.
+    /// attribute `mqtt.retain`, unless it keeps none at all.
     #[serde(default)]
     retain: bool,
     /// After so many seconds since it was put out a message is not passed on by the broker any more (MQTT 5); the

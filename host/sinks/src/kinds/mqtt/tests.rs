@@ -79,8 +79,12 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
             match packet {
                 Packet::Connect(connect) => {
                     version = connect.version;
-                    let keeps = !connect.clean_start;
-                    let session_present = std::mem::replace(&mut *shared.has_session.lock(), keeps) && keeps;
+                    let keeps = !connect.clean_start || connect.properties.session_expiry.is_some();
+                    let had_one = std::mem::replace(&mut *shared.has_session.lock(), keeps);
+                    let session_present = had_one && !connect.clean_start;
+                    if !session_present {
+                        shared.unreleased.lock().clear();
+                    }
                     let answer = ConnAck { session_present, ..shared.connack.lock().clone() };
                     encode(&Packet::ConnAck(Box::new(answer)), version, &mut answers);
                 }
@@ -125,6 +129,9 @@ async fn take(publish: Publish, shared: &Shared) -> Option<Ack> {
         shared.reached.notify_one();
         behaviour.wait_for(|behaviour| *behaviour != Behaviour::Stall).await.ok()?;
     }
+    if publish.retain && shared.connack.lock().properties.retain_available == Some(false) {
+        return None;
+    }
     let id = id(&publish);
     let kind = if publish.qos == Qos::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
     let ack = Ack::new(kind, publish.packet_id);
@@ -138,7 +145,8 @@ async fn take(publish: Publish, shared: &Shared) -> Option<Ack> {
         Behaviour::Refuse(_) | Behaviour::Take | Behaviour::Stall => {}
     }
     match kind {
-        AckKind::PubRec => drop(shared.unreleased.lock().insert(publish.packet_id, id)),
+        // Under the id of one that was not released, it is a repeat of that (4.3.3).
+        AckKind::PubRec => drop(shared.unreleased.lock().entry(publish.packet_id).or_insert(id)),
         _ => shared.taken.lock().push(id),
     }
     Some(ack)
@@ -280,6 +288,27 @@ async fn qos_2_goes_on_where_the_link_was_lost() {
     sink.deliver(rest, &Progress::default()).await.unwrap();
     let ids: Vec<_> = batch.iter().map(|delivery| delivery.id).collect();
     assert_eq!(stub.taken(), ids, "each once, in order");
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_in_the_session_takes_no_message_for_a_repeat() {
+    for version in ["5", "3.1.1"] {
+        let stub = Stub::start(json!({ "qos": 2, "version": version })).await;
+        *stub.shared.has_session.lock() = true;
+        stub.shared.unreleased.lock().insert(1, delivery(99).id);
+        stub.sink().deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+        assert_eq!(stub.taken(), [delivery(1).id]);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_retains_nothing_gets_what_would_be_retained_all_the_same() {
+    let stub = Stub::start(json!({})).await;
+    stub.shared.connack.lock().properties.retain_available = Some(false);
+    let mut kept = delivery(1);
+    kept.message.attributes.add("mqtt.retain", "true");
+    stub.sink().deliver(&[kept], &Progress::default()).await.unwrap();
+    assert_eq!(stub.taken(), [delivery(1).id]);
 }
 
 #[tokio::test]
