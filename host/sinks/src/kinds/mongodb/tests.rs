@@ -88,14 +88,42 @@ fn what_a_server_says_decides_what_is_done() {
     assert_eq!(outcome(&doc! { "ok": 1.0, "n": 5 }), Outcome::Written);
     let doubtful = doc! { "ok": 1.0, "writeConcernError": { "code": 64, "errmsg": "timed out" } };
     assert!(matches!(outcome(&doubtful), Outcome::Doubtful { .. }));
+    let mut there =
+        doc! { "writeErrors": [{ "index": 3, "code": 11_000, "errmsg": "… index: _id_ dup key" }] };
+    assert_eq!(outcome(&there), Outcome::ThereAlready { at: 3 });
+    there.extend(doubtful);
+    assert!(matches!(outcome(&there), Outcome::Doubtful { .. }), "also what is there may be undone");
+}
+
+#[test]
+fn the_write_concern_is_the_urls() {
+    let concern = |url| write_concern(&read(url).unwrap()).map(|concern| concern.to_string());
+    assert_eq!(concern("mongodb://h").unwrap(), r#"{ "w": "majority" }"#);
+    assert_eq!(concern("mongodb://h/?w=2&wtimeoutMS=500").unwrap(), r#"{ "w": 2, "wtimeout": 500 }"#);
+    assert_eq!(concern("mongodb://h/?w=0").unwrap_err().setting, "url");
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_command_is_written_with_several() {
+    let server = Server::start().await;
+    let mut batch = deliveries(0..3);
+    for delivery in &mut batch {
+        delivery.message.payload = "x".repeat(6 << 20).into();
+    }
+    sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap();
+    assert_eq!(server.documents().len(), 3);
+    assert_eq!(fitting(&[COMMAND_MAX + 1, 1]), 1);
+    assert_eq!(fitting(&[1, COMMAND_MAX - 1, 1]), 2);
 }
 
 #[tokio::test]
 async fn a_payload_that_no_document_can_hold_is_refused() {
     let server = Server::start().await;
-    for payload in ["[".repeat(120) + &"]".repeat(120), r#"{"a\u0000b":1}"#.to_owned(), "x".repeat(16 << 20)]
+    for payload in
+        ["[".repeat(120) + &"]".repeat(120), r#"{"a\u0000b":1}"#.to_owned(), "x".repeat((16 << 20) - 65_536)]
     {
         let mut batch = deliveries(0..2);
+        batch[1].message.attributes.add("note", "y".repeat(70_000));
         batch[1].message.payload = payload.into();
         match sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap_err() {
             DeliveryError::Reject { rejected: 1, .. } => {}
