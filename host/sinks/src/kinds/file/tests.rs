@@ -142,6 +142,51 @@ async fn keeps_as_many_files_as_it_was_told() {
     );
 }
 
+#[tokio::test]
+async fn what_more_was_kept_before_goes_when_it_is_to_keep_less() {
+    let folder = Folder::new();
+    folder
+        .sink(&json!({ "rotate_bytes": 1, "keep": 5 }))
+        .deliver(&deliveries(0..6), &Progress::default())
+        .await
+        .unwrap();
+    let others = ["messages.jsonl.1001", "messages.jsonl.03", "messages.jsonl.old"];
+    others.iter().for_each(|name| fs::write(folder.out().join(name), "").unwrap());
+    let less = json!({ "rotate_bytes": 1, "keep": 2 });
+    folder.sink(&less).deliver(&deliveries(6..7), &Progress::default()).await.unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder.out())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    let kept = [
+        "messages.jsonl",
+        "messages.jsonl.03",
+        "messages.jsonl.1",
+        "messages.jsonl.1001",
+        "messages.jsonl.2",
+        "messages.jsonl.old",
+    ];
+    assert_eq!(names, kept);
+}
+
+/// A disk that hangs takes one thread, not one at every offer.
+#[test]
+fn who_waits_for_the_file_takes_no_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = Folder::new();
+        let sink = folder.sink(&json!({}));
+        let hanging = Arc::clone(&sink.writer).lock_owned().await;
+        let batch = deliveries(0..1);
+        let progress = Progress::default();
+        assert!(futures::poll!(std::pin::pin!(sink.deliver(&batch, &progress))).is_pending());
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        drop(hanging);
+        sink.deliver(&batch, &progress).await.unwrap();
+    });
+}
+
 #[test]
 fn rotates_a_file_whose_first_line_is_too_old() {
     let folder = Folder::new();
