@@ -122,6 +122,21 @@ async fn every_part_of_a_message_can_be_a_column() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_moved_away_is_made_anew() {
+    let file = File::new();
+    let path = file.folder.path().join("moved");
+    let sink = file.sink(&json!({
+        "url": format!("sqlite:{}", path.display()),
+        "create": "CREATE TABLE IF NOT EXISTS messages (id TEXT PRIMARY KEY)",
+    }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    std::fs::rename(&path, file.folder.path().join("aside")).unwrap();
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    file.run(&format!("ATTACH '{}' AS moved", path.display()));
+    assert_eq!(file.rows("SELECT id FROM moved.messages"), [delivery(1).id.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_gives_no_row_is_refused_after_those_before_it() {
     let file = File::new();
     let sink = file.sink(&json!({
