@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sandbar_ingress::{CommandError, Intake};
 use sandbar_reading::{Delivery, DeliveryId, ReadingId};
-use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_sinks::{AnySink, Cause, DeliveryError, Progress};
 
 use crate::script::text;
 use crate::world::{World, name};
@@ -66,7 +66,11 @@ impl AnySink for Sink {
         "scripted"
     }
 
-    fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Delivery],
+        _: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
         Box::pin(self.offered(batch))
     }
 }

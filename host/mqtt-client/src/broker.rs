@@ -1,15 +1,14 @@
 //! Where the broker is, and who we are there.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustls_pki_types::ServerName;
 use sandbar_reading::{ConfigError, Secret};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Connector};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio_rustls::TlsConnector;
 
 use crate::{Qos, Version};
 
@@ -64,12 +63,12 @@ impl TryFrom<u8> for QosLevel {
     }
 }
 
-/// A broker to connect to: settings that were checked, and files that were read.
+/// A broker to connect to: settings that were checked.
 #[derive(Clone)]
 pub struct Broker {
     pub(crate) host: Box<str>,
     pub(crate) port: u16,
-    pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
+    pub(crate) tls: Option<Arc<Connector>>,
     pub(crate) version: Version,
     pub(crate) client_id: Box<str>,
     pub(crate) user: Option<Box<str>>,
@@ -98,7 +97,7 @@ impl Broker {
             (false, Some(_)) => return Err(ConfigError::at("tls", "is for mqtts://, the url is mqtt://")),
             (true, tls) => {
                 let tls = tls.clone().unwrap_or_default();
-                Some(tls.connector(&host).map_err(|error| error.within("tls"))?)
+                Some(Arc::new(tls.connector(&host).map_err(|error| error.within("tls"))?))
             }
         };
         let password = match &config.password {

@@ -286,7 +286,10 @@ async fn stream(broker: &Broker) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
     let remote = socket.peer_addr()?;
     let stream: Box<dyn Stream> = match &broker.tls {
         None => Box::new(socket),
-        Some((connector, name)) => Box::new(connector.connect(name.clone(), socket).await?),
+        Some(tls) => {
+            let (connector, name) = tls.current();
+            Box::new(connector.connect(name, socket).await?)
+        }
     };
     Ok((stream, remote))
 }

@@ -16,7 +16,7 @@ use sandbar_reading::{
     TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
-use sandbar_sinks::{AnySink, DeliveryError};
+use sandbar_sinks::{AnySink, DeliveryError, Progress};
 use sandbar_store::simulated::{Failure, Simulated};
 use tokio::time::{sleep, timeout};
 
@@ -62,7 +62,7 @@ impl AnySink for Takes {
         "takes"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(&'a self, _: &'a [Delivery], _: &'a Progress) -> BoxFuture<'a, Result<(), DeliveryError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sandbar_pipeline::{DeviceOptions, Offering, Options, Order, Route};
 use sandbar_reading::{Clock, ContentType, Delivery, Inbound, Timestamp};
-use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_sinks::{AnySink, Cause, DeliveryError, Progress};
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{CommandState, Presence};
 use tokio::time::{Instant, sleep};
@@ -47,7 +47,7 @@ impl AnySink for Down {
         "down"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(&'a self, _: &'a [Delivery], _: &'a Progress) -> BoxFuture<'a, Result<(), DeliveryError>> {
         let down = DeliveryError::Retry { delivered: 0, after: None, cause: Cause::new("down") };
         Box::pin(std::future::ready(Err(down)))
     }

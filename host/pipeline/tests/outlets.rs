@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use sandbar_pipeline::{Filter, Offering, Options, Route};
 use sandbar_reading::{Attributes, ContentType, Delivery, DeliveryId, Inbound, Message, SystemClock, Target};
-use sandbar_sinks::{AnySink, DeliveryError};
+use sandbar_sinks::{AnySink, DeliveryError, Progress};
 use sandbar_store::NewCommand;
 use sandbar_store::simulated::Simulated;
 use tokio::time::{sleep, timeout};
@@ -74,7 +75,7 @@ impl AnySink for Panics {
         "panics"
     }
 
-    fn deliver<'a>(&'a self, _: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(&'a self, _: &'a [Delivery], _: &'a Progress) -> BoxFuture<'a, Result<(), DeliveryError>> {
         Box::pin(async {
             assert!(self.0.swap(true, Ordering::Relaxed), "as on purpose");
             Ok(())
@@ -95,4 +96,64 @@ async fn a_sink_that_panics_has_failed_and_is_tried_again() {
     assert_eq!((outlet.accepted, rig.store.stats().outbox), (1, 0));
     let (_, cause) = outlet.last_error.clone().unwrap();
     assert_eq!(cause, "delivering it panicked");
+}
+
+/// Needs a second for each, and tells how far it is only if it delivers one by one.
+struct Slow {
+    one_by_one: bool,
+    batches: Mutex<Vec<usize>>,
+    taken: Mutex<Vec<DeliveryId>>,
+}
+
+impl AnySink for Slow {
+    fn kind(&self) -> &'static str {
+        "slow"
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async move {
+            self.batches.lock().push(batch.len());
+            for (at, delivery) in batch.iter().enumerate() {
+                sleep(Duration::from_secs(1)).await;
+                if self.one_by_one {
+                    self.taken.lock().push(delivery.id);
+                    progress.reached(at + 1);
+                }
+            }
+            if !self.one_by_one {
+                self.taken.lock().extend(batch.iter().map(|delivery| delivery.id));
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_sink_took_is_not_offered_again_when_its_time_is_over() {
+    for (one_by_one, batches) in [(true, vec![20, 10, 5, 5]), (false, vec![20, 10, 5, 10, 5, 10, 5, 5])] {
+        let rig = Rig::new();
+        let sinks = vec!["out".parse().unwrap()];
+        rig.pipeline.set_routes(vec![Route { filter: Filter::default(), sinks, ..rig::route() }]);
+        for _ in 0..20 {
+            let inbound = Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into());
+            rig.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+        }
+        sleep(LONG).await;
+        assert_eq!(rig.store.stats().outbox, 20);
+
+        let slow = Arc::new(Slow { one_by_one, batches: Mutex::default(), taken: Mutex::default() });
+        let offering = Offering { timeout: Duration::from_millis(5500), ..Offering::default() };
+        rig.pipeline.set_sink("out".parse().unwrap(), slow.clone(), offering).await;
+        sleep(LONG).await;
+        let mut once = slow.taken.lock().clone();
+        assert_eq!((once.len(), rig.store.stats().outbox), (20, 0));
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), 20, "each once");
+        assert_eq!(*slow.batches.lock(), batches);
+    }
 }

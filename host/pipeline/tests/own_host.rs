@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sandbar_ingress::{Accepted, Answer, CommandError};
 use sandbar_pipeline::{Attempts, Filter, Key, Offering, Options, Pipeline, Replying, Route};
 use sandbar_reading::{Command, ContentType, Delivery, Inbound, Message, SystemClock};
-use sandbar_sinks::{AnySink, Cause, DeliveryError, OwnHost};
+use sandbar_sinks::{AnySink, Cause, DeliveryError, OwnHost, Progress};
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{Committer, Store};
 use tempfile::TempDir;
@@ -31,7 +31,11 @@ impl AnySink for Through {
         drop(self.0.set(own.clone()));
     }
 
-    fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Delivery],
+        _: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
         Box::pin(async move {
             let own = self.0.get().unwrap();
             for (at, delivery) in batch.iter().enumerate() {

@@ -12,13 +12,15 @@ use sandbar_reading::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::{DeliveryError, OwnHost, Sink, Unsent};
+use crate::{DeliveryError, OwnHost, Progress, Sink, Unsent};
 
 /// A stand-in for what the sink delivers to.
 pub(crate) trait FarEnd {
     type Sink: Sink;
     /// Whether it can fail at all.
     const FAILS: bool = true;
+    /// Whether its sink delivers one by one, and tells so.
+    const ONE_BY_ONE: bool = false;
     /// Whether it can refuse one message for good.
     const REFUSES: bool = true;
 
@@ -168,36 +170,37 @@ pub(crate) fn sink<F: FarEnd>(table: Value) -> F::Sink {
 }
 
 async fn takes_in_order<F: FarEnd>(sink: &F::Sink, far: &F) {
-    sink.deliver(&[]).await.expect("nothing to do");
+    sink.deliver(&[], &Progress::default()).await.expect("nothing to do");
     let batch = deliveries(0..5);
-    sink.deliver(&batch).await.expect("a far end that takes all");
+    sink.deliver(&batch, &Progress::default()).await.expect("a far end that takes all");
     assert_eq!(far.taken(), ids(&batch), "in order, each once");
 }
 
 /// The far end can only recognise a repeat if it bears the id of the first time.
 async fn offers_the_same_ids_again<F: FarEnd>(sink: &F::Sink, far: &F) {
     let before: BTreeSet<_> = far.taken().into_iter().collect();
-    sink.deliver(&deliveries(0..5)).await.expect("a far end that takes all");
+    sink.deliver(&deliveries(0..5), &Progress::default()).await.expect("a far end that takes all");
     assert_eq!(far.taken().into_iter().collect::<BTreeSet<_>>(), before, "no id that is new");
 }
 
 async fn survives_being_dropped<F: FarEnd>(sink: &F::Sink, far: &F) {
-    let batch = deliveries(10..15);
+    let (batch, progress) = (deliveries(10..15), Progress::default());
     far.behave(Behaviour::Stall);
     tokio::select! {
         biased;
-        _ = sink.deliver(&batch) => {}
+        _ = sink.deliver(&batch, &progress) => {}
         () = far.reached() => {}
     }
     far.behave(Behaviour::Take);
-    sink.deliver(&batch).await.expect("dropped half-way, it works at the next call");
+    sink.deliver(&batch, &Progress::default()).await.expect("dropped half-way, it works at the next call");
     assert_eq!(held(far, &batch), 5);
 }
 
 async fn says_how_far_it_came<F: FarEnd>(sink: &F::Sink, far: &F) {
     let batch = deliveries(20..25);
     far.behave(Behaviour::FailAfter(2));
-    let delivered = match sink.deliver(&batch).await {
+    let progress = Progress::default();
+    let delivered = match sink.deliver(&batch, &progress).await {
         Err(DeliveryError::Retry { delivered, cause, .. }) => {
             assert!(!cause.to_string().is_empty());
             delivered
@@ -206,16 +209,20 @@ async fn says_how_far_it_came<F: FarEnd>(sink: &F::Sink, far: &F) {
     };
     assert_eq!(held(far, &batch[..delivered]), delivered, "what was called delivered is there");
     assert_eq!(held(far, &batch), delivered, "and nothing else");
+    match F::ONE_BY_ONE {
+        true => assert_eq!(progress.taken(), delivered, "it was told meanwhile"),
+        false => assert!(progress.taken() <= delivered),
+    }
 
     far.behave(Behaviour::Take);
-    sink.deliver(&batch[delivered..]).await.expect("it recovers");
+    sink.deliver(&batch[delivered..], &Progress::default()).await.expect("it recovers");
     assert_eq!(far.taken()[far.taken().len() - 5..], ids(&batch), "all of them, in order");
 }
 
 async fn names_what_was_refused<F: FarEnd>(sink: &F::Sink, far: &F) {
     let batch = deliveries(30..35);
     far.behave(Behaviour::Refuse(batch[2].id));
-    match sink.deliver(&batch).await {
+    match sink.deliver(&batch, &Progress::default()).await {
         Err(DeliveryError::Reject { rejected, cause }) => {
             assert_eq!(rejected, 2);
             assert!(!cause.to_string().is_empty());
@@ -225,7 +232,7 @@ async fn names_what_was_refused<F: FarEnd>(sink: &F::Sink, far: &F) {
     assert_eq!(held(far, &batch[..2]), 2, "those before it were taken");
     assert_eq!(held(far, &batch[2..3]), 0);
 
-    sink.deliver(&batch[3..]).await.expect("the rest goes on");
+    sink.deliver(&batch[3..], &Progress::default()).await.expect("the rest goes on");
     assert_eq!(held(far, &batch), 4);
     far.behave(Behaviour::Take);
 }

@@ -14,4 +14,4 @@ mod tls;
 mod wire;
 
 pub use registry::{AnySink, Kind, build, kinds};
-pub use sink::{Cause, DeliveryError, OwnHost, Sink, Unsent};
+pub use sink::{Cause, DeliveryError, OwnHost, Progress, Sink, Unsent};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::kinds::{
     device, email, file, http, kraken, local_mqtt, log, mongodb, mqtt, redis, sandbar, sql, tcp, websocket,
 };
-use crate::{DeliveryError, OwnHost, Sink};
+use crate::{DeliveryError, OwnHost, Progress, Sink};
 
 macro_rules! sinks {
     ($($sink:ty),* $(,)?) => {
@@ -31,7 +31,11 @@ pub trait AnySink: Send + Sync + 'static {
     fn connect(&self, _own: &Arc<dyn OwnHost>) {}
 
     /// [`Sink::deliver`].
-    fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>>;
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>>;
 }
 
 impl<S: Sink> AnySink for S {
@@ -43,8 +47,12 @@ impl<S: Sink> AnySink for S {
         Sink::connect(self, own);
     }
 
-    fn deliver<'a>(&'a self, batch: &'a [Delivery]) -> BoxFuture<'a, Result<(), DeliveryError>> {
-        Box::pin(Sink::deliver(self, batch))
+    fn deliver<'a>(
+        &'a self,
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(Sink::deliver(self, batch, progress))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -26,8 +27,28 @@ pub trait Sink: Sized + Send + Sync + 'static {
     fn connect(&self, _own: &Arc<dyn OwnHost>) {}
 
     /// Delivers in order, and returns once the far end has them. The same ids may be offered again.
-    /// Never retries; the outbox offers again, with backoff.
-    fn deliver(&self, batch: &[Delivery]) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+    /// Never retries; the outbox offers again, with backoff. What takes longer than the outbox waits is dropped:
+    /// `progress` says how much of it need not be offered again.
+    fn deliver(
+        &self,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+}
+
+/// How far a sink has come with a batch, for when it has no time to return it.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicUsize);
+
+impl Progress {
+    /// The far end has the first `taken` of the batch.
+    pub fn reached(&self, taken: usize) {
+        self.0.store(taken, Ordering::Relaxed);
+    }
+
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a sink may do with the host that it belongs to.

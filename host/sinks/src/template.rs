@@ -28,8 +28,8 @@ use std::fmt::Write as _;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior};
+use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior, filters};
 use sandbar_reading::{ConfigError, Delivery};
 use serde::Serialize;
 
@@ -81,6 +81,11 @@ impl Template {
                 percent_encode(&value.to_string(), &mut encoded);
                 Value::from_safe_string(encoded)
             });
+            // What is safe within JSON or HTML is not within an address.
+            environment.add_filter("tojson", json_to_escape);
+            for name in ["e", "escape"] {
+                environment.add_filter(name, |value: &Value| value.clone());
+            }
         }
         environment
             .add_template_owned(NAME, text.to_owned())
@@ -104,6 +109,10 @@ impl Template {
             self.environment.get_template(NAME).and_then(|template| template.render(fields.0.clone()));
         rendered.map_err(|error| Cause::new(format!("{}: {}", self.setting, explain(&error))))
     }
+}
+
+fn json_to_escape(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+    filters::tojson(value, indent, options).map(|json| Value::from(json.to_string()))
 }
 
 /// What a template ends with is sent, a line break too.
@@ -304,6 +313,10 @@ mod tests {
             "http://h/sensors%2Fkitchen?n=%3Ca%26b%3E%20%22c%22"
         );
         assert_eq!(url("{{ topic | safe }} {{ topic | urlencode }}"), "sensors/kitchen sensors%2Fkitchen");
+        assert_eq!(
+            url("{{ payload.note | tojson }} {{ payload.note | e }}"),
+            "%22%5Cu003ca%5Cu0026b%5Cu003e%20%5C%22c%5C%22%22 %3Ca%26b%3E%20%22c%22"
+        );
         let slack = Template::escaping("text", "<http://h|{{ payload.note }}>", Escape::Slack).unwrap();
         assert_eq!(slack.render(&sample()).unwrap(), "<http://h|&lt;a&amp;b&gt; \"c\">");
     }

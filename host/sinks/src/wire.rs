@@ -3,12 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
 use sandbar_reading::ConfigError;
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Connector};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::Cause;
 
@@ -23,7 +21,7 @@ pub(crate) type Wire = Box<dyn Stream>;
 pub(crate) struct Place {
     /// Host and port.
     pub(crate) address: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Connector>,
 }
 
 impl Place {
@@ -51,7 +49,10 @@ impl Place {
         stream.set_nodelay(true)?;
         match &self.tls {
             None => Ok(Box::new(stream)),
-            Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), stream).await?)),
+            Some(tls) => {
+                let (connector, name) = tls.current();
+                Ok(Box::new(connector.connect(name, stream).await?))
+            }
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -13,7 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::pem::{certificates, private_key, roots};
 
-/// TLS of what connects. Without any setting, the system's certificates are trusted.
+/// TLS of what connects. Without any setting, the system's certificates are trusted. Files are read again when they
+/// change: a renewed certificate needs no restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTls {
@@ -56,12 +59,55 @@ impl ClientTls {
     }
 
     /// The same, and the name to ask for; `host` is the one of the address.
-    pub fn connector(&self, host: &str) -> Result<(TlsConnector, ServerName<'static>), ConfigError> {
+    pub fn connector(&self, host: &str) -> Result<Connector, ConfigError> {
         let name = self.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             ConfigError::at("server_name", format!("`{name}` is neither a host name nor an address"))
         })?;
-        Ok((TlsConnector::from(Arc::new(self.config()?)), name))
+        let changed = self.changed();
+        let connector = TlsConnector::from(Arc::new(self.config()?));
+        Ok(Connector { tls: self.clone(), name, current: Mutex::new(Current { connector, changed }) })
+    }
+
+    fn changed(&self) -> Changed {
+        [&self.ca_file, &self.certificate_file, &self.key_file].map(|path| {
+            let metadata = std::fs::metadata(path.as_ref()?).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+}
+
+/// Connects with TLS by files that may be renewed meanwhile.
+pub struct Connector {
+    tls: ClientTls,
+    name: ServerName<'static>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    connector: TlsConnector,
+    changed: Changed,
+}
+
+/// When each of the files was written, and how long it is.
+type Changed = [Option<(SystemTime, u64)>; 3];
+
+impl Connector {
+    /// What to make the next connection with, and the name to ask for.
+    pub fn current(&self) -> (TlsConnector, ServerName<'static>) {
+        let mut current = self.current.lock();
+        let changed = self.tls.changed();
+        if changed != current.changed {
+            match self.tls.config() {
+                Ok(config) => current.connector = TlsConnector::from(Arc::new(config)),
+                // Written in two steps, perhaps: the change of the second one leads here again.
+                Err(error) => {
+                    tracing::warn!(%error, "the changed TLS files cannot be used; the old ones are");
+                }
+            }
+            current.changed = changed;
+        }
+        (current.connector.clone(), self.name.clone())
     }
 }
 
@@ -91,5 +137,25 @@ mod tests {
         assert_eq!(setting(ClientTls { certificate_file: missing, ..ClientTls::default() }), "key_file");
         let named = ClientTls { server_name: Some("not a name".to_owned()), ..ClientTls::default() };
         assert_eq!(named.connector("localhost").err().unwrap().setting, "server_name");
+    }
+
+    #[test]
+    fn a_renewed_file_is_used_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let renew = || {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            std::fs::write(&path, made.cert.pem()).unwrap();
+        };
+        renew();
+        let tls = ClientTls { ca_file: Some(path.clone()), ..ClientTls::default() };
+        let connector = tls.connector("localhost").unwrap();
+        let config = || Arc::clone(connector.current().0.config());
+        let first = config();
+        assert!(Arc::ptr_eq(&first, &config()));
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(Arc::ptr_eq(&first, &config()));
+        renew();
+        assert!(!Arc::ptr_eq(&first, &config()));
     }
 }

@@ -3,5 +3,5 @@
 mod client;
 mod pem;
 
-pub use client::ClientTls;
+pub use client::{ClientTls, Connector};
 pub use pem::{certificates, private_key, roots};

@@ -2,14 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError};
 use sandbar_reading::{Clock, Delivery, DeliveryId, Message, Target, Timestamp};
-use sandbar_sinks::{AnySink, Cause, DeliveryError};
+use sandbar_sinks::{AnySink, Cause, DeliveryError, Progress};
 use sandbar_store::{Delivered, FailedDelivery, Loaded, Next, Queued, Store};
 use sandbar_telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
@@ -126,7 +126,8 @@ impl Outlet {
             given_up: AtomicU64::new(0),
             ended,
         });
-        let work = Work { outlet: outlet.clone(), way, offering, means };
+        let batch_max = AtomicUsize::new(offering.batch_max);
+        let work = Work { outlet: outlet.clone(), way, offering, batch_max, means };
         let work = async move {
             while AssertUnwindSafe(work.run()).catch_unwind().await.is_err() {
                 work.after_panic().await;
@@ -236,6 +237,8 @@ struct Work {
     outlet: Arc<Outlet>,
     way: Way,
     offering: Offering,
+    /// Fewer than `offering` says, after an offer that was late: a sink that takes all or nothing would be late again.
+    batch_max: AtomicUsize,
     means: Means,
 }
 
@@ -325,14 +328,16 @@ impl Work {
 
     /// False if the target cannot be reached at all for now.
     async fn offer(&self, now: Timestamp) -> bool {
-        let batch = self.outlet.queue.lock().batch(self.offering.batch_max, self.offering.batch_bytes);
+        let batch_max = self.batch_max.load(Ordering::Relaxed);
+        let batch = self.outlet.queue.lock().batch(batch_max, self.offering.batch_bytes);
         let mut deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
         let offers = self.offers(&mut deliveries, &batch, now);
         // What others wrote may panic: that is a failure like any other, and no end of the outlet.
-        let delivered = AssertUnwindSafe(self.deliver(&deliveries)).catch_unwind().await;
+        let progress = Progress::default();
+        let delivered = AssertUnwindSafe(self.deliver(&deliveries, &progress)).catch_unwind().await;
         let panicked = |_| {
             let cause = Cause::new("delivering it panicked");
-            Some(Err(DeliveryError::Retry { delivered: 0, after: None, cause }))
+            Some(Err(DeliveryError::Retry { delivered: progress.taken(), after: None, cause }))
         };
         let Some(result) = delivered.unwrap_or_else(panicked) else { return false };
         let failing = self.outlet.health.lock().failing();
@@ -391,16 +396,25 @@ impl Work {
     }
 
     /// `None` if the target cannot be reached at all for now, and this is no failure.
-    async fn deliver(&self, batch: &[Delivery]) -> Option<Result<(), DeliveryError>> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Option<Result<(), DeliveryError>> {
         match &self.way {
             Way::Sink(sink) => {
-                let offered = tokio::time::timeout(self.offering.timeout, sink.deliver(batch));
-                let late = |_| {
-                    let cause =
-                        Cause::new(format!("not delivered within {} s", self.offering.timeout.as_secs()));
-                    Err(DeliveryError::Retry { delivered: 0, after: None, cause })
-                };
-                Some(offered.await.unwrap_or_else(late))
+                let offered = sink.deliver(batch, progress);
+                Some(match tokio::time::timeout(self.offering.timeout, offered).await {
+                    Ok(result) => {
+                        if result.is_ok() {
+                            let more = self.batch_max.load(Ordering::Relaxed).saturating_mul(2);
+                            self.batch_max.store(more.min(self.offering.batch_max), Ordering::Relaxed);
+                        }
+                        result
+                    }
+                    Err(_late) => {
+                        self.batch_max.store((batch.len() / 2).max(1), Ordering::Relaxed);
+                        let limit = self.offering.timeout.as_secs();
+                        let cause = Cause::new(format!("not delivered within {limit} s"));
+                        Err(DeliveryError::Retry { delivered: progress.taken(), after: None, cause })
+                    }
+                })
             }
             Way::Device(devices) => self.carry_out(devices, batch).await,
         }

@@ -7,7 +7,7 @@ use sandbar_reading::{Command, ConfigError, Delivery};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Cause, DeliveryError, OwnHost, Sink, Unsent};
+use crate::{Cause, DeliveryError, OwnHost, Progress, Sink, Unsent};
 
 /// Has a device carry out every message as a command, through whichever ingress reaches it. A device that is not
 /// connected is waited for.
@@ -51,13 +51,14 @@ impl Sink for Device {
         *self.own.lock() = Some(Arc::clone(own));
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let own = self.own.lock().clone();
         for (index, delivery) in batch.iter().enumerate() {
             let command =
                 self.command(delivery).map_err(|cause| DeliveryError::Reject { rejected: index, cause })?;
             let Some(own) = &own else { return Err(Unsent::Unreachable.at(index)) };
             own.command(command, delivery.id).await.map_err(|unsent| unsent.at(index))?;
+            progress.reached(index + 1);
         }
         Ok(())
     }
@@ -98,6 +99,7 @@ mod tests {
 
     impl FarEnd for Devices {
         type Sink = Device;
+        const ONE_BY_ONE: bool = true;
 
         fn settings(&self) -> Value {
             json!({ "name": "set" })

@@ -7,7 +7,7 @@ use sandbar_reading::{ConfigError, Delivery, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Cause, DeliveryError, OwnHost, Sink, Unsent};
+use crate::{Cause, DeliveryError, OwnHost, Progress, Sink, Unsent};
 
 /// Publishes to the subscribers of an `mqtt` ingress of this host; sessions that are not connected find the
 /// message when they are.
@@ -61,13 +61,14 @@ impl Sink for LocalMqtt {
         *self.own.lock() = Some(Arc::clone(own));
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let own = self.own.lock().clone();
         for (at, delivery) in batch.iter().enumerate() {
             let Some(own) = &own else { return Err(Unsent::Unreachable.at(at)) };
             let delivery =
                 self.addressed(delivery).map_err(|cause| DeliveryError::Reject { rejected: at, cause })?;
             own.publish(&self.ingress, &delivery).await.map_err(|unsent| unsent.at(at))?;
+            progress.reached(at + 1);
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ mod tests {
         let host = Arc::new(Host::default());
         let sink = contract_sink(settings);
         sink.connect(&(Arc::clone(&host) as _));
-        sink.deliver(&[delivery]).await?;
+        sink.deliver(&[delivery], &Progress::default()).await?;
         let taken = host.taken.lock().pop().unwrap();
         Ok(taken.message)
     }
@@ -191,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn waits_for_a_host_and_refuses_what_is_no_topic() {
         let sink = contract_sink(json!({ "ingress": "broker" }));
-        let error = sink.deliver(&[contract::delivery(1)]).await.unwrap_err();
+        let error = sink.deliver(&[contract::delivery(1)], &Progress::default()).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Retry { delivered: 0, .. }));
         let mut delivery = contract::delivery(1);
         delivery.message.device = Some("#".into());
@@ -211,6 +212,7 @@ mod tests {
 
     impl FarEnd for Far {
         type Sink = LocalMqtt;
+        const ONE_BY_ONE: bool = true;
 
         fn settings(&self) -> Value {
             json!({ "ingress": "broker" })

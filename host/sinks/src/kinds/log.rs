@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::{debug, error, info, trace, warn};
 
-use crate::{DeliveryError, Sink};
+use crate::{DeliveryError, Progress, Sink};
 
 /// Writes one line a message; always succeeds.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Sink for Log {
         Ok(Self { config })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         for delivery in batch {
             self.write(delivery);
         }
@@ -151,7 +151,7 @@ mod tests {
         let _capture = lines.capture();
         for show_payload in [0, 5, 5000] {
             let log = Log::new(Config { level: Level::Warn, show_payload }).unwrap();
-            log.deliver(&[contract::delivery(3)]).await.unwrap();
+            log.deliver(&[contract::delivery(3)], &Progress::default()).await.unwrap();
         }
         let shown: Vec<_> = lines.read().into_iter().map(|line| line["fields"]["payload"].clone()).collect();
         assert_eq!(shown, [Value::Null, json!("{\"cou…"), json!("{\"count\":3}")]);

@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
-use rustls_pki_types::ServerName;
 use sandbar_reading::{ConfigError, Framing, Octets};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Connector};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio_rustls::TlsConnector;
 
 use crate::naming::Naming;
 use crate::stream::{Nature, Options, Settings};
@@ -101,7 +99,7 @@ mod default {
 /// Who connects to whom.
 pub(super) enum Side {
     Listen { address: SocketAddr, tls: Option<Acceptor> },
-    Connect { address: String, tls: Option<(TlsConnector, ServerName<'static>)> },
+    Connect { address: String, tls: Option<Connector> },
 }
 
 impl Config {

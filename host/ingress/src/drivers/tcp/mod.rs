@@ -7,10 +7,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
 use sandbar_reading::ConfigError;
+use sandbar_tls::Connector;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 pub(crate) use self::config::Config;
 use self::config::Side;
@@ -109,7 +108,7 @@ impl Tcp {
         &self,
         shared: &Shared,
         address: &str,
-        tls: Option<&(TlsConnector, ServerName<'static>)>,
+        tls: Option<&Connector>,
     ) -> Result<(), LinkError> {
         let Some(stream) = self.opened(shared, address, TcpStream::connect(address)).await? else {
             return Ok(());
@@ -121,8 +120,9 @@ impl Tcp {
                 shared.session.ready();
                 serve(shared, stream, Far::at(peer)).await
             }
-            Some((connector, name)) => {
-                let shaking = connector.connect(name.clone(), stream);
+            Some(tls) => {
+                let (connector, name) = tls.current();
+                let shaking = connector.connect(name, stream);
                 let Some(stream) = self.opened(shared, address, shaking).await? else { return Ok(()) };
                 shared.session.ready();
                 serve(shared, stream, Far::at(peer)).await

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::{Cause, DeliveryError, Sink};
+use crate::{Cause, DeliveryError, Progress, Sink};
 use compose::Composer;
 
 /// One connection a batch, one message after the other.
@@ -148,7 +148,7 @@ body = "{{ time }}: {{ text }}"
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -163,7 +163,7 @@ body = "{{ time }}: {{ text }}"
                 }
             };
             match timeout(self.timeout, connection.send(&envelope, &bytes)).await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => progress.reached(index + 1),
                 Ok(Err(error)) if is_final(&error) => {
                     return Err(DeliveryError::Reject {
                         rejected: index,

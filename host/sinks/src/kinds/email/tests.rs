@@ -103,6 +103,7 @@ impl Shared {
 
 impl FarEnd for Server {
     type Sink = Email;
+    const ONE_BY_ONE: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "host": "127.0.0.1", "port": self.port, "tls": "none", "from": "a@example.com", "to": ["b@example.com"] })
@@ -129,14 +130,19 @@ async fn keeps_the_contract_of_sinks() {
 #[tokio::test]
 async fn a_batch_goes_over_one_connection() {
     let server = Server::start().await;
-    server.sink(&json!({})).deliver(&deliveries(0..20)).await.unwrap();
+    server.sink(&json!({})).deliver(&deliveries(0..20), &Progress::default()).await.unwrap();
     assert_eq!((server.taken().len(), *server.shared.connections.lock()), (20, 1));
 }
 
 #[tokio::test]
 async fn a_server_without_starttls_gets_no_message() {
     let server = Server::start().await;
-    match server.sink(&json!({ "tls": "starttls" })).deliver(&deliveries(0..1)).await.unwrap_err() {
+    match server
+        .sink(&json!({ "tls": "starttls" }))
+        .deliver(&deliveries(0..1), &Progress::default())
+        .await
+        .unwrap_err()
+    {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             assert!(cause.to_string().contains("STARTTLS"), "{cause}");
         }
@@ -150,7 +156,7 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = json!({ "port": listener.local_addr().unwrap().port(), "timeout_ms": 50 });
     let sink = Server::start().await.sink(&settings);
-    match sink.deliver(&deliveries(0..1)).await.unwrap_err() {
+    match sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap_err() {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             assert!(cause.to_string().ends_with("within 50 ms"), "{cause}");
         }

@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use sandbar_reading::{Clock, ConfigError, Delivery, SystemClock};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
-use crate::{Cause, DeliveryError, Sink, encode};
+use crate::{Cause, DeliveryError, Progress, Sink, encode};
 use csv::{ColumnConfig, Columns};
-use writer::{Form, Line, Settings, Writer};
+use writer::{Form, KEEP_MAX, Line, Settings, Writer};
 
 /// Appends to one file, which no other process may write to at the same time.
 #[derive(Debug)]
@@ -86,8 +86,8 @@ keep = 8
         if config.path.file_name().is_none() || config.path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(ConfigError::at("path", "must name a file"));
         }
-        if config.keep.get() > 1000 {
-            return Err(ConfigError::at("keep", "must be at most 1000"));
+        if config.keep.get() > KEEP_MAX {
+            return Err(ConfigError::at("keep", format!("must be at most {KEEP_MAX}")));
         }
         let form = Arc::new(match config.format {
             Format::Json if config.columns.is_empty() => Form::Json,
@@ -104,11 +104,11 @@ keep = 8
         Ok(Self { form, writer: Arc::new(Mutex::new(Writer::new(settings))) })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         let lines: Vec<_> = batch.iter().map(|delivery| line(&self.form, delivery)).collect();
-        let writer = Arc::clone(&self.writer);
-        // Goes on to its end if this future is dropped; who comes next waits for it, and finds the ids.
-        let written = tokio::task::spawn_blocking(move || writer.lock().write(&lines, SystemClock.now()));
+        // Goes on to its end if this future is dropped; who comes next waits for it, without a thread, and finds the ids.
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let written = tokio::task::spawn_blocking(move || writer.write(&lines, SystemClock.now()));
         let retry = |delivered, cause| DeliveryError::Retry { delivered, after: None, cause };
         match written.await {
             Ok(Ok(())) => Ok(()),

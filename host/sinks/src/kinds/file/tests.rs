@@ -97,20 +97,20 @@ async fn the_same_id_is_written_once_also_after_a_restart_and_across_rotated_fil
     let folder = Folder::new();
     let batch = deliveries(0..40);
     let small = json!({ "rotate_bytes": 1000, "keep": 50 });
-    folder.sink(&small).deliver(&batch[..25]).await.unwrap();
+    folder.sink(&small).deliver(&batch[..25], &Progress::default()).await.unwrap();
     assert!(folder.dir.path().join("out/messages.jsonl.5").exists(), "it was rotated");
-    folder.sink(&small).deliver(&batch).await.unwrap();
+    folder.sink(&small).deliver(&batch, &Progress::default()).await.unwrap();
     assert_eq!(folder.all(50), ids_of(&batch));
 }
 
 #[tokio::test]
 async fn a_line_that_a_crash_cut_off_is_ended_and_written_again() {
     let folder = Folder::new();
-    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    folder.sink(&json!({})).deliver(&deliveries(0..3), &Progress::default()).await.unwrap();
     let content = fs::read(folder.path()).unwrap();
     fs::write(folder.path(), &content[..content.len() - 20]).unwrap();
 
-    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    folder.sink(&json!({})).deliver(&deliveries(0..3), &Progress::default()).await.unwrap();
     let text = fs::read_to_string(folder.path()).unwrap();
     assert_eq!(ids(&text), ids_of(&deliveries(0..3)));
     assert_eq!(text.lines().count(), 4, "the half line stands for itself");
@@ -119,23 +119,72 @@ async fn a_line_that_a_crash_cut_off_is_ended_and_written_again() {
 #[tokio::test]
 async fn a_line_that_lacks_only_its_newline_is_not_written_again() {
     let folder = Folder::new();
-    folder.sink(&json!({})).deliver(&deliveries(0..3)).await.unwrap();
+    folder.sink(&json!({})).deliver(&deliveries(0..3), &Progress::default()).await.unwrap();
     let content = fs::read(folder.path()).unwrap();
     fs::write(folder.path(), &content[..content.len() - 1]).unwrap();
 
-    folder.sink(&json!({})).deliver(&deliveries(0..4)).await.unwrap();
+    folder.sink(&json!({})).deliver(&deliveries(0..4), &Progress::default()).await.unwrap();
     assert_eq!(fs::read_to_string(folder.path()).unwrap().lines().count(), 4);
 }
 
 #[tokio::test]
 async fn keeps_as_many_files_as_it_was_told() {
     let folder = Folder::new();
-    folder.sink(&json!({ "rotate_bytes": 1, "keep": 2 })).deliver(&deliveries(0..6)).await.unwrap();
+    folder
+        .sink(&json!({ "rotate_bytes": 1, "keep": 2 }))
+        .deliver(&deliveries(0..6), &Progress::default())
+        .await
+        .unwrap();
     assert_eq!(
         folder.all(9),
         ids_of(&deliveries(3..6)),
         "one line a file, and two files beside the current one"
     );
+}
+
+#[tokio::test]
+async fn what_more_was_kept_before_goes_when_it_is_to_keep_less() {
+    let folder = Folder::new();
+    folder
+        .sink(&json!({ "rotate_bytes": 1, "keep": 5 }))
+        .deliver(&deliveries(0..6), &Progress::default())
+        .await
+        .unwrap();
+    let others = ["messages.jsonl.1001", "messages.jsonl.03", "messages.jsonl.old"];
+    others.iter().for_each(|name| fs::write(folder.out().join(name), "").unwrap());
+    let less = json!({ "rotate_bytes": 1, "keep": 2 });
+    folder.sink(&less).deliver(&deliveries(6..7), &Progress::default()).await.unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder.out())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    let kept = [
+        "messages.jsonl",
+        "messages.jsonl.03",
+        "messages.jsonl.1",
+        "messages.jsonl.1001",
+        "messages.jsonl.2",
+        "messages.jsonl.old",
+    ];
+    assert_eq!(names, kept);
+}
+
+/// A disk that hangs takes one thread, not one at every offer.
+#[test]
+fn who_waits_for_the_file_takes_no_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = Folder::new();
+        let sink = folder.sink(&json!({}));
+        let hanging = Arc::clone(&sink.writer).lock_owned().await;
+        let batch = deliveries(0..1);
+        let progress = Progress::default();
+        assert!(futures::poll!(std::pin::pin!(sink.deliver(&batch, &progress))).is_pending());
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        drop(hanging);
+        sink.deliver(&batch, &progress).await.unwrap();
+    });
 }
 
 #[test]
@@ -165,9 +214,9 @@ fn rotates_a_file_whose_first_line_is_too_old() {
 async fn follows_a_file_that_somebody_else_rotated() {
     let folder = Folder::new();
     let sink = folder.sink(&json!({}));
-    sink.deliver(&deliveries(0..2)).await.unwrap();
+    sink.deliver(&deliveries(0..2), &Progress::default()).await.unwrap();
     fs::rename(folder.path(), folder.dir.path().join("elsewhere")).unwrap();
-    sink.deliver(&deliveries(0..3)).await.unwrap();
+    sink.deliver(&deliveries(0..3), &Progress::default()).await.unwrap();
     assert_eq!(folder.taken(), [delivery(2).id]);
 }
 
@@ -175,11 +224,11 @@ async fn follows_a_file_that_somebody_else_rotated() {
 async fn two_sinks_do_not_write_to_one_file_at_once() {
     let folder = Folder::new();
     let (first, second) = (folder.sink(&json!({})), folder.sink(&json!({})));
-    first.deliver(&deliveries(0..1)).await.unwrap();
-    let error = second.deliver(&deliveries(1..2)).await.unwrap_err().to_string();
+    first.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    let error = second.deliver(&deliveries(1..2), &Progress::default()).await.unwrap_err().to_string();
     assert!(error.ends_with("messages.jsonl: another sink or process writes to it"), "{error}");
     drop(first);
-    second.deliver(&deliveries(1..2)).await.unwrap();
+    second.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
     assert_eq!(folder.taken(), ids_of(&deliveries(0..2)));
 }
 
@@ -224,11 +273,11 @@ async fn every_file_of_records_has_its_header_and_no_record_twice() {
         contract::sink::<Records>(settings)
     };
     let small = || json!({ "rotate_bytes": 500, "keep": 50 });
-    start(small()).deliver(&batch[..25]).await.unwrap();
+    start(small()).deliver(&batch[..25], &Progress::default()).await.unwrap();
     // A crash within a record, and a restart.
     let content = fs::read(records.0.path()).unwrap();
     fs::write(records.0.path(), &content[..content.len() - 3]).unwrap();
-    start(small()).deliver(&batch).await.unwrap();
+    start(small()).deliver(&batch, &Progress::default()).await.unwrap();
     let mut all = Vec::new();
     for place in (0..=50).rev() {
         let suffix = if place > 0 { format!(".{place}") } else { String::new() };
@@ -241,7 +290,7 @@ async fn every_file_of_records_has_its_header_and_no_record_twice() {
     assert_eq!(all, ids_of(&batch));
 
     // Other columns begin another file.
-    start(json!({ "columns": ["topic"] })).deliver(&deliveries(40..41)).await.unwrap();
+    start(json!({ "columns": ["topic"] })).deliver(&deliveries(40..41), &Progress::default()).await.unwrap();
     assert_eq!(
         fs::read_to_string(records.0.path()).unwrap(),
         "topic,id\nsensors/kitchen,01HF7YAT000000000000000018\n"

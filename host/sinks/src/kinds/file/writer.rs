@@ -1,8 +1,9 @@
 //! The file and its rotated predecessors.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,9 @@ impl Form {
         }
     }
 }
+
+/// How many rotated files may be asked for.
+pub(super) const KEEP_MAX: u16 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -213,7 +217,22 @@ impl Settings {
                 _ => {}
             }
         }
+        self.remove_surplus()?;
         File::open(folder_of(&self.path))?.sync_all()
+    }
+
+    /// What was kept while `keep` was more.
+    fn remove_surplus(&self) -> io::Result<()> {
+        let Some(name) = self.path.file_name() else { return Ok(()) };
+        for entry in fs::read_dir(folder_of(&self.path))? {
+            let entry = entry?;
+            let place = place_of(name, &entry.file_name());
+            let is_surplus = place.is_some_and(|place| (self.keep + 1..=KEEP_MAX).contains(&place));
+            if is_surplus && entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// 0 is the file that is written to.
@@ -259,6 +278,14 @@ fn next_part(lines: &[Line], seen: &Seen, room: u64) -> (usize, Vec<u8>) {
         bytes.extend_from_slice(&line.text);
     }
     (lines.len(), bytes)
+}
+
+/// 3 for `messages.jsonl.3`.
+fn place_of(name: &OsStr, rotated: &OsStr) -> Option<u16> {
+    let digits = rotated.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b".")?;
+    let place = std::str::from_utf8(digits).ok()?.parse::<u16>().ok()?;
+    // Not `.03` or `.+3`.
+    (place.to_string().as_bytes() == digits).then_some(place)
 }
 
 fn folder_of(path: &Path) -> &Path {

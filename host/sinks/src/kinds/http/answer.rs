@@ -16,9 +16,6 @@ pub(super) enum Answer {
     Never { cause: Cause },
 }
 
-/// No far end silences a sink for longer.
-const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
-
 pub(super) fn decide(
     status: StatusCode,
     headers: &HeaderMap,
@@ -41,17 +38,16 @@ pub(super) fn decide(
     }
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date.
+/// RFC 9110, section 10.2.3: seconds, or a date. How much of it is waited for is the outbox's to say.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
+    Some(match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
             Timestamp::from_millis(u64::try_from(until.as_millis()).ok()?).since(now)
         }
-    };
-    Some(wait.min(AFTER_MAX))
+    })
 }
 
 impl Answer {
@@ -111,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_and_never_longer_than_a_day() {
+    fn retry_after_is_seconds_or_a_date() {
         for (text, seconds) in [
             ("7", Some(7)),
             ("0", Some(0)),
             ("Tue, 14 Nov 2023 22:14:20 GMT", Some(60)),
             ("Tue, 14 Nov 2000 22:14:20 GMT", Some(0)),
-            ("99999999999", Some(86_400)),
+            ("99999999999", Some(99_999_999_999)),
             ("soon", None),
             ("-1", None),
         ] {

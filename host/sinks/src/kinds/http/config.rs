@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// Sends every message as a request. A 2xx answer takes it; an answer listed under `reject` makes it a dead
 /// letter; anything else, a lost connection too, is tried again later, not before the time that a
-/// `Retry-After` names (24 hours at most). Every request carries `Idempotency-Key`, the same at every attempt.
+/// `Retry-After` names (one hour at most). Every request carries `Idempotency-Key`, the same at every attempt.
 ///
 /// `url`, `method`, `headers`, `template` and `text` may be templates: `{{ payload.celsius }}`; see
 /// `docs/guides/alerts.md` for their fields.

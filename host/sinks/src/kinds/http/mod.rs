@@ -13,7 +13,7 @@ use reqwest::{Client, StatusCode, Url};
 use sandbar_reading::{Clock, ConfigError, Delivery, Secret, SystemClock};
 
 use crate::template::{Escape, Template};
-use crate::{Cause, DeliveryError, Sink, tls};
+use crate::{Cause, DeliveryError, Progress, Sink, tls};
 use answer::{Answer, decide};
 pub(crate) use config::Config;
 use content::Content;
@@ -91,23 +91,23 @@ body = "json"
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         match self.content.is_of_many() {
-            false => self.one_by_one(batch).await,
-            true => self.together(batch).await,
+            false => self.one_by_one(batch, progress).await,
+            true => self.together(batch, progress).await,
         }
     }
 }
 
 impl Http {
-    async fn one_by_one(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn one_by_one(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         for index in 0..batch.len() {
             let answer = match self.whole(&batch[index..=index]) {
                 Ok(whole) => self.send(whole).await,
                 Err((_, cause)) => Answer::Never { cause },
             };
             match answer {
-                Answer::Taken => {}
+                Answer::Taken => progress.reached(index + 1),
                 Answer::Later { after, cause } => {
                     return Err(DeliveryError::Retry { delivered: index, after, cause });
                 }
@@ -118,7 +118,7 @@ impl Http {
     }
 
     /// Everything in one request; of one that is refused, the first half, and so on.
-    async fn together(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn together(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let (mut delivered, mut size) = (0, batch.len());
         while delivered < batch.len() {
             let part = &batch[delivered..(delivered + size).min(batch.len())];
@@ -132,7 +132,10 @@ impl Http {
                 }
             };
             match answer {
-                Answer::Taken => delivered += part.len(),
+                Answer::Taken => {
+                    delivered += part.len();
+                    progress.reached(delivered);
+                }
                 Answer::Later { after, cause } => {
                     return Err(DeliveryError::Retry { delivered, after, cause });
                 }

@@ -138,7 +138,7 @@ async fn keeps_the_contract_of_sinks_with_every_body() {
 async fn a_payload_travels_as_it_is() {
     let server = Server::start("payload").await;
     let sink = server.sink(&json!({ "headers": { "Authorization": "Bearer abc" }, "method": "PUT" }));
-    sink.deliver(&[delivery(1)]).await.unwrap();
+    sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
     let (headers, body) = server.shared.requests.lock()[0].clone();
     assert_eq!(body, b"{\"count\":1}");
     for (name, value) in [
@@ -157,7 +157,7 @@ async fn a_payload_travels_as_it_is() {
 async fn a_failure_names_the_host_and_the_answer_and_no_secret() {
     let server = Server::start("json").await;
     server.behave(Behaviour::FailAfter(0));
-    match server.sink(&json!({})).deliver(&[delivery(1)]).await.unwrap_err() {
+    match server.sink(&json!({})).deliver(&[delivery(1)], &Progress::default()).await.unwrap_err() {
         DeliveryError::Retry { delivered: 0, after, cause } => {
             assert_eq!(after, Some(std::time::Duration::from_secs(3)));
             let expected = format!("POST to {}: 503 Service Unavailable: later, please", server.address);
@@ -173,7 +173,7 @@ async fn a_lost_connection_and_a_slow_answer_are_tried_again_and_betray_no_secre
     let server = Server::start("json").await;
     server.behave(Behaviour::Stall);
     for settings in [json!({ "url": format!("http://{unused}/hunter2") }), json!({ "timeout_ms": 50 })] {
-        match server.sink(&settings).deliver(&[delivery(1)]).await.unwrap_err() {
+        match server.sink(&settings).deliver(&[delivery(1)], &Progress::default()).await.unwrap_err() {
             DeliveryError::Retry { delivered: 0, after: None, cause } => {
                 assert!(!cause.to_string().contains("hunter2"), "{cause}");
             }
@@ -187,7 +187,7 @@ async fn one_bad_message_of_a_batch_is_found_in_few_requests() {
     let server = Server::start("batch").await;
     let batch = deliveries(0..64);
     server.behave(Behaviour::Refuse(batch[41].id));
-    match server.sink(&json!({})).deliver(&batch).await.unwrap_err() {
+    match server.sink(&json!({})).deliver(&batch, &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 41, cause } => {
             assert!(cause.to_string().ends_with("422 Unprocessable Entity: no such unit"), "{cause}");
         }
@@ -200,7 +200,7 @@ async fn one_bad_message_of_a_batch_is_found_in_few_requests() {
 async fn sent(server: &Server, more: &Value) -> (HeaderMap, String) {
     let mut settings = json!({ "url": server.address });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    contract::sink::<Server>(settings).deliver(&[delivery(7)]).await.unwrap();
+    contract::sink::<Server>(settings).deliver(&[delivery(7)], &Progress::default()).await.unwrap();
     let (headers, body) = server.shared.requests.lock().pop().unwrap();
     (headers, String::from_utf8(body).unwrap())
 }
@@ -244,7 +244,12 @@ async fn a_template_that_cannot_be_filled_buries_one_message() {
             "url: a part of",
         ),
     ] {
-        match server.sink(&settings_of(&settings)).deliver(&[delivery(1)]).await.unwrap_err() {
+        match server
+            .sink(&settings_of(&settings))
+            .deliver(&[delivery(1)], &Progress::default())
+            .await
+            .unwrap_err()
+        {
             DeliveryError::Reject { rejected: 0, cause } => {
                 assert!(cause.to_string().starts_with(problem), "{cause}");
             }
@@ -286,7 +291,7 @@ async fn influxdb_gets_all_that_waits_but_what_has_no_field() {
     let sink = contract::sink::<Server>(json!({ "url": server.address, "preset": "influxdb" }));
     let mut batch = deliveries(0..5);
     batch[3].message.payload = "{}".into();
-    match sink.deliver(&batch).await.unwrap_err() {
+    match sink.deliver(&batch, &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 3, cause } => {
             assert!(cause.to_string().contains("field"), "{cause}");
         }
@@ -298,17 +303,17 @@ async fn influxdb_gets_all_that_waits_but_what_has_no_field() {
         String::from_utf8(body).unwrap(),
         "sensors/kitchen,device=k1 count=0 1700000000000000000\nsensors/kitchen,device=k1 count=1 1700000000001000000\nsensors/kitchen,device=k1 count=2 1700000000002000000\n"
     );
-    sink.deliver(&batch[4..]).await.unwrap();
+    sink.deliver(&batch[4..], &Progress::default()).await.unwrap();
 }
 
 #[tokio::test]
 async fn only_a_redirect_that_repeats_the_request_on_the_same_host_is_followed() {
     let server = Server::start("payload").await;
     let to = |path: &str| server.sink(&json!({ "url": format!("{}{path}", server.address) }));
-    to("/moved").deliver(&[delivery(1)]).await.unwrap();
+    to("/moved").deliver(&[delivery(1)], &Progress::default()).await.unwrap();
     assert_eq!(server.shared.requests.lock().pop().unwrap().1, b"{\"count\":1}");
     for path in ["/gone-get", "/away"] {
-        match to(path).deliver(&[delivery(2)]).await.unwrap_err() {
+        match to(path).deliver(&[delivery(2)], &Progress::default()).await.unwrap_err() {
             DeliveryError::Retry { delivered: 0, cause, .. } => {
                 assert!(cause.to_string().ends_with("not followed, set the address it names"), "{cause}");
             }
@@ -358,12 +363,12 @@ async fn a_certificate_is_trusted_only_if_it_was_configured() {
     std::fs::write(ca.path(), pem).unwrap();
 
     let stranger = contract::sink::<Server>(json!({ "url": url }));
-    let error = stranger.deliver(&[delivery(1)]).await.unwrap_err();
+    let error = stranger.deliver(&[delivery(1)], &Progress::default()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Retry { delivered: 0, .. }));
     assert!(error.to_string().contains("certificate"), "{error}");
 
     let friend = contract::sink::<Server>(json!({ "url": url, "ca_file": ca.path() }));
-    friend.deliver(&[delivery(1)]).await.unwrap();
+    friend.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
-use crate::{Cause, DeliveryError, OwnHost, Sink, tls};
+use crate::{Cause, DeliveryError, OwnHost, Progress, Sink, tls};
 use call::{Calls, MESSAGE_MAX};
 use proto::KrakenResponse;
 use proto::kraken_service_client::KrakenServiceClient;
@@ -132,12 +132,12 @@ reply = "never"
         let _ = self.own.set(Arc::clone(own));
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let calls: Vec<BoxFuture<'_, _>> = batch.iter().map(|delivery| self.call(delivery).boxed()).collect();
         let mut answers = futures::stream::iter(calls).buffered(self.concurrency).enumerate();
         while let Some((index, answer)) = answers.next().await {
             match answer {
-                Ok(()) => {}
+                Ok(()) => progress.reached(index + 1),
                 Err(Failed::Never(cause)) => return Err(DeliveryError::Reject { rejected: index, cause }),
                 Err(Failed::Later(cause)) => {
                     return Err(DeliveryError::Retry { delivered: index, after: None, cause });

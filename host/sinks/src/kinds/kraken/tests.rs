@@ -84,6 +84,7 @@ impl Broker {
 
 impl FarEnd for Broker {
     type Sink = Kraken;
+    const ONE_BY_ONE: bool = true;
 
     fn settings(&self) -> Json {
         json!({ "url": self.address })
@@ -113,7 +114,7 @@ async fn a_call_is_what_a_collector_would_have_sent() {
     let sink = broker.sink(&json!({ "metadata": { "qos": "{{ attributes['mqtt.qos'] }}", "n": "2" } }));
     let mut sent = delivery(1);
     sent.message.attributes.add("kraken.metadata", r#"{"camera_name":"gate","n":1}"#);
-    sink.deliver(&[sent]).await.unwrap();
+    sink.deliver(&[sent], &Progress::default()).await.unwrap();
     let (_, request) = broker.shared.taken.lock()[0].clone();
     expect![[r#"KrakenRequest { collector_name: "kitchen", content_type: "application/json", metadata: "{\"camera_name\":\"gate\",\"n\":\"2\",\"qos\":\"1\"}", payload: b"{\"count\":1}" }"#]].assert_eq(&format!("{request:?}"));
 }
@@ -147,7 +148,7 @@ async fn replies(reply: &str, collector_name: &str, metadata: &str, payload: &'s
     let own = Arc::new(Own::default());
     let sink = broker.sink(&json!({ "collector": "tcp", "reply": reply }));
     Sink::connect(&sink, &(Arc::clone(&own) as Arc<dyn OwnHost>));
-    sink.deliver(&deliveries(0..2)).await.unwrap();
+    sink.deliver(&deliveries(0..2), &Progress::default()).await.unwrap();
     let replies = own.0.lock().unwrap();
     if let Some((id, message)) = replies.first() {
         assert_eq!((*id, &message.payload[..]), (delivery(0).id, payload.as_bytes()));
@@ -183,16 +184,19 @@ async fn a_broker_that_is_down_delays_and_one_that_is_strange_does_too() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let broker = Broker::start().await;
     let down = broker.sink(&json!({ "url": format!("http://{unused}") }));
-    match down.deliver(&deliveries(0..1)).await.unwrap_err() {
+    match down.deliver(&deliveries(0..1), &Progress::default()).await.unwrap_err() {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             assert!(cause.to_string().contains("refused"), "{cause}");
         }
         other => panic!("{other:?}"),
     }
     broker.behave(Behaviour::FailAfter(0));
-    let patient = broker.sink(&json!({})).deliver(&deliveries(0..1)).await;
+    let patient = broker.sink(&json!({})).deliver(&deliveries(0..1), &Progress::default()).await;
     assert!(matches!(patient, Err(DeliveryError::Retry { .. })), "{patient:?}");
-    let strict = broker.sink(&json!({ "reject": ["INTERNAL"] })).deliver(&deliveries(0..1)).await;
+    let strict = broker
+        .sink(&json!({ "reject": ["INTERNAL"] }))
+        .deliver(&deliveries(0..1), &Progress::default())
+        .await;
     assert!(matches!(strict, Err(DeliveryError::Reject { rejected: 0, .. })), "{strict:?}");
 }
 
@@ -202,7 +206,7 @@ async fn what_no_broker_takes_is_refused() {
     let mut batch = deliveries(0..2);
     batch[1].message.payload = vec![0; MESSAGE_MAX].into();
     batch[1].message.attributes = Attributes::new();
-    let refused = broker.sink(&json!({})).deliver(&batch).await;
+    let refused = broker.sink(&json!({})).deliver(&batch, &Progress::default()).await;
     assert!(matches!(refused, Err(DeliveryError::Reject { rejected: 1, .. })), "{refused:?}");
     assert_eq!(broker.taken(), [batch[0].id]);
 }

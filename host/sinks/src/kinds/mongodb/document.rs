@@ -7,20 +7,17 @@ use serde_json::Value as Json;
 
 use crate::Cause;
 
-/// MongoDB's limit of a document, less what stands beside the payload.
-const PAYLOAD_MAX: usize = (16 << 20) - (256 << 10);
+/// MongoDB's limit of a document.
+const SIZE_MAX: usize = 16 << 20;
 
 /// MongoDB's limit, less what the rest of the document takes.
 const DEPTH_MAX: usize = 100 - 8;
 
-pub(super) fn of(delivery: &Delivery, id: &str) -> Result<Document, Cause> {
+/// With its size in bytes.
+pub(super) fn of(delivery: &Delivery, id: &str) -> Result<(Document, usize), Cause> {
     let message = &delivery.message;
-    if message.payload.len() > PAYLOAD_MAX {
-        let size = message.payload.len();
-        return Err(Cause::new(format!("a payload of {size} bytes does not fit into a document")));
-    }
     let attribute = |(name, value): (&str, &str)| Bson::Document(doc! { "k": name, "v": value });
-    Ok(doc! {
+    let document = doc! {
         "_id": id,
         "time": DateTime::from_millis(i64::try_from(delivery.time.millis()).unwrap_or(i64::MAX)),
         "topic": message.topic.as_str(),
@@ -30,7 +27,12 @@ pub(super) fn of(delivery: &Delivery, id: &str) -> Result<Document, Cause> {
         "payload": payload(message)?,
         "route": delivery.route.as_str(),
         "reading": delivery.reading.to_string(),
-    })
+    };
+    let size = document.to_vec().map_err(|error| Cause::of("the document", &error))?.len();
+    match size > SIZE_MAX {
+        true => Err(Cause::new(format!("a document of {size} bytes, and MongoDB takes {SIZE_MAX}"))),
+        false => Ok((document, size)),
+    }
 }
 
 /// What only claims to be JSON or text is binary.

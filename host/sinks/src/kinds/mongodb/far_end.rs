@@ -30,6 +30,9 @@ const OP_QUERY: i32 = 2004;
 const OP_REPLY: i32 = 1;
 const OP_MSG: i32 = 2013;
 
+/// 16 KiB more than a document.
+const COMMAND_MAX: i32 = (16 << 20) + (16 << 10);
+
 impl Server {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -73,7 +76,10 @@ impl Server {
                 other => panic!("a client would not send {other}"),
             };
             let command = Document::from_reader(command).unwrap();
-            let answer = self.answer(&command).await;
+            let answer = match length > COMMAND_MAX {
+                true => doc! { "ok": 0.0, "code": 10_334, "errmsg": "BSONObj size is invalid" },
+                false => self.answer(&command).await,
+            };
             let mut message = head;
             if answer_kind == OP_REPLY {
                 message[16] = 1;

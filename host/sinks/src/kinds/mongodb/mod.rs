@@ -11,19 +11,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls, TlsOptions};
+use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls, TlsOptions,
+};
 use sandbar_reading::{ConfigError, Delivery, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::template::Template;
-use crate::{Cause, DeliveryError, Sink, tls};
+use crate::{Cause, DeliveryError, Progress, Sink, tls};
 
 /// A client with its own pool of connections, made when it is needed.
 pub(crate) struct MongoDb {
     options: ConnectionString,
+    write_concern: Bson,
     tls: Option<TlsOptions>,
     timeout: Duration,
     database: String,
@@ -44,7 +47,7 @@ pub(crate) struct MongoDb {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// The servers: `mongodb://user:password@host:27017/?replicaSet=rs0`. May be a secret by reference:
-    /// `{ env = "NAME" }` or `{ file = "/path" }`.
+    /// `{ env = "NAME" }` or `{ file = "/path" }`. Its write concern is asked for; without one, `w=majority`.
     url: Secret,
     /// The database.
     database: String,
@@ -109,6 +112,7 @@ mode = "insert"
             tls::read_certificates("ca_file", path)?;
         }
         Ok(Self {
+            write_concern: write_concern(&options)?,
             tls: encryption(&options, config.tls, config.ca_file)?,
             options,
             timeout: Duration::from_millis(config.timeout_ms.get()),
@@ -120,33 +124,42 @@ mode = "insert"
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let mut documents = Vec::with_capacity(batch.len());
+        let mut sizes = Vec::with_capacity(batch.len());
         let mut unfit = None;
         for delivery in batch {
             match self.id.render(delivery).and_then(|id| document::of(delivery, &id)) {
-                Ok(document) => documents.push(document),
+                Ok((document, size)) => {
+                    documents.push(document);
+                    sizes.push(size);
+                }
                 Err(cause) => {
                     unfit = Some(DeliveryError::Reject { rejected: documents.len(), cause });
                     break;
                 }
             }
         }
-        Box::pin(self.write(documents)).await?;
+        Box::pin(self.write(&documents, &sizes, progress)).await?;
         unfit.map_or(Ok(()), Err)
     }
 }
 
 impl MongoDb {
     /// An ordered command ends at the first document that is not taken; the rest is sent with the next.
-    async fn write(&self, documents: Vec<Document>) -> Result<(), DeliveryError> {
+    async fn write(
+        &self,
+        documents: &[Document],
+        sizes: &[usize],
+        progress: &Progress,
+    ) -> Result<(), DeliveryError> {
         let mut written = 0;
         while written < documents.len() {
-            let part = &documents[written..];
+            let part = &documents[written..written + fitting(&sizes[written..])];
             let retry = |at, cause| DeliveryError::Retry { delivered: written + at, after: None, cause };
             let answer = self.run(part).await.map_err(|cause| retry(0, cause))?;
             match outcome(&answer) {
-                Outcome::Written => return Ok(()),
+                Outcome::Written => written += part.len(),
                 Outcome::Doubtful { cause } => return Err(retry(0, cause)),
                 Outcome::ThereAlready { at } => written += at + 1,
                 Outcome::Refused { at, cause } => {
@@ -154,6 +167,7 @@ impl MongoDb {
                 }
                 Outcome::Failed { at, cause } => return Err(retry(at, cause)),
             }
+            progress.reached(written);
         }
         Ok(())
     }
@@ -173,10 +187,8 @@ impl MongoDb {
             }
         };
         command.insert("ordered", true);
-        if self.options.write_concern.is_none() {
-            // Not only in the memory of one server.
-            command.insert("writeConcern", doc! { "w": "majority" });
-        }
+        // The client does not add its own to a command.
+        command.insert("writeConcern", self.write_concern.clone());
         client.database(&self.database).run_command(command).await.map_err(|error| explain(&error))
     }
 
@@ -188,6 +200,19 @@ impl MongoDb {
         options.tls = Some(self.tls.clone().map_or(Tls::Disabled, Tls::Enabled));
         Client::with_options(options)
     }
+}
+
+/// A command is a document of 16 MiB at most itself.
+const COMMAND_MAX: usize = 15 << 20;
+
+/// How many documents of these sizes go into one command: at least one.
+fn fitting(sizes: &[usize]) -> usize {
+    let mut sum = 0;
+    let fits = |size: &&usize| {
+        sum += **size;
+        sum <= COMMAND_MAX
+    };
+    sizes.iter().take_while(fits).count().max(1)
 }
 
 /// What became of a command that the server answered.
@@ -217,6 +242,10 @@ fn outcome(answer: &Document) -> Outcome {
     // BadValue, InvalidIdField, DocumentValidationFailure, KeyTooLong, BSONObjectTooLarge.
     const OF_THE_DOCUMENT: &[i64] = &[2, 53, 121, 17_280, 10_334];
     let said = |error: &Document| error.get_str("errmsg").unwrap_or("an error without a message").to_owned();
+    // That is said of those before an error, and of a document that is there already, too.
+    if let Ok(error) = answer.get_document("writeConcernError") {
+        return Outcome::Doubtful { cause: Cause::new(format!("mongodb: {}", said(error))) };
+    }
     if let Some(Bson::Document(error)) =
         answer.get_array("writeErrors").ok().and_then(|errors| errors.first())
     {
@@ -231,10 +260,7 @@ fn outcome(answer: &Document) -> Outcome {
             _ => Outcome::Failed { at, cause },
         };
     }
-    match answer.get_document("writeConcernError") {
-        Ok(error) => Outcome::Doubtful { cause: Cause::new(format!("mongodb: {}", said(error))) },
-        Err(_) => Outcome::Written,
-    }
+    Outcome::Written
 }
 
 fn number(document: &Document, name: &str) -> Option<i64> {
@@ -262,6 +288,19 @@ fn read(url: &str) -> Result<ConnectionString, ConfigError> {
     })?;
     options.app_name.get_or_insert_with(|| "sandbar".to_owned());
     Ok(options)
+}
+
+/// The URL's; without one, a document is not only to be in the memory of one server.
+fn write_concern(options: &ConnectionString) -> Result<Bson, ConfigError> {
+    match &options.write_concern {
+        None => Ok(Bson::Document(doc! { "w": "majority" })),
+        Some(concern) if concern.w == Some(Acknowledgment::Nodes(0)) => {
+            Err(ConfigError::at("url", "has w=0: nobody would know what was written"))
+        }
+        Some(concern) => {
+            serialize_to_bson(concern).map_err(|error| ConfigError::at("url", error.to_string()))
+        }
+    }
 }
 
 fn encryption(

@@ -57,7 +57,7 @@ async fn a_document_has_all_of_a_message() {
     batch[1].message.content_type = ContentType::TEXT;
     batch[1].message.device = None;
     batch[2].message.content_type = ContentType::OCTETS;
-    sink(&server, &json!({})).deliver(&batch).await.unwrap();
+    sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap();
     let seen: Vec<_> = server.documents().iter().map(ToString::to_string).collect();
     expect![[r#"
         { "_id": "01HF7YAT000000000000000001", "time": DateTime("2023-11-14 22:13:20.001 +00:00:00"), "topic": "sensors/kitchen", "device": "k1", "content_type": "application/json", "attributes": [{ "k": "mqtt.qos", "v": "1" }], "payload": { "a": { "b": [1, 2.5, "c", null, true, 5000000000, 18446744073709552000] } }, "route": "kitchen", "reading": "01H5XXK1000000000000000001" }
@@ -69,7 +69,7 @@ async fn a_document_has_all_of_a_message() {
 async fn an_upsert_keeps_the_last_of_each() {
     let server = Server::start().await;
     let table = json!({ "mode": "upsert", "id": "{{ device }}" });
-    sink(&server, &table).deliver(&deliveries(1..4)).await.unwrap();
+    sink(&server, &table).deliver(&deliveries(1..4), &Progress::default()).await.unwrap();
     let documents = server.documents();
     assert_eq!(documents.len(), 1);
     assert_eq!(documents[0].get_str("reading").unwrap(), delivery(3).reading.to_string());
@@ -88,16 +88,44 @@ fn what_a_server_says_decides_what_is_done() {
     assert_eq!(outcome(&doc! { "ok": 1.0, "n": 5 }), Outcome::Written);
     let doubtful = doc! { "ok": 1.0, "writeConcernError": { "code": 64, "errmsg": "timed out" } };
     assert!(matches!(outcome(&doubtful), Outcome::Doubtful { .. }));
+    let mut there =
+        doc! { "writeErrors": [{ "index": 3, "code": 11_000, "errmsg": "… index: _id_ dup key" }] };
+    assert_eq!(outcome(&there), Outcome::ThereAlready { at: 3 });
+    there.extend(doubtful);
+    assert!(matches!(outcome(&there), Outcome::Doubtful { .. }), "also what is there may be undone");
+}
+
+#[test]
+fn the_write_concern_is_the_urls() {
+    let concern = |url| write_concern(&read(url).unwrap()).map(|concern| concern.to_string());
+    assert_eq!(concern("mongodb://h").unwrap(), r#"{ "w": "majority" }"#);
+    assert_eq!(concern("mongodb://h/?w=2&wtimeoutMS=500").unwrap(), r#"{ "w": 2, "wtimeout": 500 }"#);
+    assert_eq!(concern("mongodb://h/?w=0").unwrap_err().setting, "url");
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_command_is_written_with_several() {
+    let server = Server::start().await;
+    let mut batch = deliveries(0..3);
+    for delivery in &mut batch {
+        delivery.message.payload = "x".repeat(6 << 20).into();
+    }
+    sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap();
+    assert_eq!(server.documents().len(), 3);
+    assert_eq!(fitting(&[COMMAND_MAX + 1, 1]), 1);
+    assert_eq!(fitting(&[1, COMMAND_MAX - 1, 1]), 2);
 }
 
 #[tokio::test]
 async fn a_payload_that_no_document_can_hold_is_refused() {
     let server = Server::start().await;
-    for payload in ["[".repeat(120) + &"]".repeat(120), r#"{"a\u0000b":1}"#.to_owned(), "x".repeat(16 << 20)]
+    for payload in
+        ["[".repeat(120) + &"]".repeat(120), r#"{"a\u0000b":1}"#.to_owned(), "x".repeat((16 << 20) - 65_536)]
     {
         let mut batch = deliveries(0..2);
+        batch[1].message.attributes.add("note", "y".repeat(70_000));
         batch[1].message.payload = payload.into();
-        match sink(&server, &json!({})).deliver(&batch).await.unwrap_err() {
+        match sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap_err() {
             DeliveryError::Reject { rejected: 1, .. } => {}
             other => panic!("{other:?}"),
         }
@@ -108,7 +136,7 @@ async fn a_payload_that_no_document_can_hold_is_refused() {
 async fn a_server_that_is_not_there_is_asked_again_later_and_no_secret_is_told() {
     let server = Server::start().await;
     let sink = sink(&server, &json!({ "url": "mongodb://u:hunter2@127.0.0.1:1", "timeout_ms": 100 }));
-    match sink.deliver(&deliveries(0..1)).await.unwrap_err() {
+    match sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap_err() {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             assert!(!cause.to_string().contains("hunter2"), "{cause}");
         }

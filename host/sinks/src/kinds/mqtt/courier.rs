@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sandbar_mqtt_client::codec::{Ack, AckKind, Packet, Publish, publish_size};
-use sandbar_mqtt_client::{Link, LinkLost, Opened, Qos, Session, reason};
+use sandbar_mqtt_client::{Broker, Link, LinkLost, Opened, Qos, Session, Version, reason};
 use sandbar_reading::DeliveryId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -177,14 +177,20 @@ impl Courier {
     async fn connect(&mut self, parcels: &[Parcel], standings: &mut [Standing]) -> Result<(), Cause> {
         // 3.1.1 keeps a session without end: only QoS 2 is worth that.
         let keeps = self.plan.qos == Qos::ExactlyOnce;
+        // What an earlier run left in it is not ours: a message under a packet id of that is taken for a repeat.
+        let anew = self.under_way.is_empty();
         let session = Session {
-            clean_start: !keeps,
+            clean_start: !keeps || anew && self.plan.broker.version() == Version::V5,
             expiry_s: if keeps { self.plan.session_expiry_s } else { 0 },
             receive_maximum: 0,
             packet_max: 1 << 20,
         };
-        let (mut link, opened) =
-            Link::open(&self.plan.broker, session).await.map_err(|error| Cause::of("the broker", &error))?;
+        if anew && !session.clean_start {
+            // With 3.1.1 a session that begins clean is not kept: the one of before is ended first.
+            let (link, _) = open(&self.plan.broker, Session { clean_start: true, ..session }).await?;
+            link.close().await;
+        }
+        let (mut link, opened) = open(&self.plan.broker, session).await?;
         if opened.qos_max < self.plan.qos {
             return Err(Cause::new(format!(
                 "the broker takes QoS {} at most: set `qos`",
@@ -228,6 +234,8 @@ impl Courier {
             publish.packet_id = packet_id;
         }
         let Some((link, opened)) = &mut self.link else { return Standing::Unsent };
+        // A broker that retains nothing ends the link if it is asked to (MQTT 5.0, 3.2.2.3.5).
+        publish.retain &= opened.retains;
         let size = publish_size(&publish, self.plan.broker.version());
         if size > opened.packet_max {
             let limit = opened.packet_max;
@@ -278,6 +286,10 @@ impl Courier {
         }
         Err(lost)
     }
+}
+
+async fn open(broker: &Broker, session: Session) -> Result<(Link, Opened), Cause> {
+    Link::open(broker, session).await.map_err(|error| Cause::of("the broker", &error))
 }
 
 /// Drives a link that nothing is sent over; resolves when it is lost.

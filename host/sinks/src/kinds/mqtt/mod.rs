@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use self::courier::{Courier, Offer, Parcel};
-use crate::{Cause, DeliveryError, Sink};
+use crate::{Cause, DeliveryError, Progress, Sink};
 
 /// One link to the broker, kept open, with many messages on their way at once.
 pub(crate) struct Mqtt {
@@ -47,7 +47,7 @@ pub(crate) struct Config {
     #[serde(default = "default_qos")]
     qos: QosLevel,
     /// The broker keeps the last message of each topic for those who subscribe later. It also keeps messages with the
-    /// attribute `mqtt.retain`.
+    /// attribute `mqtt.retain`, unless it keeps none at all.
     #[serde(default)]
     retain: bool,
     /// After so many seconds since it was put out a message is not passed on by the broker any more (MQTT 5); the
@@ -117,7 +117,7 @@ qos = 1
         Ok(Self { plan, courier: OnceLock::new() })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }

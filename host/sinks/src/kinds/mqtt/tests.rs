@@ -79,8 +79,12 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> std::io::Result<()> {
             match packet {
                 Packet::Connect(connect) => {
                     version = connect.version;
-                    let keeps = !connect.clean_start;
-                    let session_present = std::mem::replace(&mut *shared.has_session.lock(), keeps) && keeps;
+                    let keeps = !connect.clean_start || connect.properties.session_expiry.is_some();
+                    let had_one = std::mem::replace(&mut *shared.has_session.lock(), keeps);
+                    let session_present = had_one && !connect.clean_start;
+                    if !session_present {
+                        shared.unreleased.lock().clear();
+                    }
                     let answer = ConnAck { session_present, ..shared.connack.lock().clone() };
                     encode(&Packet::ConnAck(Box::new(answer)), version, &mut answers);
                 }
@@ -125,6 +129,9 @@ async fn take(publish: Publish, shared: &Shared) -> Option<Ack> {
         shared.reached.notify_one();
         behaviour.wait_for(|behaviour| *behaviour != Behaviour::Stall).await.ok()?;
     }
+    if publish.retain && shared.connack.lock().properties.retain_available == Some(false) {
+        return None;
+    }
     let id = id(&publish);
     let kind = if publish.qos == Qos::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
     let ack = Ack::new(kind, publish.packet_id);
@@ -138,7 +145,8 @@ async fn take(publish: Publish, shared: &Shared) -> Option<Ack> {
         Behaviour::Refuse(_) | Behaviour::Take | Behaviour::Stall => {}
     }
     match kind {
-        AckKind::PubRec => drop(shared.unreleased.lock().insert(publish.packet_id, id)),
+        // Under the id of one that was not released, it is a repeat of that (4.3.3).
+        AckKind::PubRec => drop(shared.unreleased.lock().entry(publish.packet_id).or_insert(id)),
         _ => shared.taken.lock().push(id),
     }
     Some(ack)
@@ -230,7 +238,8 @@ async fn many_are_on_their_way_over_one_connection_but_no_more_than_allowed() {
         let sink = stub.sink();
         stub.behave(Behaviour::Stall);
         let batch = deliveries(0..300);
-        let delivering = sink.deliver(&batch);
+        let progress = Progress::default();
+        let delivering = sink.deliver(&batch, &progress);
         let resuming = async {
             stub.reached().await;
             stub.behave(Behaviour::Take);
@@ -249,13 +258,13 @@ async fn what_was_acknowledged_behind_a_refusal_is_not_sent_again() {
     let sink = stub.sink();
     let batch = deliveries(0..10);
     stub.behave(Behaviour::Refuse(batch[4].id));
-    match sink.deliver(&batch).await.unwrap_err() {
+    match sink.deliver(&batch, &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 4, cause } => {
             assert_eq!(cause.to_string(), "the broker: 0x99 payload format invalid: no such unit");
         }
         other => panic!("{other:?}"),
     }
-    sink.deliver(&batch[5..]).await.unwrap();
+    sink.deliver(&batch[5..], &Progress::default()).await.unwrap();
     let mut once = stub.taken();
     once.dedup();
     assert_eq!(stub.taken(), once);
@@ -270,15 +279,36 @@ async fn qos_2_goes_on_where_the_link_was_lost() {
     let mut rest = &batch[..];
     for more in [3, 5, 2] {
         stub.behave(Behaviour::FailAfter(more));
-        match sink.deliver(rest).await.unwrap_err() {
+        match sink.deliver(rest, &Progress::default()).await.unwrap_err() {
             DeliveryError::Retry { delivered, .. } => rest = &rest[delivered..],
             other => panic!("{other:?}"),
         }
     }
     stub.behave(Behaviour::Take);
-    sink.deliver(rest).await.unwrap();
+    sink.deliver(rest, &Progress::default()).await.unwrap();
     let ids: Vec<_> = batch.iter().map(|delivery| delivery.id).collect();
     assert_eq!(stub.taken(), ids, "each once, in order");
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_in_the_session_takes_no_message_for_a_repeat() {
+    for version in ["5", "3.1.1"] {
+        let stub = Stub::start(json!({ "qos": 2, "version": version })).await;
+        *stub.shared.has_session.lock() = true;
+        stub.shared.unreleased.lock().insert(1, delivery(99).id);
+        stub.sink().deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+        assert_eq!(stub.taken(), [delivery(1).id]);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_retains_nothing_gets_what_would_be_retained_all_the_same() {
+    let stub = Stub::start(json!({})).await;
+    stub.shared.connack.lock().properties.retain_available = Some(false);
+    let mut kept = delivery(1);
+    kept.message.attributes.add("mqtt.retain", "true");
+    stub.sink().deliver(&[kept], &Progress::default()).await.unwrap();
+    assert_eq!(stub.taken(), [delivery(1).id]);
 }
 
 #[tokio::test]
@@ -302,13 +332,13 @@ async fn a_broker_that_cannot_what_is_asked_is_quoted() {
         ),
     ] {
         *stub.shared.connack.lock() = connack;
-        let error = stub.sink().deliver(&[delivery(1)]).await.unwrap_err();
+        let error = stub.sink().deliver(&[delivery(1)], &Progress::default()).await.unwrap_err();
         assert!(error.to_string().ends_with(cause), "{error}");
         assert!(matches!(error, DeliveryError::Retry { delivered: 0, .. }));
     }
     stub.shared.connack.lock().properties =
         Properties { maximum_packet_size: Some(60), ..Properties::default() };
-    match stub.sink().deliver(&[delivery(1)]).await.unwrap_err() {
+    match stub.sink().deliver(&[delivery(1)], &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 0, cause } => {
             assert!(cause.to_string().ends_with("and the broker takes 60"), "{cause}");
         }
@@ -320,7 +350,7 @@ async fn a_broker_that_cannot_what_is_asked_is_quoted() {
 async fn qos_0_is_delivered_once_it_was_sent() {
     let stub = Stub::start(json!({ "qos": 0 })).await;
     let sink = stub.sink();
-    sink.deliver(&deliveries(0..50)).await.unwrap();
+    sink.deliver(&deliveries(0..50), &Progress::default()).await.unwrap();
     while stub.taken().len() < 50 {
         tokio::task::yield_now().await;
     }
@@ -334,7 +364,7 @@ async fn an_unreachable_broker_is_named_without_its_password() {
     let sink = contract::sink::<Stub>(json!({
         "broker": { "url": format!("mqtt://127.0.0.1:{port}"), "client_id": "s", "user": "u", "password": "hunter2" }
     }));
-    let error = sink.deliver(&[delivery(1)]).await.unwrap_err().to_string();
+    let error = sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap_err().to_string();
     assert!(error.contains(&format!("connecting to mqtt://127.0.0.1:{port}")), "{error}");
     assert!(!error.contains("hunter2"));
 }

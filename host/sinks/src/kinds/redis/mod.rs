@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::{Cause, DeliveryError, Sink, tls};
+use crate::{Cause, DeliveryError, Progress, Sink, tls};
 use placing::Placing;
 
 /// One connection, opened when it is needed and kept.
@@ -126,7 +126,7 @@ max_length = 100000
         Ok(Self { client, address, timeout, placing, state: Mutex::default() })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         let mut state = self.state.lock().await;
         let ahead = std::mem::take(&mut state.ahead);
         let mut commands = Commands::default();

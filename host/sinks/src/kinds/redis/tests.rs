@@ -18,7 +18,7 @@ async fn keeps_the_contract_of_sinks() {
 
 async fn check(more: Json, count: u64, expected: &Expect) {
     let server = Server::start().await;
-    sink(&server, &more).deliver(&deliveries(1..1 + count)).await.unwrap();
+    sink(&server, &more).deliver(&deliveries(1..1 + count), &Progress::default()).await.unwrap();
     let line = |command: &Vec<Vec<u8>>| {
         command.iter().map(|part| String::from_utf8_lossy(part)).collect::<Vec<_>>().join(" ")
     };
@@ -52,9 +52,9 @@ async fn what_was_taken_behind_a_refused_one_is_not_sent_again() {
     let sink = sink(&server, &json!({}));
     let batch = deliveries(0..5);
     server.behave(Behaviour::Refuse(batch[1].id));
-    let refused = sink.deliver(&batch).await;
+    let refused = sink.deliver(&batch, &Progress::default()).await;
     assert!(matches!(refused, Err(DeliveryError::Reject { rejected: 1, .. })), "{refused:?}");
-    sink.deliver(&batch[2..]).await.unwrap();
+    sink.deliver(&batch[2..], &Progress::default()).await.unwrap();
     assert_eq!(server.taken(), [0, 2, 3, 4].map(|number| delivery(number).id));
 }
 
@@ -62,7 +62,11 @@ async fn what_was_taken_behind_a_refused_one_is_not_sent_again() {
 async fn a_key_that_is_wrong_for_every_message_delays_and_buries_nothing() {
     let server = Server::start().await;
     server.behave(Behaviour::Refuse(delivery(0).id));
-    match sink(&server, &json!({ "key": "readings" })).deliver(&deliveries(0..2)).await.unwrap_err() {
+    match sink(&server, &json!({ "key": "readings" }))
+        .deliver(&deliveries(0..2), &Progress::default())
+        .await
+        .unwrap_err()
+    {
         DeliveryError::Retry { delivered: 0, cause, .. } => {
             let cause = cause.to_string();
             assert!(cause.contains("WRONGTYPE") && !cause.contains("hunter2"), "{cause}");

@@ -1,5 +1,6 @@
 //! Keeps the link: connects, also while there is nothing to send, and carries what is offered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const COMMAND_MAX: usize = 17 << 20;
 
 /// How many frames may wait to be sent.
 const SENDING_MAX: usize = 64;
+
+/// What became of so many commands may wait to be told; before it is fewer, nothing is read.
+const UNTOLD_MAX: usize = 1024;
 
 const PING_EVERY: Duration = Duration::from_secs(15);
 
@@ -56,6 +60,8 @@ struct Link<'a> {
     own: Option<&'a Arc<dyn OwnHost>>,
     sending: mpsc::Sender<Frame>,
     commands: Commands,
+    /// What became of commands, on its way to the frames that wait to be sent.
+    untold: VecDeque<Frame>,
     /// When an answer, or anything else, came.
     heard: Instant,
     /// Since when an answer is waited for, or the last one came.
@@ -119,6 +125,7 @@ impl Keeper {
             own: self.own.as_ref(),
             sending,
             commands: Commands::new(),
+            untold: VecDeque::new(),
             heard: now,
             answered: now,
         };
@@ -165,14 +172,16 @@ impl Link<'_> {
                     }
                     None => return Ended::Dropped,
                 },
-                room = sending.reserve(), if next.is_some() => {
-                    let (Ok(room), Some(frame), Some(offer)) = (room, next, offer.as_mut()) else {
-                        return lost("the connection was lost");
-                    };
-                    room.send(Frame::Binary(frame));
-                    offer.sent();
+                room = sending.reserve(), if next.is_some() || !self.untold.is_empty() => {
+                    let Ok(room) = room else { return lost("the connection was lost") };
+                    if let Some(told) = self.untold.pop_front() {
+                        room.send(told);
+                    } else if let (Some(frame), Some(offer)) = (next, offer.as_mut()) {
+                        room.send(Frame::Binary(frame));
+                        offer.sent();
+                    }
                 }
-                frame = stream.next() => {
+                frame = stream.next(), if self.untold.len() < UNTOLD_MAX => {
                     self.heard = Instant::now();
                     match frame {
                         Some(Ok(Frame::Binary(bytes))) => {
@@ -186,10 +195,7 @@ impl Link<'_> {
                     }
                 }
                 Some((id, told)) = self.commands.next() => {
-                    let frame = Frame::Binary(Up::Told { id, told }.encode());
-                    if self.sending.send(frame).await.is_err() {
-                        return lost("the connection was lost");
-                    }
+                    self.untold.push_back(Frame::Binary(Up::Told { id, told }.encode()));
                 }
                 () = given_up(offer.as_mut()) => {
                     *offer = None;

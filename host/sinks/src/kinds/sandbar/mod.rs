@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::link::Keeper;
 use self::offer::Offer;
 use crate::kinds::websocket::socket::Far;
-use crate::{Cause, DeliveryError, OwnHost, Sink};
+use crate::{Cause, DeliveryError, OwnHost, Progress, Sink};
 
 /// Sends every message to another host's `sandbar` ingress: boxes on many sites feed one central host. A message is
 /// delivered once it is on that host's disk, and it arrives there once, whatever is lost or killed on the way. It carries
@@ -111,7 +111,7 @@ token = "change-me"
         }
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }

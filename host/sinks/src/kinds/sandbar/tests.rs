@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 
 use super::Sandbar;
 use crate::contract::{self, Behaviour, FarEnd, OwnFarEnd, delivery};
-use crate::{DeliveryError, Sink};
+use crate::{DeliveryError, Progress, Sink};
 
 struct Central {
     address: SocketAddr,
@@ -181,7 +181,7 @@ async fn a_wrong_token_says_so() {
     let mut settings = central.settings();
     settings["token"] = "wrong".into();
     let sink = contract::sink::<Central>(settings);
-    match sink.deliver(&[delivery(1)]).await {
+    match sink.deliver(&[delivery(1)], &Progress::default()).await {
         Err(DeliveryError::Retry { delivered: 0, cause, .. }) => {
             assert!(cause.to_string().contains("401 Unauthorized: check the credentials"), "{cause}");
         }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -33,8 +34,15 @@ pub(super) enum Target {
 pub(super) enum Link {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
-    MySql(MySqlConnection),
+    MySql {
+        link: MySqlConnection,
+        /// The server ends a connection over which a longer one comes.
+        packet_max: usize,
+    },
 }
+
+/// Of a file: device and inode.
+pub(super) type FileId = (u64, u64);
 
 /// Why rows were not written: none of them.
 #[derive(Debug)]
@@ -126,6 +134,12 @@ impl Target {
         }
     }
 
+    /// The file that is there now, if the database is one.
+    pub(super) fn file(&self) -> Option<FileId> {
+        let Self::Sqlite(options) = self else { return None };
+        std::fs::metadata(options.get_filename()).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+
     pub(super) async fn connect(&self) -> Result<Link, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(options) => {
@@ -135,7 +149,12 @@ impl Target {
                 Link::Sqlite(options.connect().await?)
             }
             Self::Postgres(options) => Link::Postgres(Box::pin(options.connect()).await?),
-            Self::MySql(options) => Link::MySql(Box::pin(options.connect()).await?),
+            Self::MySql(options) => {
+                let mut link = Box::pin(options.connect()).await?;
+                let asked = sqlx::query_scalar::<MySql, i64>("SELECT CAST(@@max_allowed_packet AS SIGNED)");
+                let packet_max = Box::pin(asked.fetch_one(&mut link)).await?;
+                Link::MySql { link, packet_max: usize::try_from(packet_max).unwrap_or(usize::MAX) }
+            }
         })
     }
 }
@@ -180,10 +199,8 @@ macro_rules! write_rows {
                     return Err(Failed::later("writing a row", &error));
                 }
                 let refused = cause("the database refused the row", &error);
-                transaction
-                    .rollback()
-                    .await
-                    .map_err(|error| Failed::later("undoing a transaction", &error))?;
+                // If the connection is gone, the database undoes it by itself.
+                drop(transaction.rollback().await);
                 return Err(Failed::Row { index, cause: refused });
             }
         }
@@ -202,7 +219,15 @@ impl Link {
         match self {
             Self::Sqlite(link) => write_rows!(link, text, rows, bind_sqlite, Dialect::Sqlite),
             Self::Postgres(link) => write_rows!(link, text, rows, bind_postgres, Dialect::Postgres),
-            Self::MySql(link) => write_rows!(link, text, rows, bind_mysql, Dialect::MySql),
+            Self::MySql { link, packet_max } => {
+                let sizes = rows.iter().map(|row| packet_size(row));
+                if let Some((index, size)) = sizes.enumerate().find(|(_, size)| *size > *packet_max) {
+                    let text =
+                        format!("a row of {size} bytes, and the server takes {packet_max} in a packet");
+                    return Err(Failed::Row { index, cause: Cause::new(text) });
+                }
+                write_rows!(link, text, rows, bind_mysql, Dialect::MySql)
+            }
         }
     }
 
@@ -212,7 +237,7 @@ impl Link {
         let result = match self {
             Self::Sqlite(link) => sqlx::raw_sql(sql).execute(link).await.map(drop),
             Self::Postgres(link) => sqlx::raw_sql(sql).execute(link).await.map(drop),
-            Self::MySql(link) => sqlx::raw_sql(sql).execute(link).await.map(drop),
+            Self::MySql { link, .. } => sqlx::raw_sql(sql).execute(link).await.map(drop),
         };
         result.map_err(|error| Failed::later("running `create`", &error))
     }
@@ -222,11 +247,35 @@ impl Link {
             match self {
                 Self::Sqlite(link) => link.ping().await,
                 Self::Postgres(link) => link.ping().await,
-                Self::MySql(link) => link.ping().await,
+                Self::MySql { link, .. } => link.ping().await,
             }
         };
         tokio::time::timeout(patience, asked).await.is_ok_and(|answer| answer.is_ok())
     }
+
+    /// Returns once nothing of it is in use, as far as it can be told so.
+    pub(super) async fn close(self) {
+        drop(match self {
+            Self::Sqlite(link) => link.close().await,
+            Self::Postgres(link) => link.close().await,
+            Self::MySql { link, .. } => link.close().await,
+        });
+    }
+}
+
+/// The packet that brings a row to MySQL, at the most (COM_STMT_EXECUTE).
+fn packet_size(row: &[Value]) -> usize {
+    const HEAD: usize = 16;
+    /// Its type, its length, and a bit for whether it is there.
+    const BESIDE: usize = 12;
+    let size = |value: &Value| match value {
+        Value::Null(_) => 0,
+        Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => 8,
+        Value::Time(_) => 32,
+    };
+    HEAD + row.iter().map(|value| BESIDE + size(value)).sum::<usize>()
 }
 
 fn bind_sqlite<'q>(

@@ -10,7 +10,6 @@ mod value;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sandbar_reading::{ConfigError, Delivery, Secret};
@@ -19,8 +18,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::{Cause, DeliveryError, Sink};
-use link::{Failed, Link, Target};
+use crate::{Cause, DeliveryError, Progress, Sink};
+use link::{Failed, FileId, Link, Target};
 use parameter::{ParameterConfig, Source};
 use statement::Statement;
 use value::Value;
@@ -30,10 +29,16 @@ pub(crate) struct Sql {
     target: Target,
     statement: Statement<Source>,
     create: Option<String>,
-    created: AtomicBool,
     connect_timeout: Duration,
-    /// With the time at which it was last used.
-    link: Mutex<Option<(Link, Instant)>>,
+    link: Mutex<Option<Kept>>,
+}
+
+/// A connection between two transactions.
+struct Kept {
+    link: Link,
+    used: Instant,
+    /// The database's file, where it is one.
+    file: Option<FileId>,
 }
 
 /// Runs one statement a message, everything that waits in one transaction.
@@ -58,7 +63,7 @@ pub(crate) struct Config {
     url: Secret,
     /// The statement, with named parameters.
     statement: String,
-    /// Statements that are run once after the first connection, such as `CREATE TABLE IF NOT EXISTS …`.
+    /// Statements that are run whenever a connection was made, such as `CREATE TABLE IF NOT EXISTS …`.
     #[serde(default)]
     create: Option<String>,
     /// Further parameters, by name: values in a JSON payload, and attributes.
@@ -111,13 +116,12 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
             target,
             statement,
             create: config.create.filter(|create| !create.trim().is_empty()),
-            created: AtomicBool::new(false),
             connect_timeout: Duration::from_millis(config.connect_timeout_ms.get()),
             link: Mutex::new(None),
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         // A message that gives no row ends the batch; those before it are written first.
         let mut rows = Vec::with_capacity(batch.len());
         let mut unfit = None;
@@ -131,7 +135,7 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
             }
         }
         if !rows.is_empty() {
-            Box::pin(self.write(&rows)).await?;
+            Box::pin(self.write(&rows, progress)).await?;
         }
         match unfit {
             Some(cause) => Err(DeliveryError::Reject { rejected: rows.len(), cause }),
@@ -142,12 +146,15 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
 
 impl Sql {
     /// As many rows in a transaction as can be: a row that is refused ends one, and begins the next.
-    async fn write(&self, rows: &[Vec<Value>]) -> Result<(), DeliveryError> {
+    async fn write(&self, rows: &[Vec<Value>], progress: &Progress) -> Result<(), DeliveryError> {
         let (mut written, mut size) = (0, rows.len());
         while written < rows.len() {
             let part = &rows[written..(written + size).min(rows.len())];
             match self.transaction(part).await {
-                Ok(()) => written += part.len(),
+                Ok(()) => {
+                    written += part.len();
+                    progress.reached(written);
+                }
                 Err(Failed::Row { index: 0, cause }) => {
                     return Err(DeliveryError::Reject { rejected: written, cause });
                 }
@@ -169,23 +176,32 @@ impl Sql {
     /// what was not committed.
     async fn transaction(&self, rows: &[Vec<Value>]) -> Result<(), Failed> {
         let mut place = self.link.lock().await;
-        let mut link = match place.take() {
-            Some((mut link, used)) => {
+        let (mut link, file) = match place.take() {
+            // What is written to a file that was moved away is not where it is looked for.
+            Some(Kept { link, file, .. }) if file != self.target.file() => {
+                link.close().await;
+                self.connect().await?
+            }
+            Some(Kept { mut link, used, file }) => {
                 match used.elapsed() < IDLE || link.is_alive(self.connect_timeout).await {
-                    true => link,
+                    true => (link, file),
                     false => self.connect().await?,
                 }
             }
             None => self.connect().await?,
         };
         let result = link.run(&self.statement.text, rows).await;
-        if !matches!(result, Err(Failed::Later { .. })) {
-            *place = Some((link, Instant::now()));
-        }
+        let stands = match &result {
+            Ok(()) | Err(Failed::Commit { .. }) => true,
+            // With some refusals the server ends the connection.
+            Err(Failed::Row { .. }) => link.is_alive(self.connect_timeout).await,
+            Err(Failed::Later { .. }) => false,
+        };
+        *place = stands.then(|| Kept { link, used: Instant::now(), file });
         result
     }
 
-    async fn connect(&self) -> Result<Link, Failed> {
+    async fn connect(&self) -> Result<(Link, Option<FileId>), Failed> {
         let doing = format!("connecting to {}", self.target);
         let mut link = match timeout(self.connect_timeout, self.target.connect()).await {
             Ok(connected) => connected.map_err(|error| Failed::later(&doing, &error))?,
@@ -193,10 +209,9 @@ impl Sql {
                 return Err(Failed::Later { cause: Cause::new(format!("{doing}: no answer in time")) });
             }
         };
-        if let Some(create) = self.create.as_ref().filter(|_| !self.created.load(Ordering::Relaxed)) {
+        if let Some(create) = &self.create {
             link.create(create).await?;
-            self.created.store(true, Ordering::Relaxed);
         }
-        Ok(link)
+        Ok((link, self.target.file()))
     }
 }

@@ -117,8 +117,23 @@ async fn every_part_of_a_message_can_be_a_column() {
             "nothing": { "pointer": "/none", "type": "float" },
         },
     }));
-    sink.deliver(&[delivery(7)]).await.unwrap();
+    sink.deliver(&[delivery(7)], &Progress::default()).await.unwrap();
     expect_test::expect![[r#"01HF7YAT000000000000000007|01H5XXK1000000000000000007|kitchen|sensors/kitchen|k1|2023-11-14T22:13:20.007000Z|1700000000007|application/json|{"mqtt.qos":"1"}|7B22636F756E74223A377D|{"count":7}|{"count":7}|7|1|integer|null"#]].assert_eq(&file.rows("SELECT line FROM everything").join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_moved_away_is_made_anew() {
+    let file = File::new();
+    let path = file.folder.path().join("moved");
+    let sink = file.sink(&json!({
+        "url": format!("sqlite:{}", path.display()),
+        "create": "CREATE TABLE IF NOT EXISTS messages (id TEXT PRIMARY KEY)",
+    }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    std::fs::rename(&path, file.folder.path().join("aside")).unwrap();
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    file.run(&format!("ATTACH '{}' AS moved", path.display()));
+    assert_eq!(file.rows("SELECT id FROM moved.messages"), [delivery(1).id.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,13 +149,13 @@ async fn a_message_that_gives_no_row_is_refused_after_those_before_it() {
     {
         batch[index].message.payload = bytes::Bytes::from_static(payload.as_bytes());
     }
-    match sink.deliver(&batch).await.unwrap_err() {
+    match sink.deliver(&batch, &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 2, cause } => {
             assert_eq!(cause.to_string(), ":celsius: the message has no value at `/celsius`");
         }
         other => panic!("{other:?}"),
     }
-    match sink.deliver(&batch[3..]).await.unwrap_err() {
+    match sink.deliver(&batch[3..], &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 0, cause } => {
             assert!(cause.to_string().starts_with(":celsius: the payload is no JSON: "), "{cause}");
         }
@@ -154,15 +169,15 @@ async fn a_message_that_gives_no_row_is_refused_after_those_before_it() {
 async fn a_repeated_row_without_a_conflict_clause_is_refused_and_the_rest_is_written() {
     let file = File::new();
     let sink = file.sink(&json!({ "statement": "INSERT INTO messages (id) VALUES (:id)" }));
-    sink.deliver(&deliveries(2..3)).await.unwrap();
-    match sink.deliver(&deliveries(0..5)).await.unwrap_err() {
+    sink.deliver(&deliveries(2..3), &Progress::default()).await.unwrap();
+    match sink.deliver(&deliveries(0..5), &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 2, cause } => {
             let expected = "the database refused the row: UNIQUE constraint failed: messages.id";
             assert_eq!(cause.to_string(), expected);
         }
         other => panic!("{other:?}"),
     }
-    sink.deliver(&deliveries(3..5)).await.unwrap();
+    sink.deliver(&deliveries(3..5), &Progress::default()).await.unwrap();
     assert_eq!(file.taken(), [2, 0, 1, 3, 4].map(|number| delivery(number).id));
 }
 
@@ -177,7 +192,7 @@ async fn a_constraint_that_is_checked_at_the_end_finds_its_row() {
         file.run(&format!("INSERT INTO units VALUES ('{}')", delivery(number).id));
     }
     let sink = file.sink(&json!({ "statement": "INSERT INTO of_units VALUES (:id)" }));
-    match sink.deliver(&deliveries(0..6)).await.unwrap_err() {
+    match sink.deliver(&deliveries(0..6), &Progress::default()).await.unwrap_err() {
         DeliveryError::Reject { rejected: 4, .. } => {}
         other => panic!("{other:?}"),
     }
@@ -190,7 +205,12 @@ async fn what_is_wrong_with_the_statement_delays_and_buries_nothing() {
     for statement in
         ["INSERT INTO nowhere VALUES (:id)", "INSERT INTO messages (colour) VALUES (:id)", "INSERT :id"]
     {
-        match file.sink(&json!({ "statement": statement })).deliver(&deliveries(0..2)).await.unwrap_err() {
+        match file
+            .sink(&json!({ "statement": statement }))
+            .deliver(&deliveries(0..2), &Progress::default())
+            .await
+            .unwrap_err()
+        {
             DeliveryError::Retry { delivered: 0, cause, .. } => {
                 assert!(cause.to_string().starts_with("writing a row: "), "{cause}");
             }
@@ -198,7 +218,10 @@ async fn what_is_wrong_with_the_statement_delays_and_buries_nothing() {
         }
     }
     let sink = file.sink(&json!({ "url": "sqlite:/dev/null/x.db" }));
-    assert!(matches!(sink.deliver(&deliveries(0..2)).await, Err(DeliveryError::Retry { delivered: 0, .. })));
+    assert!(matches!(
+        sink.deliver(&deliveries(0..2), &Progress::default()).await,
+        Err(DeliveryError::Retry { delivered: 0, .. })
+    ));
 }
 
 #[test]

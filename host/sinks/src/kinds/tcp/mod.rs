@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 use crate::wire::{Place, Wire};
-use crate::{Cause, DeliveryError, Sink, encode};
+use crate::{Cause, DeliveryError, Progress, Sink, encode};
 
 /// Sends messages as frames over one TCP connection, which is kept open and made again when it is lost. With
 /// `acknowledgement`, a message is delivered once the far end has answered it; without it, once it is written: what
@@ -113,7 +113,7 @@ acknowledgement = "OK\n"
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -132,7 +132,7 @@ acknowledgement = "OK\n"
                 }
             };
             match self.send(&mut wire, &frame).await {
-                Ok(Sent::Taken) => {}
+                Ok(Sent::Taken) => progress.reached(index + 1),
                 Ok(Sent::Refused) => {
                     *kept = Some(wire);
                     let cause = Cause::new(format!("{} refused it", self.place.address));

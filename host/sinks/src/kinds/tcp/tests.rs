@@ -74,6 +74,7 @@ impl Server {
 
 impl FarEnd for Server {
     type Sink = Tcp;
+    const ONE_BY_ONE: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "address": self.address, "body": "json", "acknowledgement": "OK\n", "refusal": "NO\n" })
@@ -102,7 +103,7 @@ async fn one_connection_is_kept() {
     let server = Server::start().await;
     let sink = contract::sink::<Server>(server.settings());
     for number in 0..3 {
-        sink.deliver(&[delivery(number)]).await.unwrap();
+        sink.deliver(&[delivery(number)], &Progress::default()).await.unwrap();
     }
     assert_eq!(*server.shared.connections.lock(), 1);
 }
@@ -111,10 +112,10 @@ async fn one_connection_is_kept() {
 async fn what_makes_no_frame_is_refused_and_a_strange_answer_is_an_error() {
     let server = Server::start().await;
     let fixed = json!({ "address": server.address, "framing": { "kind": "fixed", "bytes": 3 } });
-    let told = contract::sink::<Server>(fixed).deliver(&[delivery(1)]).await;
+    let told = contract::sink::<Server>(fixed).deliver(&[delivery(1)], &Progress::default()).await;
     assert!(matches!(told, Err(DeliveryError::Reject { rejected: 0, .. })), "{told:?}");
     let strange = json!({ "address": server.address, "body": "json", "acknowledgement": "OKAY" });
-    match contract::sink::<Server>(strange).deliver(&[delivery(1)]).await {
+    match contract::sink::<Server>(strange).deliver(&[delivery(1)], &Progress::default()).await {
         Err(DeliveryError::Retry { delivered: 0, cause, .. }) => {
             assert_eq!(cause.to_string(), format!("{} answered \"OK\\n\"", server.address));
         }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use self::socket::{Answer, Far, Socket};
-use crate::{Cause, DeliveryError, OwnHost, Sink, Unsent, encode};
+use crate::{Cause, DeliveryError, OwnHost, Progress, Sink, Unsent, encode};
 
 /// Sends messages over WebSocket: with `url`, over one connection to a server, which is kept open and made again when
 /// it is lost; with `ingress`, to those who are connected to a `subscribe` path of this host's own WebSocket ingress at
@@ -113,14 +113,15 @@ body = "json"
         *self.own.lock() = Some(Arc::clone(own));
     }
 
-    async fn deliver(&self, batch: &[Delivery]) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let own = self.own.lock().clone();
         match &self.to {
-            To::Server(server) => server.deliver(batch, own.as_deref()).await,
+            To::Server(server) => server.deliver(batch, progress, own.as_deref()).await,
             To::Ingress(ingress) => {
                 for (index, delivery) in batch.iter().enumerate() {
                     let Some(own) = &own else { return Err(Unsent::Unreachable.at(index)) };
                     own.publish(ingress, delivery).await.map_err(|unsent| unsent.at(index))?;
+                    progress.reached(index + 1);
                 }
                 Ok(())
             }
@@ -150,7 +151,12 @@ impl Server {
         })
     }
 
-    async fn deliver(&self, batch: &[Delivery], own: Option<&dyn OwnHost>) -> Result<(), DeliveryError> {
+    async fn deliver(
+        &self,
+        batch: &[Delivery],
+        progress: &Progress,
+        own: Option<&dyn OwnHost>,
+    ) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -182,6 +188,7 @@ impl Server {
                 Ok(None) => {}
                 Err(cause) => return Err(retry(index, cause)),
             }
+            progress.reached(index + 1);
         }
         *kept = Some(socket);
         Ok(())

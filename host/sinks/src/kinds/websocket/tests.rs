@@ -76,6 +76,7 @@ impl Feed {
 
 impl FarEnd for Feed {
     type Sink = WebSocket;
+    const ONE_BY_ONE: bool = true;
     const REFUSES: bool = false;
 
     fn settings(&self) -> Value {
@@ -99,6 +100,7 @@ struct Subscribers(Arc<OwnFarEnd>);
 
 impl FarEnd for Subscribers {
     type Sink = WebSocket;
+    const ONE_BY_ONE: bool = true;
 
     fn settings(&self) -> Value {
         json!({ "ingress": "live" })
@@ -138,7 +140,7 @@ async fn one_connection_is_kept_and_asked_for_with_what_is_configured() {
     let settings = json!({ "url": feed.url, "body": "json", "headers": { "Authorization": "Bearer t" } });
     let sink = contract::sink::<Feed>(settings);
     for number in 0..3 {
-        sink.deliver(&[delivery(number)]).await.unwrap();
+        sink.deliver(&[delivery(number)], &Progress::default()).await.unwrap();
     }
     let requests = feed.shared.requests.lock();
     assert_eq!(
@@ -150,7 +152,10 @@ async fn one_connection_is_kept_and_asked_for_with_what_is_configured() {
 #[tokio::test]
 async fn a_server_that_does_not_speak_the_sub_protocol_or_is_not_there_is_an_error() {
     let feed = Feed::start(false).await;
-    let cause = async |settings: Value| match contract::sink::<Feed>(settings).deliver(&[delivery(1)]).await {
+    let cause = async |settings: Value| match contract::sink::<Feed>(settings)
+        .deliver(&[delivery(1)], &Progress::default())
+        .await
+    {
         Err(DeliveryError::Retry { delivered: 0, cause, .. }) => cause.to_string(),
         other => panic!("{other:?}"),
     };
