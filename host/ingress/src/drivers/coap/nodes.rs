@@ -190,9 +190,8 @@ impl Asking {
         let mut asking: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut was_found = false;
         loop {
-            for path in observe[observed..].iter().cloned() {
-                asking.push(async move { self.observe(&path).await }.boxed());
-            }
+            let new = observe[observed..].to_vec();
+            asking.extend(new.into_iter().map(|path| async move { self.observe(&path).await }.boxed()));
             if polled < poll.len() {
                 let paths = poll[polled..].to_vec();
                 asking.push(async move { self.poll(&paths).await }.boxed());

@@ -259,7 +259,7 @@ async fn handshake(
     tls: &crate::tls::ServerTls,
 ) -> tokio_rustls::client::TlsStream<TcpStream> {
     let client = sandbar_tls::ClientTls { ca_file: Some(tls.certificate_file.clone()), ..Default::default() };
-    let (connector, name) = client.connector("localhost").unwrap();
+    let (connector, name) = client.connector("localhost").unwrap().current();
     in_time(connector.connect(name, stream)).await.unwrap()
 }
 
