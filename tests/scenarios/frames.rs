@@ -72,7 +72,9 @@ pub(crate) fn answered(answer: &[u8]) -> Result<Vec<(u8, &[u8])>> {
         return Ok(frames);
     };
     let text = std::str::from_utf8(&answer[..head])?;
-    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no status")?;
+    // Who asks in the older version is answered in it.
+    let rest = ["HTTP/1.1 ", "HTTP/1.0 "].iter().find_map(|version| text.strip_prefix(version));
+    let status = rest.and_then(|rest| rest.get(..3)).context("no status")?;
     if status != "101" {
         ensure!(["400", "401", "404", "405", "414", "426", "431"].contains(&status), "{text}");
         return Ok(frames);
