@@ -69,6 +69,8 @@ async fn measure(broker: &Broker, connections: usize, window: usize) -> Result<f
 }
 
 async fn watch(port: u16) -> Result<tokio::task::JoinHandle<()>> {
+    // What the last round left is forgotten.
+    drop(raw::connect(port, "watcher", true).await?);
     let mut socket = raw::connect(port, "watcher", false).await?;
     raw::subscribe(&mut socket, &["bench/#".to_owned()], 1).await?;
     Ok(tokio::spawn(async move { drop(raw::drain(socket, |_| {}).await) }))
