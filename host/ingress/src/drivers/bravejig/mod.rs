@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod decode;
 mod firmware;
+#[cfg(any(test, feature = "contract-test"))]
 pub(crate) mod garbage;
 mod link;
 mod parameters;

@@ -27,7 +27,6 @@ use self::door::Door;
 use self::nodes::{Asking, Presence};
 use self::settings::Settings;
 use self::shelf::{KEPT, Notice, Shelf};
-use crate::coap::blocks::Transfers;
 use crate::coap::dtls::{Identities, Secure, Sockets};
 use crate::coap::{Caller, Endpoint, call};
 use crate::devices::{Devices, orders};
@@ -182,7 +181,7 @@ async fn notify(caller: &Caller, door: &Door, mut notices: mpsc::Receiver<Notice
 /// Garbage for who tests what reads it: a request is decoded, with what blocks it may have.
 #[cfg(any(test, feature = "contract-test"))]
 pub(crate) fn decodes(datagram: &[u8]) -> bool {
-    use crate::coap::blocks::{Begun, Limits};
+    use crate::coap::blocks::{Begun, Limits, Transfers};
     use crate::coap::packet::{Parsed, parse};
     let config: config::ResourceConfig =
         serde_json::from_str(r#"{"path":"/{device}/{*rest}"}"#).expect("settings that can be read");
