@@ -31,6 +31,7 @@ mod stream;
 mod supervisor;
 mod tls;
 mod trace;
+mod widen;
 mod written;
 
 pub use connections::{Connection, ConnectionEvent, ConnectionStatus, Connections, PeerInfo, TrafficStatus};

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 use sandbar_reading::{ConfigError, Timestamp};
-use sandbar_tls::{certificates, private_key, roots};
+use sandbar_tls::{Written, certificates, private_key, roots, written};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
@@ -60,8 +60,8 @@ struct Current {
     looked: Timestamp,
 }
 
-/// When the certificate and the key were written, and how long they are.
-type Changed = [Option<(SystemTime, u64)>; 2];
+/// Of the certificate and the key.
+type Changed = [Written; 2];
 
 impl Acceptor {
     /// Reads the files; the error names the setting.
@@ -104,10 +104,7 @@ impl Acceptor {
 
 impl ServerTls {
     fn changed(&self) -> Changed {
-        [&self.certificate_file, &self.key_file].map(|path| {
-            let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
+        [&self.certificate_file, &self.key_file].map(|path| written(path))
     }
 
     /// The error names the setting.

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod contract;
 mod encode;
+mod file_id;
 mod kinds;
 mod registry;
 mod sink;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustls::crypto::ring;
@@ -13,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
-use crate::pem::{certificates, private_key, roots};
+use crate::pem::{Written, certificates, private_key, roots, written};
 
 /// TLS of what connects. Without any setting, the system's certificates are trusted. Files are read again when they
 /// change: a renewed certificate needs no restart.
@@ -70,10 +69,7 @@ impl ClientTls {
     }
 
     fn changed(&self) -> Changed {
-        [&self.ca_file, &self.certificate_file, &self.key_file].map(|path| {
-            let metadata = std::fs::metadata(path.as_ref()?).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
+        [&self.ca_file, &self.certificate_file, &self.key_file].map(|path| written(path.as_ref()?))
     }
 }
 
@@ -89,8 +85,8 @@ struct Current {
     changed: Changed,
 }
 
-/// When each of the files was written, and how long it is.
-type Changed = [Option<(SystemTime, u64)>; 3];
+/// Of each of the files.
+type Changed = [Written; 3];
 
 impl Connector {
     /// What to make the next connection with, and the name to ask for.

@@ -4,4 +4,4 @@ mod client;
 mod pem;
 
 pub use client::{ClientTls, Connector};
-pub use pem::{certificates, private_key, roots};
+pub use pem::{Written, certificates, private_key, roots, written};

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::parameters::Parameters;
 use super::parser::{u16_at, u32_at};
 use super::wire::Uplink;
+use crate::widen::widened;
 
 /// Of a module itself, not of its sensor: its parameters.
 pub(super) const MAIN_UNIT: u16 = 0x0000;
@@ -68,9 +69,8 @@ const SENSORS: [Sensor; 8] = [
 
 fn floats(bytes: &[u8], names: &[&str], into: &mut Map<String, Value>) {
     for (index, name) in names.iter().enumerate() {
-        // Its own digits, not those of the double next to it. What is no number is null.
-        let number: f64 = f32_at(bytes, index * 4).to_string().parse().unwrap_or(f64::NAN);
-        into.insert((*name).to_owned(), json!(number));
+        // What is no number is null.
+        into.insert((*name).to_owned(), json!(widened(f32_at(bytes, index * 4))));
     }
 }
 

@@ -4,6 +4,7 @@ use sandbar_reading::ByteOrder;
 use serde_json::{Number, Value as Json};
 
 use super::table::{Kind, Value};
+use crate::widen::widened;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
@@ -33,8 +34,7 @@ impl Value {
             Kind::I16 => integer((bits as u16 as i16).into()),
             Kind::I32 => integer((bits as u32 as i32).into()),
             Kind::I64 => integer((bits as i64).into()),
-            // Its own digits, not those of the double next to it.
-            Kind::F32 => self.scaled(f32::from_bits(bits as u32).to_string().parse().unwrap_or(f64::NAN)),
+            Kind::F32 => self.scaled(widened(f32::from_bits(bits as u32))),
             Kind::F64 => self.scaled(f64::from_bits(bits)),
             Kind::Bool => Ok(Json::from(self.bit.map_or(bits != 0, |bit| bits >> bit & 1 == 1))),
             Kind::String => Ok(Json::from(text(&bytes))),

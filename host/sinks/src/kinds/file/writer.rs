@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use sandbar_reading::{DeliveryId, Timestamp};
 use super::appender::append;
 use super::csv::Columns;
 use super::tail::{REMEMBERED, Records, Seen, first_time, is_torn, last_ids, records};
+use crate::file_id::FileId;
 
 /// What lines are.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(super) struct Writer {
 #[derive(Debug)]
 struct Open {
     file: File,
-    identity: Identity,
+    identity: FileId,
     len: u64,
     /// When its first line was put out.
     begun: Timestamp,
@@ -81,20 +81,8 @@ struct Open {
 /// What is beyond `len` of that very file may not be on the disk.
 #[derive(Debug)]
 struct Cut {
-    identity: Identity,
+    identity: FileId,
     len: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
 }
 
 /// What was being done, and why it failed.
@@ -151,7 +139,7 @@ impl Writer {
 
     /// Somebody else may rotate or remove the file: what is written to its old self would be lost.
     fn close_if_moved(&mut self) {
-        let there = fs::metadata(&self.settings.path).ok().map(|metadata| Identity::of(&metadata));
+        let there = fs::metadata(&self.settings.path).ok().map(|metadata| FileId::of(&metadata));
         if self.open.as_ref().is_some_and(|open| Some(open.identity) != there) {
             self.open = None;
         }
@@ -170,7 +158,7 @@ impl Writer {
             return Err(io::Error::other("another sink or process writes to it"));
         }
 
-        let identity = Identity::of(&metadata);
+        let identity = FileId::of(&metadata);
         if let Some(cut) =
             self.cut.as_ref().filter(|cut| cut.identity == identity && cut.len < metadata.len())
         {

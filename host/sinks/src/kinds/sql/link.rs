@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Encode, MySql, Sqlite, Typ
 use super::statement::Dialect;
 use super::value::{Type, Value};
 use crate::Cause;
+use crate::file_id::FileId;
 
 /// Where to, without having been there.
 pub(super) enum Target {
@@ -40,9 +40,6 @@ pub(super) enum Link {
         packet_max: usize,
     },
 }
-
-/// Of a file: device and inode.
-pub(super) type FileId = (u64, u64);
 
 /// Why rows were not written: none of them.
 #[derive(Debug)]
@@ -137,7 +134,7 @@ impl Target {
     /// The file that is there now, if the database is one.
     pub(super) fn file(&self) -> Option<FileId> {
         let Self::Sqlite(options) = self else { return None };
-        std::fs::metadata(options.get_filename()).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+        std::fs::metadata(options.get_filename()).ok().map(|metadata| FileId::of(&metadata))
     }
 
     pub(super) async fn connect(&self) -> Result<Link, sqlx::Error> {

@@ -18,8 +18,9 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::file_id::FileId;
 use crate::{Cause, DeliveryError, Progress, Sink};
-use link::{Failed, FileId, Link, Target};
+use link::{Failed, Link, Target};
 use parameter::{ParameterConfig, Source};
 use statement::Statement;
 use value::Value;
