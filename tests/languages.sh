@@ -4,7 +4,8 @@
 #
 #   tests/languages.sh SANDBAR [CALL_COST]
 #
-# SANDBAR: the binary; CALL_COST: that of the example of the runtime's which measures, if it is built already. The compilers are those that `make guests` keeps in SANDBAR_CACHE.
+# SANDBAR: the binary; CALL_COST: that of the example of the runtime's which measures, if it is built already. The
+# compilers are those that `make guests` keeps in SANDBAR_CACHE; what measures is built with the machine's own.
 set -euo pipefail
 
 SANDBAR=$(realpath "$1")
@@ -14,10 +15,14 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
 TOOLS=$CACHE/guest-tools/python/bin
-export COMPONENTIZE_PY=$TOOLS/componentize-py CC="$TOOLS/python -m ziglang cc" ZIG="$TOOLS/python -m ziglang"
-export ZIG_GLOBAL_CACHE_DIR=$CACHE/zig
+compilers=(
+  COMPONENTIZE_PY="$TOOLS/componentize-py"
+  CC="$TOOLS/python -m ziglang cc"
+  ZIG="$TOOLS/python -m ziglang"
+  ZIG_GLOBAL_CACHE_DIR="$CACHE/zig"
+)
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]; then
-  GUEST_RUSTC=$CACHE/guest-rust/rustc
+  compilers+=(RUSTC="$CACHE/guest-rust/rustc")
 fi
 
 components=()
@@ -27,7 +32,7 @@ for language in rust c zig javascript python; do
   ln -s "$CACHE/componentize-qjs/node_modules" "$folder/node_modules"
   mkdir -p "$CACHE/new-target"
   ln -s "$CACHE/new-target" "$folder/target"
-  RUSTC=${GUEST_RUSTC:-rustc} "$SANDBAR" build "$folder" >&2
+  env "${compilers[@]}" "$SANDBAR" build "$folder" >&2
   made=$folder/$(sed -n 's/^file = "\(.*\)"/\1/p' "$folder/module.toml")
   # What is a component already is refused, and stays.
   "$SANDBAR" componentize "$made" --out "$WORK/$language.wasm" >/dev/null 2>&1 || cp "$made" "$WORK/$language.wasm"
