@@ -136,13 +136,18 @@ impl Offer {
     /// What follows it at the far end follows this offer. `attempts`: those before.
     pub(crate) fn begin(
         sampling: Sampling,
+        target: &Target,
         delivery: &mut Delivery,
         attempts: u32,
         now: Timestamp,
     ) -> Option<Self> {
         let before = TraceContext::of(&delivery.message.attributes);
         let before = before.filter(|before| sampling.is_on() && before.sampled)?;
-        let own = before.at(offer_span(delivery.id, attempts + 1));
+        let what = match target {
+            Target::Sink(_) => "deliver",
+            Target::Device(_) => "command",
+        };
+        let own = before.at(offer_span(delivery.id, what, attempts + 1));
         delivery.message.attributes.set(TRACEPARENT, own.to_string());
         Some(Self { own, parent: before.span, attempt: attempts + 1, began: now })
     }

@@ -118,9 +118,10 @@ pub fn attempt_span(reading: ReadingId, whose: &str, attempt: u32) -> u64 {
     span_id(reading.as_u128(), whose, attempt)
 }
 
-/// The span of an offer of a delivery, counted from 1.
-pub fn offer_span(delivery: DeliveryId, attempt: u32) -> u64 {
-    span_id(delivery.as_u128(), "deliver", attempt)
+/// The span of an offer of a delivery, counted from 1. `what` tells a sink's from a device's: what a sink
+/// hands over as a command keeps its id.
+pub fn offer_span(delivery: DeliveryId, what: &str, attempt: u32) -> u64 {
+    span_id(delivery.as_u128(), what, attempt)
 }
 
 /// FNV-1a, then mixed (the end of SplitMix64): ids that count upwards make spans that do not.
@@ -200,8 +201,9 @@ mod tests {
             attempt_span(ReadingId::from_u128(1), "r", 1),
             attempt_span(ReadingId::from_u128(1), "r", 2),
             attempt_span(ReadingId::from_u128(2), "r", 1),
-            offer_span(DeliveryId::from_u128(1), 1),
-            offer_span(DeliveryId::from_u128(1), 2),
+            offer_span(DeliveryId::from_u128(1), "deliver", 1),
+            offer_span(DeliveryId::from_u128(1), "deliver", 2),
+            offer_span(DeliveryId::from_u128(1), "command", 1),
         ];
         let different: std::collections::BTreeSet<_> = spans.into_iter().collect();
         assert_eq!(different.len(), spans.len());

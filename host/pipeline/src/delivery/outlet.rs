@@ -377,7 +377,7 @@ impl Work {
         }
         let all = deliveries.iter_mut().zip(batch).enumerate();
         all.filter_map(|(at, (delivery, queued))| {
-            Some((at, Offer::begin(sampling, delivery, queued.attempts, now)?))
+            Some((at, Offer::begin(sampling, &self.outlet.target, delivery, queued.attempts, now)?))
         })
         .collect()
     }
