@@ -42,8 +42,8 @@ mod writers;
 
 pub use change::*;
 pub use devices::{
-    COMMANDS_KEPT, CommandRow, CommandState, DeviceRow, DevicesBatch, NewCommand, Presence, RESOURCES_MAX,
-    Resource,
+    COMMANDS_KEPT, CommandRow, CommandState, DeviceRow, DevicesBatch, HandedOver, NewCommand, Presence,
+    RESOURCES_MAX, Resource,
 };
 pub use digest::{Digest, DigestError};
 pub use documents::Kind;

@@ -263,6 +263,17 @@ impl Store {
         })
     }
 
+    /// How many deliveries are queued for the target, counted no further than `limit`.
+    pub fn queued_count(&self, target: &Target, limit: usize) -> Result<usize> {
+        self.shared().ask(|read| {
+            let (outbox, mut begin) = (read.open_table(OUTBOX)?, Vec::new());
+            key::target(&mut begin, target);
+            let end = key::behind(&begin);
+            let mut rows = outbox.range(&begin[..]..&end[..])?.take(limit);
+            Ok(rows.try_fold(0, |count, row| row.map(|_| count + 1))?)
+        })
+    }
+
     /// A journaled reading, if retention has not removed it. One that has lost its payload says so in an attribute.
     pub fn reading(&self, id: ReadingId) -> Result<Option<Reading>> {
         let reading = self.shared().ask(|read| {

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use redb::ReadableTable;
-use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target};
+use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target, Timestamp};
 
 use super::row::{
     COMMANDS, COMMANDS_DUE, Command, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, Values, commands_of, due,
     of_command, split_command, split_due,
 };
 use super::{
-    COMMANDS_KEPT, CommandRow, CommandState, DevicesBatch, DevicesWork, NO_ROUTE, NewCommand, RESOURCES_MAX,
+    COMMANDS_KEPT, CommandRow, CommandState, DevicesBatch, DevicesWork, HandedOver, NO_ROUTE, NewCommand,
+    RESOURCES_MAX,
 };
 use crate::apply::{Batch, Ids, Made};
 use crate::error::StoreError;
@@ -28,6 +29,7 @@ impl Batch<'_> {
             DevicesWork::Batch(batch) => self.devices_batch(batch, ids)?,
             DevicesWork::Remove(device) => self.forget_device(&device)?,
             DevicesWork::Command(command) => self.new_command(command, ids.next())?,
+            DevicesWork::HandOver { sink, handed } => self.hand_over(sink, handed)?,
             DevicesWork::Sent { device, id } => self.command_sent(&device, id)?,
             DevicesWork::End { device, id, state, cause } => {
                 return self.end_command(&device, id, state, cause.as_deref());
@@ -127,6 +129,40 @@ impl Batch<'_> {
         self.put(Target::Device(device), delivery, file)
     }
 
+    /// What has left the sink's outbox was handed over before, or discarded, and is passed over.
+    fn hand_over(&mut self, sink: Name, handed: Vec<HandedOver>) -> Result<()> {
+        let sink = Target::Sink(sink);
+        for HandedOver { device, delivery, expires } in handed {
+            key::queued(&mut self.key, &sink, delivery.id.as_u128());
+            let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
+            let Some(file) = waited.transpose()? else { continue };
+            self.ledger.outbox -= 1;
+            let command = self.command_put_out(&device, &delivery, expires);
+            self.write_command(&command)?;
+            self.put(Target::Device(device), delivery, file)?;
+            // The command refers to it now.
+            self.refer_no_more(file)?;
+        }
+        Ok(())
+    }
+
+    fn command_put_out(&self, device: &str, delivery: &Delivery, expires: Option<Timestamp>) -> CommandRow {
+        CommandRow {
+            id: delivery.id,
+            device: device.into(),
+            name: delivery.message.topic.as_str().into(),
+            state: CommandState::Queued,
+            asks: false,
+            route: Some(delivery.route.clone()).filter(|route: &Name| route.as_str() != NO_ROUTE),
+            desired: None,
+            created: self.now,
+            expires,
+            changed: self.now,
+            cause: None,
+            answer: None,
+        }
+    }
+
     /// A delivery to a device is a command, whoever put it out: it waits, for the first time or once more.
     pub(crate) fn command_queued(&mut self, device: &str, delivery: &Delivery) -> Result<()> {
         let id = delivery.id.as_u128();
@@ -140,20 +176,7 @@ impl Batch<'_> {
                 cause: None,
                 ..command
             }),
-            None => Some(CommandRow {
-                id: delivery.id,
-                device: device.into(),
-                name: delivery.message.topic.as_str().into(),
-                state: CommandState::Queued,
-                asks: false,
-                route: Some(delivery.route.clone()).filter(|route: &Name| route.as_str() != NO_ROUTE),
-                desired: None,
-                created: self.now,
-                expires: None,
-                changed: self.now,
-                cause: None,
-                answer: None,
-            }),
+            None => Some(self.command_put_out(device, delivery, None)),
         };
         if let Some(command) = command {
             self.write_command(&command)?;

@@ -9,7 +9,7 @@ mod row;
 mod store;
 
 use bytes::Bytes;
-use sandbar_reading::{ContentType, DeliveryId, Message, Name, ReadingId, Timestamp};
+use sandbar_reading::{ContentType, Delivery, DeliveryId, Message, Name, ReadingId, Timestamp};
 
 use crate::change::Accept;
 
@@ -84,6 +84,16 @@ pub struct NewCommand {
     pub desired: Option<Box<str>>,
 }
 
+/// A sink's delivery that is to be a command.
+#[derive(Clone, Debug)]
+pub struct HandedOver {
+    pub device: Box<str>,
+    /// With the id and the payload that it has at the sink. Its topic is the command's name.
+    pub delivery: Delivery,
+    /// Not to be sent after that.
+    pub expires: Option<Timestamp>,
+}
+
 /// How far a command has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandState {
@@ -137,6 +147,11 @@ pub(crate) enum DevicesWork {
     /// outbox is discarded by its own change.
     Remove(Box<str>),
     Command(NewCommand),
+    /// Out of the outbox of this sink, into those of the devices.
+    HandOver {
+        sink: Name,
+        handed: Vec<HandedOver>,
+    },
     /// The device has it; nothing happens to what does not wait any more.
     Sent {
         device: Box<str>,
@@ -180,6 +195,9 @@ impl DevicesWork {
                 FIXED * (1 + batch.rows.len() + batch.readings.len()) + values
             }
             Self::Command(command) => FIXED + command.message.payload.len(),
+            Self::HandOver { handed, .. } => {
+                FIXED + handed.iter().map(|handed| handed.delivery.size()).sum::<usize>()
+            }
             Self::Answer { answer, .. } => FIXED + answer.1.len(),
             _ => FIXED,
         }

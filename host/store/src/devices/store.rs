@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, TableError};
-use sandbar_reading::{ContentType, DeliveryId, ReadingId, Refused, Timestamp};
+use sandbar_reading::{ContentType, DeliveryId, Name, ReadingId, Refused, Timestamp};
 
 use super::apply::{command, values};
 use super::row::{
     COMMANDS, COMMANDS_DUE, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, commands_of, of_command, split_command,
     split_due,
 };
-use super::{CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, NewCommand, Resource};
+use super::{
+    CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, HandedOver, NewCommand, Resource,
+};
 use crate::error::StoreError;
 use crate::queue::Work;
 use crate::store::Store;
@@ -43,6 +45,12 @@ impl Store {
             Ok(())
         };
         Ok((DeliveryId::from_u128(id), committed))
+    }
+
+    /// Deliveries of a sink become commands, in order and in one transaction: each leaves the sink's outbox
+    /// for its device's, and keeps its id. Those that are not in the sink's any more are passed over.
+    pub async fn hand_over(&self, sink: Name, handed: Vec<HandedOver>) -> Result<(), StoreError> {
+        self.devices_work(DevicesWork::HandOver { sink, handed }).await
     }
 
     /// The device has a command and is to say how it went.

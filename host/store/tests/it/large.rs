@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redb::ReadableDatabase;
-use sandbar_reading::{ReadingId, Scope, SystemClock};
+use sandbar_reading::{ReadingId, Scope, SystemClock, Target};
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{
-    Committer, Delivered, Digest, Disk, FailedAttempt, FailedDelivery, Next, Options, Outcome, ReadingQuery,
-    Replayed, Retention, Store,
+    Committer, Delivered, Digest, Disk, FailedAttempt, FailedDelivery, HandedOver, Next, Options, Outcome,
+    ReadingQuery, Replayed, Retention, Store,
 };
 
 use crate::rig::{Rig, accept, delivery, handled, lane, name, options, sink, weight, write};
@@ -393,4 +393,21 @@ async fn a_folder_of_payloads_is_made_where_there_was_none() {
     open(Arc::new(disk)).unwrap().close().await;
     assert!(folder.path().join("store.payloads").is_dir());
     open(Arc::new(Simulated::new(1))).unwrap().close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_a_sink_handed_over_keeps_the_file_of_its_payload() {
+    let rig = rig();
+    let (lane, out, pump) = (lane("r", "k"), sink("out"), Target::Device("pump".into()));
+    let id = rig.put(&[&lane], "small").await;
+    let deliveries = vec![delivery(&out, id, &picture('x'))];
+    rig.store.settle(Outcome { deliveries, ..handled(&lane, &[id]) }).await.unwrap();
+    let delivery = (*rig.queued(&out)[0].delivery).clone();
+    let accepted = vec![delivery.id];
+    let handed = vec![HandedOver { device: "pump".into(), delivery, expires: None }];
+    rig.store.hand_over(name("out"), handed).await.unwrap();
+    assert_eq!(rig.files().await, [digest(&picture('x'))]);
+    assert_eq!(rig.queued(&pump)[0].delivery.message.payload, picture('x'));
+    rig.store.delivered(Delivered { target: pump, accepted, failed: vec![] }).await.unwrap();
+    assert_eq!(rig.files().await, []);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sandbar_reading::{Clock, DeliveryId, Lineage, ReadingId, Refused, Scope, StateWrite, Target, Timestamp};
 use sandbar_store::{
-    Accept, COMMANDS_KEPT, CommandState, Delivered, FailedAttempt, FailedDelivery, Kind, NewCommand, Next,
-    Options, Outcome, StoreError, Subject,
+    Accept, COMMANDS_KEPT, CommandState, Delivered, FailedAttempt, FailedDelivery, HandedOver, Kind,
+    NewCommand, Next, Options, Outcome, StoreError, Subject,
 };
 
 use crate::rig::{Rig, accept, delivery, handled, lane, name, on_disk, options, scope_of, sink, write};
@@ -372,6 +372,45 @@ async fn of_commands_that_have_ended_the_newest_are_remembered_whoever_ordered_t
     assert!((COMMANDS_KEPT..COMMANDS_KEPT + 20).contains(&kept.len()), "{}", kept.len());
     assert_eq!(kept.last().map(|oldest| oldest.id), Some(waits), "what waits is always kept");
     assert_eq!(rig.store.commands_due(1000).unwrap().len(), kept.len());
+}
+
+/// A kill behind the hand-over has the sink hand over once more.
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_hands_over_is_a_command_once() {
+    let rig = Rig::new(options());
+    let (lane, out, pump) = (lane("r", "k"), sink("out"), Target::Device("pump".into()));
+    let id = rig.put(&[&lane], "1").await;
+    let deliveries = ["a", "b", "c"].map(|payload| delivery(&out, id, payload)).into();
+    rig.store.settle(Outcome { deliveries, ..handled(&lane, &[id]) }).await.unwrap();
+    let before: Vec<_> = rig.queued(&out).iter().map(|queued| (*queued.delivery).clone()).collect();
+    let expires = Some(rig.clock.now().after(Duration::from_secs(60)));
+    let mut handed = Vec::new();
+    for mut delivery in before[..2].to_vec() {
+        delivery.message.topic = "set".parse().unwrap();
+        handed.push(HandedOver { device: "pump".into(), delivery, expires });
+    }
+    let accepted = vec![before[0].id, before[1].id];
+    let commands = || rig.store.commands("pump", None, 9, &|_| true).unwrap();
+    for _ in 0..2 {
+        rig.store.hand_over(name("out"), handed.clone()).await.unwrap();
+        let queued: Vec<_> = rig.queued(&pump).iter().map(|queued| (*queued.delivery).clone()).collect();
+        assert!(queued.iter().eq(handed.iter().map(|handed| &handed.delivery)), "{queued:?}");
+        assert_eq!((rig.queued(&out).len(), rig.store.stats().outbox), (1, 3));
+        let known: Vec<_> = commands().into_iter().map(|row| (row.id, row.state, row.expires)).collect();
+        let waits = |id| (id, CommandState::Queued, expires);
+        assert_eq!(known, [waits(accepted[1]), waits(accepted[0])]);
+        // The sink's own word comes later, or never.
+        let delivered = Delivered { target: out.clone(), accepted: accepted.clone(), failed: vec![] };
+        rig.store.delivered(delivered).await.unwrap();
+    }
+    assert_eq!((&*commands()[0].name, commands()[0].route.clone()), ("set", Some(name("r"))));
+    assert_eq!((rig.store.queued_count(&pump, 1), rig.store.queued_count(&pump, 9)), (Ok(1), Ok(2)));
+    assert_eq!(rig.told.news.lock().queued.len(), 3 + 2);
+
+    rig.store.delivered(Delivered { target: pump.clone(), accepted, failed: vec![] }).await.unwrap();
+    rig.store.hand_over(name("out"), handed).await.unwrap();
+    assert_eq!((rig.queued(&pump).len(), rig.store.stats().outbox), (0, 1));
+    assert!(commands().iter().all(|row| row.state == CommandState::Acknowledged));
 }
 
 /// It was looked at every second for ever.
