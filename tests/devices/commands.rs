@@ -82,6 +82,58 @@ async fn a_handlers_command_takes_the_same_path() -> Result<()> {
     until_state(&host, "r1", &command, "acknowledged").await
 }
 
+/// The message is what was posted about the device.
+async fn post(host: &Host, id: &str, body: &'static str) -> Result<()> {
+    let address = host.ingress("orders").await?;
+    let sent =
+        host.http.post(format!("{address}/orders/{id}")).header("content-type", "text/plain").body(body);
+    ensure!(sent.send().await?.status().is_success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sinks_command_waits_with_its_device_survives_a_crash_and_keeps_no_other_waiting() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = format!(
+        "{CONFIG}[ingress.orders]\ndriver = \"webhook\"\nlisten = \"127.0.0.1:0\"\n\
+         paths = [{{ path = \"/orders/{{device}}\" }}]\n\
+         [sink.robots]\nkind = \"device\"\nname = \"turn\"\nwaiting_max = 2\n\
+         [route.orders]\ningress = \"orders\"\nsinks = [\"robots\"]\n"
+    );
+    let first = host_with(folder.path(), &config).await?;
+    let mut present = Robot::connect(&first, "r2").await?;
+    post(&first, "r1", "left").await?;
+    post(&first, "r2", "right").await?;
+    assert_eq!(present.hear().await?, "right");
+    let commands = || async { first.all("/v1/devices/r1/commands").await.unwrap_or_default() };
+    post(&first, "r1", "back").await?;
+    eventually("both wait for the robot", 20, || async { commands().await.len() == 2 }).await;
+    let waiting = commands().await;
+    for command in &waiting {
+        assert_eq!(
+            (&command["name"], &command["state"], &command["route"]),
+            (&json!("turn"), &json!("queued"), &json!("orders"))
+        );
+    }
+    post(&first, "r1", "never").await?;
+    eventually("one more is a dead letter that says why", 20, || async {
+        let letters = first.all("/v1/dead-letters").await.unwrap_or_default();
+        letters.len() == 1 && letters[0].to_string().contains("2 commands wait for the device `r1` already")
+    })
+    .await;
+    let newest = format!("/v1/devices/r1/commands/{}", waiting[0]["id"].as_str().unwrap_or_default());
+    let (status, cancelled) = ask(&first, Method::DELETE, &newest, &json!({})).await?;
+    assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")));
+    first.kill();
+    let host = host_with(folder.path(), &config).await?;
+    let mut robot = Robot::connect(&host, "r1").await?;
+    assert_eq!(robot.hear().await?, "left");
+    robot.hears_nothing().await?;
+    until_state(&host, "r1", &waiting[1], "acknowledged").await?;
+    ensure!(host.all("/v1/outbox").await?.is_empty());
+    Ok(())
+}
+
 /// A device with MQTT takes a command and says nothing of it.
 #[tokio::test]
 async fn a_command_that_was_sent_is_known_to_be_and_is_sent_again_after_a_crash() -> Result<()> {

@@ -132,7 +132,7 @@ impl From<CommandProblem> for Problem {
             }
             CommandProblem::Unreachable(_) => Self::new(Code::Unreachable, text),
             CommandProblem::Unanswered(_) => Self::new(Code::Unanswered, text),
-            CommandProblem::TooMany(_)
+            CommandProblem::TooMany { .. }
             | CommandProblem::Failed { .. }
             | CommandProblem::Connected(_)
             | CommandProblem::Ended => Self::new(Code::Conflict, text),

@@ -1,14 +1,19 @@
 //! What sinks may do with the host that they belong to.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sandbar_ingress::{Answer, CommandError, Hold, PublicationOffer, Publications};
-use sandbar_reading::{Command, Delivery, DeliveryId, Message, Name};
-use sandbar_sinks::{OwnHost, Unsent};
+use sandbar_reading::{Clock, Command, Delivery, DeliveryId, Message, Name, Target, Timestamp};
+use sandbar_sinks::{Cause, DeliveryError, Order, OwnHost, Unsent};
+use sandbar_store::{HandedOver, Store, StoreError};
 
+use crate::delivery::Deliveries;
 use crate::devices::Devices;
 use crate::places::{NotTaken, Places};
+use crate::registry::{CommandProblem, Registry};
 use crate::replies::{Awaited, Said};
 
 /// The ingresses that take messages of sinks.
@@ -24,30 +29,115 @@ impl Outward {
     }
 }
 
-pub(crate) struct Own {
+/// What sinks reach of their host.
+pub(crate) struct Within {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) outward: Outward,
     pub(crate) devices: Devices,
+    pub(crate) deliveries: Arc<Deliveries>,
+    /// A pipeline may be without one.
+    pub(crate) registry: Option<Arc<Registry>>,
     pub(crate) awaited: Arc<Awaited>,
+}
+
+/// The same, for one of them.
+pub(crate) struct Own {
+    pub(crate) sink: Name,
+    pub(crate) host: Arc<Within>,
+}
+
+/// Why the first of some commands that cannot wait for their devices cannot, and its place.
+type NoRoom = (usize, String);
+
+impl Within {
+    /// About how many devices are waited for before one that nobody has heard of is not: each takes memory,
+    /// and anybody can make up more.
+    const AWAITED_MAX: usize = 1000;
+
+    fn no_room(&self, orders: &[Order<'_>], waiting_max: usize) -> Result<Option<NoRoom>, StoreError> {
+        let mut waiting: HashMap<&str, usize> = HashMap::new();
+        for (at, Order { device, .. }) in orders.iter().enumerate() {
+            let count = match waiting.entry(device) {
+                Entry::Occupied(counted) => counted.into_mut(),
+                Entry::Vacant(_) if !self.may_be_awaited(device) => {
+                    let most = Self::AWAITED_MAX;
+                    let unheard = format!("nobody has heard of the device `{device}`");
+                    return Ok(Some((at, format!("{unheard}, and {most} others are waited for already"))));
+                }
+                Entry::Vacant(new) => {
+                    new.insert(self.store.queued_count(&Target::Device(device.clone()), waiting_max)?)
+                }
+            };
+            if *count >= waiting_max {
+                let problem = CommandProblem::TooMany { device: device.clone(), most: waiting_max };
+                return Ok(Some((at, problem.to_string())));
+            }
+            *count += 1;
+        }
+        Ok(None)
+    }
+
+    fn may_be_awaited(&self, device: &str) -> bool {
+        self.registry.as_ref().is_some_and(|registry| registry.knows(device))
+            || self.devices.ingress_of(device).is_some()
+            || self.deliveries.may_await(device, Self::AWAITED_MAX)
+    }
 }
 
 impl OwnHost for Own {
     fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>> {
         Box::pin(async move {
             let offer = PublicationOffer::new(delivery.id, delivery.message.clone());
-            self.outward.0.offer(ingress.as_str(), offer).await.map(drop).map_err(unsent)
+            self.host.outward.0.offer(ingress.as_str(), offer).await.map(drop).map_err(unsent)
         })
     }
 
     fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
         Box::pin(async move {
             let sent = std::future::ready(());
-            self.devices.carry_out(id, command, sent).await.map(drop).map_err(unsent)
+            self.host.devices.carry_out(id, command, sent).await.map(drop).map_err(unsent)
+        })
+    }
+
+    fn order<'a>(
+        &'a self,
+        mut orders: Vec<Order<'a>>,
+        waiting_max: usize,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async move {
+            let failed = |error: StoreError| {
+                let cause = Cause::of("putting commands into the outbox", &error);
+                DeliveryError::Retry { delivered: 0, after: None, cause }
+            };
+            let no_room = self.host.no_room(&orders, waiting_max).map_err(failed)?;
+            if let Some((at, _)) = &no_room {
+                orders.truncate(*at);
+            }
+            let now = self.host.clock.now();
+            let handed: Vec<_> = orders.into_iter().map(|order| handed_over(order, now)).collect();
+            if !handed.is_empty() {
+                self.host.store.hand_over(self.sink.clone(), handed).await.map_err(failed)?;
+            }
+            match no_room {
+                Some((rejected, cause)) => Err(DeliveryError::Reject { rejected, cause: Cause::new(cause) }),
+                None => Ok(()),
+            }
         })
     }
 
     fn reply(&self, delivery: &Delivery, message: Message) {
-        self.awaited.say_by_sink(delivery.reading, &delivery.route, Said::Last(vec![Answer::Reply(message)]));
+        let said = Said::Last(vec![Answer::Reply(message)]);
+        self.host.awaited.say_by_sink(delivery.reading, &delivery.route, said);
     }
+}
+
+fn handed_over(order: Order<'_>, now: Timestamp) -> HandedOver {
+    let Order { delivery, device, name, within } = order;
+    let mut delivery = delivery.clone();
+    delivery.message.topic = name;
+    delivery.message.device = Some(device.clone());
+    HandedOver { device, delivery, expires: within.map(|within| now.after(within)) }
 }
 
 fn unsent(not_taken: NotTaken) -> Unsent {

@@ -19,7 +19,7 @@ use crate::dispatch::{Counts, Dispatch, Window};
 use crate::intake::Door;
 use crate::jitter::Jitter;
 use crate::logs::{LogRecord, RouteLogs};
-use crate::own_host::{Outward, Own};
+use crate::own_host::{Outward, Own, Within};
 use crate::registry::{DeviceOptions, Registry};
 use crate::replies::Awaited;
 use crate::route::Route;
@@ -66,7 +66,7 @@ pub struct Pipeline {
     deliveries: Arc<Deliveries>,
     devices: Devices,
     connections: Connections,
-    own: Arc<dyn OwnHost>,
+    own: Arc<Within>,
     tail: Arc<Tail>,
     door: Arc<Door>,
     registry: Option<Arc<Registry>>,
@@ -164,12 +164,20 @@ impl Pipeline {
             outward: outward.clone(),
             connections: connections.clone(),
             deliveries: deliveries.clone(),
-            clock,
+            clock: clock.clone(),
             reading_max,
             registry: registry.clone(),
             telemetry: telemetry.clone(),
         });
-        let own = Arc::new(Own { outward, devices: devices.clone(), awaited });
+        let own = Arc::new(Within {
+            store: store.clone(),
+            clock,
+            outward,
+            devices: devices.clone(),
+            deliveries: deliveries.clone(),
+            registry: registry.clone(),
+            awaited,
+        });
         let changing = Mutex::default();
         Ok(Self {
             store,
@@ -240,7 +248,8 @@ impl Pipeline {
     }
 
     pub async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
-        sink.connect(&self.own);
+        let own: Arc<dyn OwnHost> = Arc::new(Own { sink: name.clone(), host: Arc::clone(&self.own) });
+        sink.connect(&own);
         self.deliveries.set_sink(name, sink, offering).await;
     }
 

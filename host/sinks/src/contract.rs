@@ -12,7 +12,7 @@ use sandbar_reading::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::{DeliveryError, OwnHost, Progress, Sink, Unsent};
+use crate::{DeliveryError, Order, OwnHost, Progress, Sink, Unsent};
 
 /// A stand-in for what the sink delivers to.
 pub(crate) trait FarEnd {
@@ -96,6 +96,19 @@ impl OwnHost for OwnFarEnd {
 
     fn command(&self, _command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
         Box::pin(self.take(id))
+    }
+
+    fn order<'a>(
+        &'a self,
+        orders: Vec<Order<'a>>,
+        _waiting_max: usize,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async move {
+            for (at, order) in orders.iter().enumerate() {
+                self.take(order.delivery.id).await.map_err(|unsent| unsent.at(at))?;
+            }
+            Ok(())
+        })
     }
 
     fn reply(&self, _delivery: &Delivery, _message: Message) {}

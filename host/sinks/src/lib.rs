@@ -15,4 +15,4 @@ mod tls;
 mod wire;
 
 pub use registry::{AnySink, Kind, build, kinds};
-pub use sink::{Cause, DeliveryError, OwnHost, Progress, Sink, Unsent};
+pub use sink::{Cause, DeliveryError, Order, OwnHost, Progress, Sink, Unsent};

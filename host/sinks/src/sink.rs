@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_reading::{Command, ConfigError, Delivery, DeliveryId, Message, Name, with_causes};
+use sandbar_reading::{Command, ConfigError, Delivery, DeliveryId, Message, Name, Topic, with_causes};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -56,12 +56,33 @@ pub trait OwnHost: Send + Sync + 'static {
     /// Sends a message out through an ingress: to an MQTT broker's subscribers, to WebSocket connections.
     fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>>;
 
-    /// Has a device carry out a command. `id` is the delivery's.
+    /// Has a device carry out a command that another host keeps until it is done; `id` is the delivery's
+    /// there.
     fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>>;
+
+    /// Makes deliveries of this sink commands of this host, in order: they leave the sink's outbox for their
+    /// devices' in one transaction. Those that have left it before are passed over. A device for which
+    /// `waiting_max` commands wait already gets no more.
+    fn order<'a>(
+        &'a self,
+        orders: Vec<Order<'a>>,
+        waiting_max: usize,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>>;
 
     /// The far end's answer, for the sender of the reading that the delivery came from. It arrives if its route
     /// says `reply = "NAME"` with this sink's name.
     fn reply(&self, delivery: &Delivery, message: Message);
+}
+
+/// A delivery that a device is to carry out.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    pub delivery: &'a Delivery,
+    pub device: Box<str>,
+    /// The command's name.
+    pub name: Topic,
+    /// Not to be sent after that.
+    pub within: Option<Duration>,
 }
 
 /// Why the host's own side did not take something; each variant is what the sink returns.

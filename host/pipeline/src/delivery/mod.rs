@@ -109,6 +109,13 @@ impl Deliveries {
         self.outlets.lock().values().map(|outlet| outlet.held()).sum()
     }
 
+    /// Whether something is on its way to the device, or to fewer than `most` others.
+    pub(crate) fn may_await(&self, device: &str, most: usize) -> bool {
+        let outlets = self.outlets.lock();
+        let of_devices = outlets.keys().filter(|target| matches!(target, Target::Device(_)));
+        of_devices.take(most).count() < most || outlets.contains_key(&Target::Device(device.into()))
+    }
+
     /// A session reaches the device now.
     pub(crate) fn reachable(&self, device: &str) {
         if let Some(outlet) = self.outlets.lock().get(&Target::Device(device.into())) {

@@ -1,16 +1,18 @@
 //! Commands for devices, from their order to their end; and what resources should be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use sandbar_reading::{Attributes, ContentType, DeliveryId, Message, Refused, Target, Timestamp, Topic};
 use sandbar_store::{CommandRow, CommandState, NewCommand, Resource, StoreError};
 
 use super::{DeviceEvent, Registry, is_same, twin};
 use crate::queries::Correlation;
 
-/// How many commands of a device may wait.
+/// How many commands may wait for a device when somebody orders one more, who is told.
 const WAITING_MAX: usize = 256;
 
 /// For how long a command that is to reach a desired value may be on its way; the next arrival sends another one.
@@ -43,8 +45,8 @@ pub enum CommandProblem {
     UnknownDevice(Box<str>),
     #[error("no ingress reaches the device `{0}` now")]
     Unreachable(Box<str>),
-    #[error("{WAITING_MAX} commands wait for the device `{0}` already")]
-    TooMany(Box<str>),
+    #[error("{most} commands wait for the device `{device}` already")]
+    TooMany { device: Box<str>, most: usize },
     #[error("the device `{0}` did not answer in time")]
     Unanswered(Box<str>),
     #[error("the device `{device}` did not take it: {cause}")]
@@ -131,15 +133,14 @@ impl Registry {
     fn check(&self, order: &Order) -> Result<(), CommandProblem> {
         let device = &order.device;
         let reachable = self.devices.ingress_of(device).is_some();
-        if !reachable && self.get(device).is_none() {
+        if !reachable && !self.knows(device) {
             return Err(CommandProblem::UnknownDevice(device.clone()));
         }
         if !reachable && order.at_once {
             return Err(CommandProblem::Unreachable(device.clone()));
         }
-        let waits = |command: &CommandRow| command.state.waits();
-        if self.store.commands(device, None, WAITING_MAX, &waits)?.len() >= WAITING_MAX {
-            return Err(CommandProblem::TooMany(device.clone()));
+        if self.store.queued_count(&Target::Device(device.clone()), WAITING_MAX)? >= WAITING_MAX {
+            return Err(CommandProblem::TooMany { device: device.clone(), most: WAITING_MAX });
         }
         Ok(())
     }
@@ -205,20 +206,40 @@ impl Registry {
     }
 
     pub(super) async fn expire_commands(&self) {
+        while self.expire_some().await {}
+    }
+
+    /// Whether there may be more. If the store fails, the next look ends them.
+    async fn expire_some(&self) -> bool {
+        let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return false };
+        let over: Vec<_> = due
+            .into_iter()
+            .filter(|(expires, device, id)| self.is_over(*expires, device, *id))
+            .map(|(_, device, id)| (device, id))
+            .collect();
+        let ending = over.iter().map(|(device, id)| {
+            let cause = Some("its time was over".to_owned());
+            self.store.end_command(device, *id, CommandState::Expired, cause)
+        });
+        // One commit takes them all.
+        let ended = join_all(ending).await;
+        let devices: BTreeSet<_> = over.into_iter().map(|(device, _)| device).collect();
+        for device in devices {
+            self.deliveries.look_again_at(&Target::Device(device));
+        }
+        ended.len() == EXPIRED_MAX && ended.iter().all(Result::is_ok)
+    }
+
+    fn is_over(&self, expires: Timestamp, device: &str, id: DeliveryId) -> bool {
         let now = self.clock.now();
-        let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return };
         // A query's own wait ends it, and knows better.
         let over = |expires: Timestamp| expires.after(LATE) <= now;
-        for (expires, device, id) in due.into_iter().filter(|(expires, ..)| over(*expires)) {
-            let Ok(command) = self.store.command(&device, id) else { continue };
-            let leapt = command.map(|command| self.leaps.lock().since(command.created));
-            if !over(expires.after(leapt.unwrap_or_default())) {
-                continue;
-            }
-            let cause = Some("its time was over".to_owned());
-            // If the store fails, the next look ends it.
-            let _ = self.end(&device, id, CommandState::Expired, cause).await;
+        if !over(expires) {
+            return false;
         }
+        let Ok(command) = self.store.command(device, id) else { return false };
+        let leapt = command.map(|command| self.leaps.lock().since(command.created));
+        over(expires.after(leapt.unwrap_or_default()))
     }
 
     /// What a device's resources should be, by name.

@@ -366,6 +366,10 @@ impl Registry {
         counts
     }
 
+    pub(crate) fn knows(&self, device: &str) -> bool {
+        self.known.lock().devices.contains_key(device)
+    }
+
     pub fn get(&self, device: &str) -> Option<DeviceRow> {
         self.known.lock().devices.get(device).map(Record::row)
     }

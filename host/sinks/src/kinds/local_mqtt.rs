@@ -120,6 +120,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::Order;
     use crate::contract::{self, Behaviour, FarEnd};
 
     /// The host, with a broker that does as told.
@@ -161,6 +162,10 @@ mod tests {
 
         fn command(&self, _: Command, _: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
             async { Err(Unsent::Unreachable) }.boxed()
+        }
+
+        fn order<'a>(&'a self, _: Vec<Order<'a>>, _: usize) -> BoxFuture<'a, Result<(), DeliveryError>> {
+            async { Err(Unsent::Unreachable.at(0)) }.boxed()
         }
 
         fn reply(&self, _: &Delivery, _: Message) {}

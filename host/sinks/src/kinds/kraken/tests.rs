@@ -14,7 +14,7 @@ use super::proto::kraken_service_server::{KrakenService, KrakenServiceServer};
 use super::proto::{KrakenRequest, KrakenResponse};
 use super::*;
 use crate::contract::{self, Behaviour, FarEnd, deliveries, delivery};
-use crate::sink::Unsent;
+use crate::sink::{Order, Unsent};
 
 /// A broker that behaves as it is told.
 #[derive(Clone)]
@@ -130,6 +130,10 @@ impl OwnHost for Own {
 
     fn command(&self, _: Command, _: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {
         Box::pin(async { Err(Unsent::Unreachable) })
+    }
+
+    fn order<'a>(&'a self, _: Vec<Order<'a>>, _: usize) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async { Err(Unsent::Unreachable.at(0)) })
     }
 
     fn reply(&self, delivery: &Delivery, message: Message) {
