@@ -203,7 +203,8 @@ struct RouteDispatch {
     stats: RouteStats,
     waste: Mutex<Waste>,
     logs: Arc<RouteLogs>,
-    /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled.
+    /// Readings of which nobody knows whether they were handled, until their lane's next turn is settled or it is
+    /// loaded from the store.
     doubted: Mutex<HashMap<LaneId, BTreeSet<ReadingId>>>,
     unloadable: Unloadable,
     stop: CancellationToken,
@@ -391,6 +392,8 @@ impl RouteDispatch {
                 let readings = store.waiting(&lane.route, id, &|_| false, count, bytes)?;
                 let all = readings.complete;
                 let now = self.shared.clock.now();
+                // If nothing of it waits any more, it has no turn that would tell. Its next one has yet to begin.
+                self.tell(id, Vec::new());
                 let need = self.work.lock().lanes.loaded(id, readings.items, all, now);
                 self.need(Some(id), need);
             }
