@@ -130,8 +130,8 @@ impl Plan {
             topic: Template::parse(&config.topic, &["device", "address", "format"].map(Into::into))
                 .map_err(|error| ConfigError::at("topic", error.to_string()))?,
         };
-        // Whatever they hold, they hold no wildcards.
-        let example = plan.topic.fill(&["d".into(), "a".into(), "f".into()]);
+        // Whatever they hold, they hold no wildcards, and are no longer than this.
+        let example = plan.topic.fill(&["x"; 3].map(|text| text.repeat(64).into()));
         example.parse::<Topic>().map_err(|error| ConfigError::at("topic", error.to_string()))?;
         Ok(plan)
     }
@@ -219,6 +219,8 @@ mod tests {
         assert_eq!(setting(json!({ "allowed_uuids_file": "/none/such.yaml" })), "allowed_uuids_file");
         assert_eq!(setting(json!({ "topic": "ble/+" })), "topic");
         assert_eq!(setting(json!({ "topic": "ble/{uuid}" })), "topic");
+        // A beacon's name would be too much.
+        assert_eq!(setting(json!({ "topic": format!("{}/{{device}}", "b".repeat(65_500)) })), "topic");
         assert_eq!(setting(json!({ "device": "name" })), "device");
     }
 
