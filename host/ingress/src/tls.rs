@@ -9,7 +9,7 @@ use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 use sandbar_reading::{ConfigError, Timestamp};
-use sandbar_tls::{Written, certificates, private_key, roots, written};
+use sandbar_tls::{Renewed, certificates, private_key, roots};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
@@ -19,8 +19,8 @@ use x509_parser::parse_x509_certificate;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerTls {
-    /// A PEM file with the certificate, and after it those of who issued it. It and the key are read again
-    /// when they change: a renewed certificate needs no restart.
+    /// A PEM file with the certificate, and after it those of who issued it. It, the key and `client_ca_file` are read
+    /// again when they change: a renewed certificate needs no restart.
     pub(crate) certificate_file: PathBuf,
     /// A PEM file with the certificate's private key.
     pub(crate) key_file: PathBuf,
@@ -48,20 +48,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepts TLS with certificates that may be renewed while it runs.
 pub(crate) struct Acceptor {
-    settings: ServerTls,
-    /// What is spoken within (ALPN, RFC 7301); nothing is said of it if this is empty.
-    protocols: Vec<Vec<u8>>,
+    renewed: Renewed<TlsAcceptor>,
     current: Mutex<Current>,
 }
 
 struct Current {
-    acceptor: TlsAcceptor,
-    changed: Changed,
+    acceptor: Arc<TlsAcceptor>,
     looked: Timestamp,
 }
-
-/// Of the certificate and the key.
-type Changed = [Written; 2];
 
 impl Acceptor {
     /// Reads the files; the error names the setting.
@@ -72,39 +66,25 @@ impl Acceptor {
     /// The same, for protocols that peers ask for by name: `h2`.
     pub(crate) fn speaking(settings: ServerTls, protocols: &[&[u8]]) -> Result<Self, ConfigError> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
-        let changed = settings.changed();
-        let acceptor = settings.acceptor(&protocols)?;
-        let current = Current { acceptor, changed, looked: Timestamp::default() };
-        Ok(Self { settings, protocols, current: Mutex::new(current) })
+        let renewed = Renewed::new(settings.files(), move || settings.acceptor(&protocols))?;
+        let current = Current { acceptor: renewed.current(), looked: Timestamp::default() };
+        Ok(Self { renewed, current: Mutex::new(current) })
     }
 
     /// What to accept the next connection with.
     pub(crate) fn at(&self, now: Timestamp) -> TlsAcceptor {
         let mut current = self.current.lock();
         if now.since(current.looked) >= LOOK_EVERY || now < current.looked {
-            current.looked = now;
-            let changed = self.settings.changed();
-            if changed != current.changed {
-                match self.settings.acceptor(&self.protocols) {
-                    Ok(acceptor) => {
-                        current.acceptor = acceptor;
-                        tracing::info!(file = %self.settings.certificate_file.display(), "certificate renewed");
-                    }
-                    // Written in two steps, perhaps: the change of the second one leads here again.
-                    Err(error) => {
-                        tracing::warn!(%error, "the changed certificate cannot be used; the old one is");
-                    }
-                }
-                current.changed = changed;
-            }
+            *current = Current { acceptor: self.renewed.current(), looked: now };
         }
-        current.acceptor.clone()
+        TlsAcceptor::clone(&current.acceptor)
     }
 }
 
 impl ServerTls {
-    fn changed(&self) -> Changed {
-        [&self.certificate_file, &self.key_file].map(|path| written(path))
+    fn files(&self) -> Vec<PathBuf> {
+        let own = [&self.certificate_file, &self.key_file];
+        own.into_iter().chain(&self.client_ca_file).cloned().collect()
     }
 
     /// The error names the setting.
@@ -200,5 +180,19 @@ mod tests {
         assert!(same(&first, &at(110)));
         self_signed(folder.path());
         assert!(!same(&first, &at(120)));
+    }
+
+    #[test]
+    fn renewed_certificates_of_who_may_issue_those_of_peers_are_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, renewed) = (folder.path().join("ca.pem"), folder.path().join("renewed.pem"));
+        let settings = ServerTls { client_ca_file: Some(ca.clone()), ..self_signed(folder.path()) };
+        std::fs::copy(&settings.certificate_file, &ca).unwrap();
+        let acceptor = Acceptor::new(settings).unwrap();
+        let first = acceptor.at(Timestamp::from_millis(100_000));
+        let made = rcgen::generate_simple_self_signed(["peers".to_owned()]).unwrap();
+        std::fs::write(&renewed, made.cert.pem()).unwrap();
+        std::fs::rename(&renewed, &ca).unwrap();
+        assert!(!Arc::ptr_eq(first.config(), acceptor.at(Timestamp::from_millis(120_000)).config()));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_reading::{ConfigError, Secret};
-use sandbar_tls::{ClientTls, Connector};
+use sandbar_tls::{ClientTls, Connector, Renewed};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,7 +26,7 @@ pub struct BrokerConfig {
     /// User name.
     #[serde(default)]
     pub user: Option<String>,
-    /// Password of the user.
+    /// Password of the user. A file is read again when it changes, for the next connection.
     #[serde(default)]
     pub password: Option<Secret>,
     /// Seconds without a packet after which a sign of life is exchanged; 10 to 65535, or 0 for none.
@@ -72,7 +72,7 @@ pub struct Broker {
     pub(crate) version: Version,
     pub(crate) client_id: Box<str>,
     pub(crate) user: Option<Box<str>>,
-    pub(crate) password: Option<Bytes>,
+    pub(crate) password: Option<Arc<Renewed<Bytes>>>,
     pub(crate) keep_alive: Duration,
     pub(crate) timeout: Duration,
 }
@@ -100,12 +100,8 @@ impl Broker {
                 Some(Arc::new(tls.connector(&host).map_err(|error| error.within("tls"))?))
             }
         };
-        let password = match &config.password {
-            Some(secret) => {
-                Some(Bytes::from(secret.resolve("password", |path| std::fs::read_to_string(path))?))
-            }
-            None => None,
-        };
+        let renewed = |secret: Secret| Renewed::new(secret.file(), move || password(&secret)).map(Arc::new);
+        let password = config.password.clone().map(renewed).transpose()?;
         let broker = Self {
             host,
             port,
@@ -134,12 +130,7 @@ impl Broker {
         if self.version == Version::V3 && self.user.is_none() && self.password.is_some() {
             return Err(ConfigError::at("user", "is missing: MQTT 3.1.1 has no password without a user"));
         }
-        match &self.password {
-            Some(password) if password.len() > FIELD_MAX => {
-                Err(ConfigError::at("password", "has more than 65535 bytes"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     pub const fn version(&self) -> Version {
@@ -162,6 +153,14 @@ impl Broker {
             true => format!("{scheme}://[{}]:{}", self.host, self.port),
             false => format!("{scheme}://{}:{}", self.host, self.port),
         }
+    }
+}
+
+fn password(secret: &Secret) -> Result<Bytes, ConfigError> {
+    let password = secret.resolve("password", |path| std::fs::read_to_string(path))?;
+    match password.len() > FIELD_MAX {
+        true => Err(ConfigError::at("password", "has more than 65535 bytes")),
+        false => Ok(password.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -307,7 +307,7 @@ fn connect(broker: &Broker, session: Session) -> Connect {
         keep_alive: u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX),
         client_id: broker.client_id.clone(),
         user: broker.user.clone(),
-        password: broker.password.clone(),
+        password: broker.password.as_ref().map(|password| Bytes::clone(&password.current())),
         properties,
     }
 }
@@ -339,6 +339,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_renewed_password_is_shown_with_the_next_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "one\n").unwrap();
+        let settings = json!({
+            "url": "mqtt://localhost", "client_id": "c", "user": "u", "password": { "file": path },
+        });
+        let broker = sandbar_reading::settings(settings).and_then(|config| Broker::new(&config)).unwrap();
+        let session = Session { clean_start: true, expiry_s: 0, receive_maximum: 1, packet_max: 1 << 20 };
+        let shown = || connect(&broker, session).password.unwrap();
+        assert_eq!(shown(), "one");
+        std::fs::write(&path, "another one\n").unwrap();
+        assert_eq!(shown(), "another one");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn without_signs_of_life_it_may_have_nothing_to_do() {

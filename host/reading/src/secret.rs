@@ -51,6 +51,14 @@ impl Secret {
         Self(Written::Inline(text.into()))
     }
 
+    /// The file that it is in, if it is in one: what is there may change.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.0 {
+            Written::File(FromFile { file }) => Some(file.clone()),
+            Written::Inline(_) | Written::Env(_) => None,
+        }
+    }
+
     /// The text itself. `read_file` is `std::fs::read_to_string` outside tests; the error names `setting`
     /// and where the text should have been, never the text. An empty text is an error: it protects nothing.
     pub fn resolve(
@@ -112,6 +120,13 @@ mod tests {
         assert_eq!(resolve(json!("abc")), Ok("abc".into()));
         assert_eq!(resolve(json!({ "file": "/token" })), Ok("abc".into()));
         assert_eq!(resolve(json!({ "env": "PATH" })), Ok(std::env::var("PATH").unwrap()));
+    }
+
+    #[test]
+    fn knows_the_file_that_it_is_in() {
+        let file = |written| settings::<Secret>(written).unwrap().file();
+        assert_eq!(file(json!({ "file": "/token" })), Some("/token".into()));
+        assert_eq!((file(json!("abc")), file(json!({ "env": "PATH" }))), (None, None));
     }
 
     #[test]

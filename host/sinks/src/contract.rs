@@ -1,6 +1,7 @@
 //! What every sink promises, as one test. A kind brings its [`FarEnd`] and calls [`check`].
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +145,13 @@ pub(crate) fn delivery(number: u64) -> Delivery {
 
 pub(crate) fn deliveries(numbers: std::ops::Range<u64>) -> Vec<Delivery> {
     numbers.map(delivery).collect()
+}
+
+/// Puts a new file in the place of `path`, as one does who renews a secret or a certificate.
+pub(crate) fn renew(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).expect("a folder of the test's");
+    std::fs::rename(&new, path).expect("the same folder");
 }
 
 fn ids(batch: &[Delivery]) -> Vec<DeliveryId> {

@@ -13,10 +13,19 @@ pub(crate) fn install_provider() {
 
 /// The certificates of a PEM file, at least one.
 pub(crate) fn read_certificates(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    read(setting, path).map(|(_, certificates)| certificates)
+}
+
+/// A PEM file that holds at least one certificate, as it is.
+pub(crate) fn read_pem(setting: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    read(setting, path).map(|(pem, _)| pem)
+}
+
+fn read(setting: &str, path: &Path) -> Result<(Vec<u8>, Vec<Certificate>), ConfigError> {
     let problem = |text: String| ConfigError::at(setting, format!("{}: {text}", path.display()));
     let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
     match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(certificates) if !certificates.is_empty() => Ok((pem, certificates)),
         _ => Err(problem("holds no PEM certificate".to_owned())),
     }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -12,7 +11,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_rustls::TlsConnector;
 
-use crate::pem::{Written, certificates, private_key, roots, written};
+use crate::Renewed;
+use crate::pem::{certificates, private_key, roots};
 
 /// TLS of what connects. Without any setting, the system's certificates are trusted. Files are read again when they
 /// change: a renewed certificate needs no restart.
@@ -63,47 +63,29 @@ impl ClientTls {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             ConfigError::at("server_name", format!("`{name}` is neither a host name nor an address"))
         })?;
-        let changed = self.changed();
-        let connector = TlsConnector::from(Arc::new(self.config()?));
-        Ok(Connector { tls: self.clone(), name, current: Mutex::new(Current { connector, changed }) })
+        let tls = self.clone();
+        let connector = Renewed::new(self.files(), move || {
+            tls.config().map(|config| TlsConnector::from(Arc::new(config)))
+        })?;
+        Ok(Connector { name, connector })
     }
 
-    fn changed(&self) -> Changed {
-        [&self.ca_file, &self.certificate_file, &self.key_file].map(|path| written(path.as_ref()?))
+    /// All that `config` reads, but for the system's certificates.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [&self.ca_file, &self.certificate_file, &self.key_file].into_iter().flatten().cloned().collect()
     }
 }
 
 /// Connects with TLS by files that may be renewed meanwhile.
 pub struct Connector {
-    tls: ClientTls,
     name: ServerName<'static>,
-    current: Mutex<Current>,
+    connector: Renewed<TlsConnector>,
 }
-
-struct Current {
-    connector: TlsConnector,
-    changed: Changed,
-}
-
-/// Of each of the files.
-type Changed = [Written; 3];
 
 impl Connector {
     /// What to make the next connection with, and the name to ask for.
     pub fn current(&self) -> (TlsConnector, ServerName<'static>) {
-        let mut current = self.current.lock();
-        let changed = self.tls.changed();
-        if changed != current.changed {
-            match self.tls.config() {
-                Ok(config) => current.connector = TlsConnector::from(Arc::new(config)),
-                // Written in two steps, perhaps: the change of the second one leads here again.
-                Err(error) => {
-                    tracing::warn!(%error, "the changed TLS files cannot be used; the old ones are");
-                }
-            }
-            current.changed = changed;
-        }
-        (current.connector.clone(), self.name.clone())
+        (TlsConnector::clone(&self.connector.current()), self.name.clone())
     }
 }
 

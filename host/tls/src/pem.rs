@@ -1,20 +1,11 @@
 //! PEM files (RFC 7468).
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sandbar_reading::ConfigError;
-
-/// When a file was written, and how long it is: another once it was renewed. `None` if it cannot be looked at.
-pub type Written = Option<(SystemTime, u64)>;
-
-pub fn written(path: &Path) -> Written {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
 
 /// The certificates of a file, at least one.
 pub fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

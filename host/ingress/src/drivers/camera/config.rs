@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use sandbar_reading::{ConfigError, Secret, Topic};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Renewed};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -34,10 +34,11 @@ pub(crate) struct Config {
     /// that, else by Basic, which anybody on the way can read without TLS.
     #[serde(default)]
     pub(super) user: Option<String>,
-    /// The user's password.
+    /// The user's password. A file is read again when it changes, for the next connection.
     #[serde(default)]
     pub(super) password: Option<Secret>,
-    /// With `https://`: whom to trust, if not those whom the system trusts.
+    /// With `https://`: whom to trust, if not those whom the system trusts. Its files are read again when they change,
+    /// for the next connection.
     #[serde(default)]
     pub(super) tls: Option<ClientTls>,
     /// Milliseconds from one picture to the next, beginning at once. Without it pictures are taken on command only.
@@ -111,6 +112,11 @@ pub(super) struct Local {
 
 pub(super) struct Remote {
     pub(super) url: Url,
+    pub(super) access: Renewed<Access>,
+}
+
+/// Who we are, and whom we trust: what depends on files that settings name.
+pub(super) struct Access {
     pub(super) login: Option<Login>,
     pub(super) tls: rustls::ClientConfig,
 }
@@ -180,18 +186,29 @@ fn remote(config: &Config, text: &str) -> Result<Remote, ConfigError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(ConfigError::at("url", "say who we are with user and password, where nobody sees it"));
     }
-    let tls = match (url.scheme(), &config.tls) {
-        ("https", tls) => tls.clone().unwrap_or_default().config().map_err(|error| match config.tls {
-            Some(_) => error.within("tls"),
-            None => ConfigError::at("url", error.problem),
-        })?,
-        ("http", None) => trusting_nobody()?,
+    let is_secure = match (url.scheme(), &config.tls) {
+        ("https", _) => true,
+        ("http", None) => false,
         ("http", Some(_)) => return Err(ConfigError::at("tls", "needs a url that begins with https://")),
         (other, _) => {
             return Err(ConfigError::at("url", format!("must begin with http:// or https://, not {other}:")));
         }
     };
-    Ok(Remote { url, login: login(config)?, tls })
+    let mut files = config.tls.as_ref().map(ClientTls::files).unwrap_or_default();
+    files.extend(config.password.iter().filter_map(Secret::file));
+    let config = config.clone();
+    let access = Renewed::new(files, move || {
+        let tls = if is_secure { trusting(config.tls.as_ref())? } else { trusting_nobody()? };
+        Ok(Access { login: login(&config)?, tls })
+    })?;
+    Ok(Remote { url, access })
+}
+
+fn trusting(tls: Option<&ClientTls>) -> Result<rustls::ClientConfig, ConfigError> {
+    match tls {
+        Some(tls) => tls.config().map_err(|error| error.within("tls")),
+        None => ClientTls::default().config().map_err(|error| ConfigError::at("url", error.problem)),
+    }
 }
 
 /// Without TLS: a system without certificates need not have them for that.

@@ -39,9 +39,10 @@ pub(super) async fn connect(
     timeout: Duration,
     session: &Session,
 ) -> Result<Connected, LinkError> {
+    let access = remote.access.current();
     let client = Client::builder()
         .user_agent(concat!("sandbar/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(remote.tls.clone())
+        .tls_backend_preconfigured(access.tls.clone())
         // Whose address was not configured gets no password.
         .redirect(redirect::Policy::none())
         .connect_timeout(timeout)
@@ -50,7 +51,7 @@ pub(super) async fn connect(
     let mut pictures = Pictures {
         client,
         url: remote.url.clone(),
-        login: remote.login.clone(),
+        login: access.login.clone(),
         challenge: None,
         timeout,
         picture_max: session.reading_max(),

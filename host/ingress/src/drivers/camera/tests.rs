@@ -325,6 +325,25 @@ async fn a_password_is_sent_once_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_renewed_password_is_shown_with_the_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "one\n").unwrap();
+    let refuses = answer("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"cam\"", b"");
+    let (url, mut requests) = answering(vec![refuses; 100]).await;
+    let (_host, _ingress) = start(&url, &json!({ "user": "u", "password": { "file": password } }));
+    let mut shown = async |expected: &str| loop {
+        let request = in_time(requests.recv()).await.unwrap();
+        if request.contains(expected) {
+            break;
+        }
+    };
+    shown("authorization: Basic dTpvbmU=\r\n").await;
+    std::fs::write(&password, "another\n").unwrap();
+    shown("authorization: Basic dTphbm90aGVy\r\n").await;
+}
+
+#[tokio::test]
 async fn a_path_without_a_camera_is_named() {
     for (path, expected) in [
         ("/dev/no-such-camera", "the camera /dev/no-such-camera: No such file"),

@@ -13,6 +13,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParam
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::{Error, response::Code};
 use sandbar_reading::{ConfigError, Delivery, Secret};
+use sandbar_tls::Renewed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -24,11 +25,16 @@ use compose::Composer;
 pub(crate) struct Email {
     host: String,
     port: u16,
-    tls: Option<(TlsMode, TlsParameters)>,
-    credentials: Option<Credentials>,
+    access: Renewed<Access>,
     hello: ClientId,
     timeout: Duration,
     composer: Composer,
+}
+
+/// What depends on files that settings name: certificates, and the password.
+struct Access {
+    tls: Option<(TlsMode, TlsParameters)>,
+    credentials: Option<Credentials>,
 }
 
 /// Sends every message as an e-mail, to a mail server that passes it on. A 4xx answer is tried again later, a 5xx answer
@@ -48,13 +54,13 @@ pub(crate) struct Config {
     /// How the connection is encrypted.
     #[serde(default)]
     tls: TlsMode,
-    /// A PEM file with certificates to trust beside the system's.
+    /// A PEM file with certificates to trust beside the system's. It is read again when it changes.
     #[serde(default)]
     ca_file: Option<PathBuf>,
     /// Whom to log in as. Needs `password`.
     #[serde(default)]
     user: Option<String>,
-    /// The user's password: `{ env = "NAME" }` or `{ file = "/path" }`.
+    /// The user's password: `{ env = "NAME" }` or `{ file = "/path" }`, which is read again when it changes.
     #[serde(default)]
     password: Option<Secret>,
     /// The name that this host calls itself to the server.
@@ -130,22 +136,18 @@ body = "{{ time }}: {{ text }}"
             }
             Some(_) => return Err(ConfigError::at("hello", "must be a host's name")),
         };
-        Ok(Self {
-            port: config.port.unwrap_or(match config.tls {
-                TlsMode::Starttls => 587,
-                TlsMode::Implicit => 465,
-                TlsMode::None => 25,
-            }),
-            tls: match config.tls {
-                TlsMode::None => None,
-                mode => Some((mode, tls_parameters(&config)?)),
-            },
-            credentials: credentials(&config)?,
-            hello,
-            timeout: Duration::from_millis(config.timeout_ms.get()),
-            composer: Composer::new(&config)?,
-            host: config.host,
-        })
+        let port = config.port.unwrap_or(match config.tls {
+            TlsMode::Starttls => 587,
+            TlsMode::Implicit => 465,
+            TlsMode::None => 25,
+        });
+        let host = config.host.clone();
+        let timeout = Duration::from_millis(config.timeout_ms.get());
+        let composer = Composer::new(&config)?;
+        let secrets = config.password.iter().filter_map(Secret::file);
+        let files: Vec<PathBuf> = secrets.chain(config.ca_file.clone()).collect();
+        let access = Renewed::new(files, move || Access::new(&config))?;
+        Ok(Self { host, port, access, hello, timeout, composer })
     }
 
     async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
@@ -179,21 +181,33 @@ body = "{{ time }}: {{ text }}"
     }
 }
 
+impl Access {
+    fn new(config: &Config) -> Result<Self, ConfigError> {
+        let tls = match config.tls {
+            TlsMode::None => None,
+            mode => Some((mode, tls_parameters(config)?)),
+        };
+        Ok(Self { tls, credentials: credentials(config)? })
+    }
+}
+
 impl Email {
     /// Encrypted and logged in, as far as was asked for.
     async fn connect(&self) -> Result<AsyncSmtpConnection, Cause> {
+        let access = self.access.current();
+        let Access { tls, credentials } = &*access;
         let connect = async {
             let address = (self.host.as_str(), self.port);
-            let implicit = self.tls.as_ref().filter(|(mode, _)| *mode == TlsMode::Implicit);
+            let implicit = tls.as_ref().filter(|(mode, _)| *mode == TlsMode::Implicit);
             let implicit = implicit.map(|(_, parameters)| parameters.clone());
             let connecting =
                 AsyncSmtpConnection::connect_tokio1(address, None, &self.hello, implicit, None).await;
             let mut connection = connecting.map_err(|error| self.cause("connecting", &error))?;
-            if let Some((TlsMode::Starttls, parameters)) = &self.tls {
+            if let Some((TlsMode::Starttls, parameters)) = tls {
                 let secured = connection.starttls(parameters.clone(), &self.hello).await;
                 secured.map_err(|error| self.cause("encrypting", &error))?;
             }
-            if let Some(credentials) = &self.credentials {
+            if let Some(credentials) = credentials {
                 let logged_in = connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials).await;
                 logged_in.map_err(|error| self.cause("logging in", &error))?;
             }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use lettre::address::Envelope;
 use parking_lot::Mutex;
 use sandbar_reading::DeliveryId;
@@ -21,6 +23,8 @@ struct Server {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     connections: Mutex<usize>,
+    /// Whom connections logged in as, and with what.
+    logins: Mutex<Vec<String>>,
     taken: Mutex<Vec<(DeliveryId, String)>>,
     reached: Notify,
 }
@@ -32,6 +36,7 @@ impl Server {
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Behaviour::Take),
             connections: Mutex::default(),
+            logins: Mutex::default(),
             taken: Mutex::default(),
             reached: Notify::new(),
         });
@@ -70,6 +75,8 @@ impl Shared {
                     }
                     self.take(message).await
                 }
+                "EHLO" => "250-test\r\n250 AUTH PLAIN",
+                "AUTH" => self.log_in(&line),
                 "QUIT" => "221 bye",
                 _ => "250 ok",
             };
@@ -77,6 +84,13 @@ impl Shared {
             line.clear();
         }
         Ok(())
+    }
+
+    /// `AUTH PLAIN`, and in base64 a NUL, the user, a NUL, the password (RFC 4616).
+    fn log_in(&self, line: &str) -> &'static str {
+        let said = STANDARD.decode(line.trim_end().rsplit(' ').next().unwrap()).unwrap();
+        self.logins.lock().push(String::from_utf8(said).unwrap());
+        "235 welcome"
     }
 
     async fn take(&self, message: String) -> &'static str {
@@ -132,6 +146,21 @@ async fn a_batch_goes_over_one_connection() {
     let server = Server::start().await;
     server.sink(&json!({})).deliver(&deliveries(0..20), &Progress::default()).await.unwrap();
     assert_eq!((server.taken().len(), *server.shared.connections.lock()), (20, 1));
+}
+
+#[tokio::test]
+async fn a_renewed_password_logs_the_next_connection_in() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    contract::renew(&password, "one\n");
+    let sink = server.sink(&json!({ "user": "u", "password": { "file": password } }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    contract::renew(&password, "two\n");
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    std::fs::remove_file(&password).unwrap();
+    sink.deliver(&deliveries(2..3), &Progress::default()).await.unwrap();
+    assert_eq!(*server.shared.logins.lock(), ["\0u\0one", "\0u\0two", "\0u\0two"]);
 }
 
 #[tokio::test]

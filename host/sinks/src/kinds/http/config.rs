@@ -22,13 +22,14 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(super) url: Option<String>,
     /// In place of `url`, where the address itself is a secret, as that of a Slack webhook:
-    /// `{ env = "NAME" }` or `{ file = "/path" }`. Only its host is ever shown.
+    /// `{ env = "NAME" }` or `{ file = "/path" }`, which is read again when it changes. Only its host is ever shown.
     #[serde(default)]
     pub(super) secret_url: Option<Secret>,
     /// `POST`, `PUT` or `PATCH`; without a body (`body = "none"`) also `GET` and `DELETE`.
     #[serde(default = "default_method")]
     pub(super) method: String,
-    /// Further headers. Values may be secrets by reference: `Authorization = { file = "/run/secrets/token" }`.
+    /// Further headers. Values may be secrets by reference: `Authorization = { file = "/run/secrets/token" }`, which is
+    /// read again when it changes.
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Secret>,
     /// An attempt may take so long, from connecting to the end of the answer.
@@ -57,7 +58,7 @@ pub(crate) struct Config {
     /// should delay a week of messages, not bury them.
     #[serde(default = "default_reject")]
     pub(super) reject: Vec<u16>,
-    /// A PEM file with certificates to trust beside the system's.
+    /// A PEM file with certificates to trust beside the system's. It is read again when it changes.
     #[serde(default)]
     pub(super) ca_file: Option<PathBuf>,
 }

@@ -8,9 +8,12 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, StatusCode, Url};
 use sandbar_reading::{Clock, ConfigError, Delivery, Secret, SystemClock};
+use sandbar_tls::Renewed;
 
 use crate::template::{Escape, Template};
 use crate::{Cause, DeliveryError, Progress, Sink, tls};
@@ -20,14 +23,18 @@ use content::Content;
 use request::Header;
 
 /// One request a message, one after the other, over connections that are kept open.
-#[derive(Debug)]
 pub(crate) struct Http {
-    client: Client,
+    far: Renewed<Far>,
     method: Method,
-    address: Address,
-    headers: Vec<Header>,
     content: Content,
     reject: Vec<StatusCode>,
+}
+
+/// What depends on files that settings name: certificates, and secrets.
+struct Far {
+    client: Client,
+    address: Address,
+    headers: Vec<Header>,
 }
 
 #[derive(Debug)]
@@ -60,7 +67,6 @@ body = "json"
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let address = address(&config)?;
         let content = Content::new(&config)?;
         let method = match Template::is_one(&config.method) {
             true => Method::Made(Box::new(Template::new("method", &config.method)?)),
@@ -68,42 +74,54 @@ body = "json"
                 Method::Is(method(&config.method, &content).map_err(|text| ConfigError::at("method", text))?)
             }
         };
-        let headers = request::configured(&config.headers)?;
-        if content.is_of_many() {
-            // One request has one address, whatever it holds.
-            let made = [
-                ("url", matches!(address, Address::Made(_))),
-                ("method", matches!(method, Method::Made(_))),
-                ("headers", headers.iter().any(Header::is_made)),
-            ];
-            if let Some((setting, _)) = made.into_iter().find(|(_, is_made)| *is_made) {
-                let problem = "cannot depend on the message, as one request holds many";
-                return Err(ConfigError::at(setting, problem));
-            }
+        let of_many = content.is_of_many();
+        if of_many && matches!(method, Method::Made(_)) {
+            return Err(ConfigError::at("method", OF_MANY));
         }
-        Ok(Self {
-            client: client(&config, &address)?,
-            method,
-            address,
-            headers,
-            content,
-            reject: config.reject.into_iter().enumerate().map(error_status).collect::<Result<_, _>>()?,
-        })
+        let reject: Vec<StatusCode> =
+            config.reject.iter().copied().enumerate().map(error_status).collect::<Result<_, _>>()?;
+        let secrets = config.secret_url.iter().chain(config.headers.values());
+        let files: Vec<PathBuf> = secrets.filter_map(Secret::file).chain(config.ca_file.clone()).collect();
+        let far = Renewed::new(files, move || Far::new(&config, of_many))?;
+        Ok(Self { far, method, content, reject })
     }
 
     async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
+        let far = self.far.current();
         match self.content.is_of_many() {
-            false => self.one_by_one(batch, progress).await,
-            true => self.together(batch, progress).await,
+            false => self.one_by_one(&far, batch, progress).await,
+            true => self.together(&far, batch, progress).await,
         }
     }
 }
 
+const OF_MANY: &str = "cannot depend on the message, as one request holds many";
+
+impl Far {
+    /// `of_many`: a request holds many messages. It has one address, whatever it holds.
+    fn new(config: &Config, of_many: bool) -> Result<Self, ConfigError> {
+        let address = address(config)?;
+        let headers = request::configured(&config.headers)?;
+        if of_many && matches!(address, Address::Made(_)) {
+            return Err(ConfigError::at("url", OF_MANY));
+        }
+        if of_many && headers.iter().any(Header::is_made) {
+            return Err(ConfigError::at("headers", OF_MANY));
+        }
+        Ok(Self { client: client(config, &address)?, address, headers })
+    }
+}
+
 impl Http {
-    async fn one_by_one(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
+    async fn one_by_one(
+        &self,
+        far: &Far,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> Result<(), DeliveryError> {
         for index in 0..batch.len() {
-            let answer = match self.whole(&batch[index..=index]) {
-                Ok(whole) => self.send(whole).await,
+            let answer = match self.whole(far, &batch[index..=index]) {
+                Ok(whole) => self.send(far, whole).await,
                 Err((_, cause)) => Answer::Never { cause },
             };
             match answer {
@@ -118,12 +136,17 @@ impl Http {
     }
 
     /// Everything in one request; of one that is refused, the first half, and so on.
-    async fn together(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
+    async fn together(
+        &self,
+        far: &Far,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> Result<(), DeliveryError> {
         let (mut delivered, mut size) = (0, batch.len());
         while delivered < batch.len() {
             let part = &batch[delivered..(delivered + size).min(batch.len())];
-            let answer = match self.whole(part) {
-                Ok(whole) => self.send(whole).await,
+            let answer = match self.whole(far, part) {
+                Ok(whole) => self.send(far, whole).await,
                 Err((0, cause)) => return Err(DeliveryError::Reject { rejected: delivered, cause }),
                 // Those before the one that cannot be written.
                 Err((before, _)) => {
@@ -149,11 +172,11 @@ impl Http {
     }
 
     /// The request for `part`, which is not empty; or which one of it is at fault, and why.
-    fn whole(&self, part: &[Delivery]) -> Result<Whole, (usize, Cause)> {
+    fn whole(&self, far: &Far, part: &[Delivery]) -> Result<Whole, (usize, Cause)> {
         let mut request = self.content.request(part)?;
         let first = &part[0];
         let of_first = |cause| (0, cause);
-        for header in &self.headers {
+        for header in &far.headers {
             header.add(first, &mut request.headers).map_err(of_first)?;
         }
         let method = match &self.method {
@@ -163,7 +186,7 @@ impl Http {
                 method(&text, &self.content).map_err(|text| (0, Cause::new(format!("method: {text}"))))?
             }
         };
-        let url = match &self.address {
+        let url = match &far.address {
             Address::Is(url) => url.clone(),
             Address::Made(template) => {
                 let text = template.render(first).map_err(of_first)?;
@@ -173,10 +196,10 @@ impl Http {
         Ok(Whole { method, url, request })
     }
 
-    async fn send(&self, Whole { method, url, request }: Whole) -> Answer {
+    async fn send(&self, far: &Far, Whole { method, url, request }: Whole) -> Answer {
         // The path and query may be secrets.
         let whom = format!("{method} to {}", url.origin().ascii_serialization());
-        match self.client.request(method, url).headers(request.headers).body(request.body).send().await {
+        match far.client.request(method, url).headers(request.headers).body(request.body).send().await {
             Ok(response) => {
                 let decided = decide(response.status(), response.headers(), &self.reject, SystemClock.now());
                 decided.explained(&whom, response).await

@@ -9,6 +9,7 @@ use sandbar_reading::DeliveryId;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::contract::{self, Behaviour, FarEnd, deliveries, delivery};
@@ -323,8 +324,8 @@ async fn only_a_redirect_that_repeats_the_request_on_the_same_host_is_followed()
     assert!(server.shared.requests.lock().is_empty(), "nothing was sent on");
 }
 
-/// `https://localhost:…` with a certificate of its own, answering 202 to anything; and its certificate.
-async fn tls_server() -> (String, String) {
+/// A certificate that signs itself, and what accepts connections with it.
+fn self_signed() -> (String, TlsAcceptor) {
     tls::install_provider();
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
@@ -332,16 +333,24 @@ async fn tls_server() -> (String, String) {
         .with_no_client_auth()
         .with_single_cert(vec![issued.cert.der().clone()], key)
         .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    (issued.cert.pem(), TlsAcceptor::from(Arc::new(config)))
+}
+
+/// `https://localhost:…`, answering 202 to anything and closing; its certificate, and what it accepts the next
+/// connection with.
+async fn tls_server() -> (String, String, Arc<Mutex<TlsAcceptor>>) {
+    let (pem, acceptor) = self_signed();
+    let acceptor = Arc::new(Mutex::new(acceptor));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
+    let accepting = Arc::clone(&acceptor);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let acceptor = accepting.lock().clone();
             tokio::spawn(async move { answer_once(acceptor.accept(socket).await?).await });
         }
     });
-    (format!("https://localhost:{port}/"), issued.cert.pem())
+    (format!("https://localhost:{port}/"), pem, acceptor)
 }
 
 async fn answer_once(
@@ -358,7 +367,7 @@ async fn answer_once(
 
 #[tokio::test]
 async fn a_certificate_is_trusted_only_if_it_was_configured() {
-    let (url, pem) = tls_server().await;
+    let (url, pem, _) = tls_server().await;
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), pem).unwrap();
 
@@ -369,6 +378,64 @@ async fn a_certificate_is_trusted_only_if_it_was_configured() {
 
     let friend = contract::sink::<Server>(json!({ "url": url, "ca_file": ca.path() }));
     friend.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_ca_file_is_trusted_and_a_broken_one_leaves_what_was() {
+    let (url, pem, acceptor) = tls_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    contract::renew(&ca, &pem);
+    let sink = contract::sink::<Server>(json!({ "url": url, "ca_file": ca }));
+    let deliver = async || sink.deliver(&[delivery(1)], &Progress::default()).await;
+    deliver().await.unwrap();
+
+    let (pem, renewed) = self_signed();
+    *acceptor.lock() = renewed;
+    let error = deliver().await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Retry { delivered: 0, .. }), "{error}");
+    contract::renew(&ca, &pem);
+    deliver().await.unwrap();
+
+    contract::renew(&ca, "half a certificate");
+    deliver().await.unwrap();
+    std::fs::remove_file(&ca).unwrap();
+    deliver().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_secret_is_sent_and_one_that_is_gone_leaves_what_was() {
+    let server = Server::start("payload").await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    contract::renew(&token, "Bearer one\n");
+    let sink = server.sink(&json!({ "headers": { "Authorization": { "file": token } } }));
+    let sent = async || {
+        sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+        let (headers, _) = server.shared.requests.lock().pop().unwrap();
+        headers["authorization"].clone()
+    };
+    assert_eq!(sent().await, "Bearer one");
+    contract::renew(&token, "Bearer two\n");
+    assert_eq!(sent().await, "Bearer two");
+    contract::renew(&token, "");
+    assert_eq!(sent().await, "Bearer two");
+    std::fs::remove_file(&token).unwrap();
+    assert_eq!(sent().await, "Bearer two");
+}
+
+#[tokio::test]
+async fn an_address_that_is_a_secret_may_lead_elsewhere_later() {
+    let (first, second) = (Server::start("payload").await, Server::start("payload").await);
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("address");
+    contract::renew(&address, &first.address);
+    let settings = json!({ "url": null, "secret_url": { "file": address } });
+    let sink = first.sink(&settings);
+    sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+    contract::renew(&address, &second.address);
+    sink.deliver(&[delivery(2)], &Progress::default()).await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (vec![delivery(1).id], vec![delivery(2).id]));
 }
 
 #[test]

@@ -7,16 +7,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU64};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::Uri;
 use sandbar_reading::{ConfigError, Delivery};
+use sandbar_tls::Renewed;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::OnceCell;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
@@ -33,13 +33,19 @@ mod proto {
 
 /// One HTTP/2 connection, opened when it is needed, and again when it broke.
 pub(crate) struct Kraken {
-    endpoint: Endpoint,
+    far: Renewed<Far>,
     calls: Calls,
     reply: Reply,
     reject: Vec<Code>,
     concurrency: usize,
-    client: OnceCell<KrakenServiceClient<Channel>>,
-    own: std::sync::OnceLock<Arc<dyn OwnHost>>,
+    own: OnceLock<Arc<dyn OwnHost>>,
+}
+
+/// What depends on the certificates.
+struct Far {
+    endpoint: Endpoint,
+    /// Made by the first call, since that is when a runtime is there.
+    client: OnceLock<KrakenServiceClient<Channel>>,
 }
 
 /// Calls an existing Kraken Broker with each message, as a Kraken Collector would. Its answer goes to the sender
@@ -72,7 +78,7 @@ pub(crate) struct Config {
     /// A call may take so long.
     #[serde(default = "default_timeout_ms")]
     timeout_ms: NonZeroU64,
-    /// A PEM file with certificates to trust beside the system's.
+    /// A PEM file with certificates to trust beside the system's. It is read again when it changes.
     #[serde(default)]
     ca_file: Option<PathBuf>,
 }
@@ -121,9 +127,10 @@ reply = "never"
             reply: config.reply,
             reject: config.reject.iter().enumerate().map(code).collect::<Result<_, _>>()?,
             concurrency: config.concurrency.get().into(),
-            endpoint: endpoint(&config)?,
-            client: OnceCell::new(),
-            own: std::sync::OnceLock::new(),
+            far: Renewed::new(config.ca_file.clone(), move || {
+                endpoint(&config).map(|endpoint| Far { endpoint, client: OnceLock::new() })
+            })?,
+            own: OnceLock::new(),
         })
     }
 
@@ -133,7 +140,9 @@ reply = "never"
     }
 
     async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
-        let calls: Vec<BoxFuture<'_, _>> = batch.iter().map(|delivery| self.call(delivery).boxed()).collect();
+        let far = self.far.current();
+        let calls: Vec<BoxFuture<'_, _>> =
+            batch.iter().map(|delivery| self.call(&far, delivery).boxed()).collect();
         let mut answers = futures::stream::iter(calls).buffered(self.concurrency).enumerate();
         while let Some((index, answer)) = answers.next().await {
             match answer {
@@ -154,16 +163,16 @@ enum Failed {
 }
 
 impl Kraken {
-    async fn call(&self, delivery: &Delivery) -> Result<(), Failed> {
+    async fn call(&self, far: &Far, delivery: &Delivery) -> Result<(), Failed> {
         let (collector, request) = self.calls.request(delivery).map_err(Failed::Never)?;
         // The channel connects by itself, and does again after it was lost.
-        let client = self.client.get_or_init(|| async {
-            KrakenServiceClient::new(self.endpoint.connect_lazy())
+        let client = far.client.get_or_init(|| {
+            KrakenServiceClient::new(far.endpoint.connect_lazy())
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(usize::MAX)
         });
-        let answer = client.await.clone().process_kraken_request(request).await;
-        let answer = answer.map_err(|status| self.failed(&status))?.into_inner();
+        let answer = client.clone().process_kraken_request(request).await;
+        let answer = answer.map_err(|status| self.failed(far, &status))?.into_inner();
         if is_reply(self.reply, &answer, &collector)
             && let (Some(own), Some(message)) = (self.own.get(), call::reply(answer))
         {
@@ -172,8 +181,8 @@ impl Kraken {
         Ok(())
     }
 
-    fn failed(&self, status: &Status) -> Failed {
-        let whom = self.endpoint.uri();
+    fn failed(&self, far: &Far, status: &Status) -> Failed {
+        let whom = far.endpoint.uri();
         let text = format!("{whom}: {:?}: {}", status.code(), status.message());
         let cause = match std::error::Error::source(status) {
             Some(source) => Cause::of(&text, source),
@@ -217,9 +226,7 @@ fn endpoint(config: &Config) -> Result<Endpoint, ConfigError> {
     }
     let mut encryption = ClientTlsConfig::new().with_native_roots();
     if let Some(path) = &config.ca_file {
-        tls::read_certificates("ca_file", path)?;
-        let pem = std::fs::read(path).map_err(|error| ConfigError::at("ca_file", error.to_string()))?;
-        encryption = encryption.ca_certificate(Certificate::from_pem(pem));
+        encryption = encryption.ca_certificate(Certificate::from_pem(tls::read_pem("ca_file", path)?));
     }
     endpoint.tls_config(encryption).map_err(|error| refused(Cause::of("preparing TLS", &error).to_string()))
 }

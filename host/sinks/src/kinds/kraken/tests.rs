@@ -8,6 +8,8 @@ use sandbar_reading::{Attributes, Command, DeliveryId, Message, Name};
 use serde_json::{Value as Json, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response};
 
 use super::proto::kraken_service_server::{KrakenService, KrakenServiceServer};
@@ -58,7 +60,11 @@ impl KrakenService for Broker {
 
 impl Broker {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), None).0
+    }
+
+    /// With TLS, if there is a certificate; and what ends it, but for the connections that it has.
+    fn on(listener: TcpListener, identity: Option<Identity>) -> (Self, AbortHandle) {
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Behaviour::Take),
             taken: Mutex::default(),
@@ -71,8 +77,12 @@ impl Broker {
             Some((stream, listener))
         });
         let service = KrakenServiceServer::new(broker.clone()).max_decoding_message_size(MESSAGE_MAX);
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-        broker
+        let mut server = tonic::transport::Server::builder();
+        if let Some(identity) = identity {
+            server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        }
+        let serving = tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+        (broker, serving.abort_handle())
     }
 
     fn sink(&self, more: &Json) -> Kraken {
@@ -202,6 +212,39 @@ async fn a_broker_that_is_down_delays_and_one_that_is_strange_does_too() {
         .deliver(&deliveries(0..1), &Progress::default())
         .await;
     assert!(matches!(strict, Err(DeliveryError::Reject { rejected: 0, .. })), "{strict:?}");
+}
+
+/// A certificate that signs itself, and the same with its key.
+fn self_signed() -> (String, Identity) {
+    tls::install_provider();
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = issued.cert.pem();
+    (pem.clone(), Identity::from_pem(pem, issued.signing_key.serialize_pem()))
+}
+
+#[tokio::test]
+async fn a_renewed_ca_file_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (pem, identity) = self_signed();
+    let (first, serving) = Broker::on(listener, Some(identity));
+    contract::renew(&ca, &pem);
+    let url = format!("https://localhost:{}", address.port());
+    let sink = first.sink(&json!({ "url": url, "ca_file": ca }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+
+    // The first one's connection stands; only a sink that read the file again looks for another.
+    serving.abort();
+    while !serving.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    let (pem, identity) = self_signed();
+    let (second, _) = Broker::on(TcpListener::bind(address).await.unwrap(), Some(identity));
+    contract::renew(&ca, &pem);
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (vec![delivery(0).id], vec![delivery(1).id]));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A message as a document. Pure.
 
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
+use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 use sandbar_reading::{Delivery, Message};
 use serde_json::Value as Json;
 
@@ -13,8 +13,8 @@ const SIZE_MAX: usize = 16 << 20;
 /// MongoDB's limit, less what the rest of the document takes.
 const DEPTH_MAX: usize = 100 - 8;
 
-/// With its size in bytes.
-pub(super) fn of(delivery: &Delivery, id: &str) -> Result<(Document, usize), Cause> {
+/// As it is sent.
+pub(super) fn of(delivery: &Delivery, id: &str) -> Result<RawDocumentBuf, Cause> {
     let message = &delivery.message;
     let attribute = |(name, value): (&str, &str)| Bson::Document(doc! { "k": name, "v": value });
     let document = doc! {
@@ -28,10 +28,12 @@ pub(super) fn of(delivery: &Delivery, id: &str) -> Result<(Document, usize), Cau
         "route": delivery.route.as_str(),
         "reading": delivery.reading.to_string(),
     };
-    let size = document.to_vec().map_err(|error| Cause::of("the document", &error))?.len();
-    match size > SIZE_MAX {
-        true => Err(Cause::new(format!("a document of {size} bytes, and MongoDB takes {SIZE_MAX}"))),
-        false => Ok((document, size)),
+    let document = RawDocumentBuf::try_from(&document).map_err(|error| Cause::of("the document", &error))?;
+    match document.as_bytes().len() {
+        size if size > SIZE_MAX => {
+            Err(Cause::new(format!("a document of {size} bytes, and MongoDB takes {SIZE_MAX}")))
+        }
+        _ => Ok(document),
     }
 }
 

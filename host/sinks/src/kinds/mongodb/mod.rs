@@ -7,15 +7,17 @@ mod far_end;
 mod tests;
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
+use mongodb::bson::raw::cstr;
+use mongodb::bson::{Bson, Document, RawArrayBuf, RawBson, RawDocumentBuf, doc, serialize_to_bson};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls, TlsOptions,
 };
 use sandbar_reading::{ConfigError, Delivery, Secret};
+use sandbar_tls::Renewed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -23,16 +25,22 @@ use tokio::sync::OnceCell;
 use crate::template::Template;
 use crate::{Cause, DeliveryError, Progress, Sink, tls};
 
-/// A client with its own pool of connections, made when it is needed.
+/// A client, made when it is needed, and anew when a file that it depends on changes.
 pub(crate) struct MongoDb {
-    options: ConnectionString,
-    write_concern: Bson,
-    tls: Option<TlsOptions>,
+    far: Renewed<Far>,
     timeout: Duration,
     database: String,
     collection: String,
     mode: Mode,
     id: Template,
+}
+
+/// What depends on files that settings name: certificates, and the URL.
+struct Far {
+    options: ConnectionString,
+    write_concern: RawBson,
+    tls: Option<TlsOptions>,
+    /// With its own pool of connections; made when it is needed, and reads the certificates then.
     client: OnceCell<Client>,
 }
 
@@ -47,7 +55,8 @@ pub(crate) struct MongoDb {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// The servers: `mongodb://user:password@host:27017/?replicaSet=rs0`. May be a secret by reference:
-    /// `{ env = "NAME" }` or `{ file = "/path" }`. Its write concern is asked for; without one, `w=majority`.
+    /// `{ env = "NAME" }` or `{ file = "/path" }`, which is read again when it changes. Its write concern is asked for;
+    /// without one, `w=majority`.
     url: Secret,
     /// The database.
     database: String,
@@ -64,7 +73,7 @@ pub(crate) struct Config {
     /// what the URL says, else yes, but for a server on this machine.
     #[serde(default)]
     tls: Option<bool>,
-    /// A PEM file with the certificates to trust, in place of Mozilla's.
+    /// A PEM file with the certificates to trust, in place of Mozilla's. It is read again when it changes.
     #[serde(default)]
     ca_file: Option<PathBuf>,
     /// Finding a server that takes writes may take so long.
@@ -106,58 +115,51 @@ mode = "insert"
                 return Err(ConfigError::at(setting, "must be a name without `$`"));
             }
         }
+        let id = Template::new("id", &config.id)?;
         let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
-        let options = read(&url)?;
-        if let Some(path) = &config.ca_file {
-            tls::read_certificates("ca_file", path)?;
-        }
+        let mut files = named_files(&read(&url)?);
+        files.extend(config.url.file().into_iter().chain(config.ca_file.clone()));
+        let far = Renewed::new(files, move || {
+            let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
+            Far::new(&url, config.tls, config.ca_file.as_deref())
+        })?;
         Ok(Self {
-            write_concern: write_concern(&options)?,
-            tls: encryption(&options, config.tls, config.ca_file)?,
-            options,
+            far,
             timeout: Duration::from_millis(config.timeout_ms.get()),
             database: config.database,
             collection: config.collection,
             mode: config.mode,
-            id: Template::new("id", &config.id)?,
-            client: OnceCell::new(),
+            id,
         })
     }
 
     async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         let mut documents = Vec::with_capacity(batch.len());
-        let mut sizes = Vec::with_capacity(batch.len());
         let mut unfit = None;
         for delivery in batch {
             match self.id.render(delivery).and_then(|id| document::of(delivery, &id)) {
-                Ok((document, size)) => {
-                    documents.push(document);
-                    sizes.push(size);
-                }
+                Ok(document) => documents.push(document),
                 Err(cause) => {
                     unfit = Some(DeliveryError::Reject { rejected: documents.len(), cause });
                     break;
                 }
             }
         }
-        Box::pin(self.write(&documents, &sizes, progress)).await?;
+        Box::pin(self.write(&documents, progress)).await?;
         unfit.map_or(Ok(()), Err)
     }
 }
 
 impl MongoDb {
     /// An ordered command ends at the first document that is not taken; the rest is sent with the next.
-    async fn write(
-        &self,
-        documents: &[Document],
-        sizes: &[usize],
-        progress: &Progress,
-    ) -> Result<(), DeliveryError> {
+    async fn write(&self, documents: &[RawDocumentBuf], progress: &Progress) -> Result<(), DeliveryError> {
+        let far = self.far.current();
         let mut written = 0;
         while written < documents.len() {
-            let part = &documents[written..written + fitting(&sizes[written..])];
+            let rest = &documents[written..];
+            let part = &rest[..fitting(rest.iter().map(|document| document.as_bytes().len()))];
             let retry = |at, cause| DeliveryError::Retry { delivered: written + at, after: None, cause };
-            let answer = self.run(part).await.map_err(|cause| retry(0, cause))?;
+            let answer = self.run(&far, part).await.map_err(|cause| retry(0, cause))?;
             match outcome(&answer) {
                 Outcome::Written => written += part.len(),
                 Outcome::Doubtful { cause } => return Err(retry(0, cause)),
@@ -172,31 +174,65 @@ impl MongoDb {
         Ok(())
     }
 
-    async fn run(&self, documents: &[Document]) -> Result<Document, Cause> {
+    async fn run(&self, far: &Far, documents: &[RawDocumentBuf]) -> Result<Document, Cause> {
         let explain = |error: &mongodb::error::Error| Cause::new(format!("mongodb: {}", error.kind));
-        let client = self.client.get_or_try_init(|| self.connect()).await.map_err(|error| explain(&error))?;
-        let mut command = match self.mode {
-            Mode::Insert => doc! { "insert": &self.collection, "documents": documents },
-            Mode::Upsert => {
-                let update = |document: &Document| {
-                    let id = document.get("_id").cloned().unwrap_or(Bson::Null);
-                    doc! { "q": { "_id": id }, "u": document, "upsert": true }
-                };
-                let updates: Vec<_> = documents.iter().map(update).collect();
-                doc! { "update": &self.collection, "updates": updates }
+        let connecting = far.client.get_or_try_init(|| far.connect(self.timeout));
+        let client = connecting.await.map_err(|error| explain(&error))?;
+        let mut command = RawDocumentBuf::new();
+        match self.mode {
+            Mode::Insert => {
+                command.append(cstr!("insert"), self.collection.as_str());
+                command.append(cstr!("documents"), documents.iter().collect::<RawArrayBuf>());
             }
-        };
-        command.insert("ordered", true);
+            Mode::Upsert => {
+                command.append(cstr!("update"), self.collection.as_str());
+                let updates: Result<RawArrayBuf, Cause> = documents.iter().map(upsert).collect();
+                command.append(cstr!("updates"), updates?);
+            }
+        }
+        command.append(cstr!("ordered"), true);
         // The client does not add its own to a command.
-        command.insert("writeConcern", self.write_concern.clone());
-        client.database(&self.database).run_command(command).await.map_err(|error| explain(&error))
+        command.append(cstr!("writeConcern"), &far.write_concern);
+        let running = client.database(&self.database).run_raw_command(command);
+        running.await.map_err(|error| explain(&error))
+    }
+}
+
+/// `document` in the place of the one with its `_id`, if there is one.
+fn upsert(document: &RawDocumentBuf) -> Result<RawDocumentBuf, Cause> {
+    let id = document.get_str("_id").map_err(|error| Cause::of("the document", &error))?;
+    let mut query = RawDocumentBuf::new();
+    query.append(cstr!("_id"), id);
+    let mut update = RawDocumentBuf::new();
+    update.append(cstr!("q"), query);
+    update.append(cstr!("u"), document);
+    update.append(cstr!("upsert"), true);
+    Ok(update)
+}
+
+impl Far {
+    fn new(url: &str, wanted: Option<bool>, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
+        let options = read(url)?;
+        for path in named_files(&options) {
+            tls::read_pem("url", &path)?;
+        }
+        if let Some(path) = ca_file {
+            tls::read_pem("ca_file", path)?;
+        }
+        let write_concern = RawBson::try_from(write_concern(&options)?);
+        Ok(Self {
+            write_concern: write_concern.map_err(|error| ConfigError::at("url", error.to_string()))?,
+            tls: encryption(&options, wanted, ca_file)?,
+            options,
+            client: OnceCell::new(),
+        })
     }
 
-    async fn connect(&self) -> Result<Client, mongodb::error::Error> {
+    async fn connect(&self, timeout: Duration) -> Result<Client, mongodb::error::Error> {
         let mut options = ClientOptions::parse(self.options.clone()).await?;
         options.app_name.get_or_insert_with(|| "sandbar".to_owned());
-        options.server_selection_timeout = Some(self.timeout);
-        options.connect_timeout = Some(self.timeout);
+        options.server_selection_timeout = Some(timeout);
+        options.connect_timeout = Some(timeout);
         options.tls = Some(self.tls.clone().map_or(Tls::Disabled, Tls::Enabled));
         Client::with_options(options)
     }
@@ -206,13 +242,13 @@ impl MongoDb {
 const COMMAND_MAX: usize = 15 << 20;
 
 /// How many documents of these sizes go into one command: at least one.
-fn fitting(sizes: &[usize]) -> usize {
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     let mut sum = 0;
-    let fits = |size: &&usize| {
-        sum += **size;
+    let fits = |size: &usize| {
+        sum += *size;
         sum <= COMMAND_MAX
     };
-    sizes.iter().take_while(fits).count().max(1)
+    sizes.take_while(fits).count().max(1)
 }
 
 /// What became of a command that the server answered.
@@ -290,6 +326,16 @@ fn read(url: &str) -> Result<ConnectionString, ConfigError> {
     Ok(options)
 }
 
+/// Those that the URL itself names: `tlsCAFile`, `tlsCertificateKeyFile`.
+fn named_files(options: &ConnectionString) -> Vec<PathBuf> {
+    match &options.tls {
+        Some(Tls::Enabled(tls)) => {
+            [&tls.ca_file_path, &tls.cert_key_file_path].into_iter().flatten().cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The URL's; without one, a document is not only to be in the memory of one server.
 fn write_concern(options: &ConnectionString) -> Result<Bson, ConfigError> {
     match &options.write_concern {
@@ -306,7 +352,7 @@ fn write_concern(options: &ConnectionString) -> Result<Bson, ConfigError> {
 fn encryption(
     options: &ConnectionString,
     wanted: Option<bool>,
-    ca_file: Option<PathBuf>,
+    ca_file: Option<&Path>,
 ) -> Result<Option<TlsOptions>, ConfigError> {
     let (said, mut tls) = match &options.tls {
         Some(Tls::Enabled(tls)) => (Some(true), tls.clone()),
@@ -321,7 +367,7 @@ fn encryption(
         _ => false,
     };
     if let Some(path) = ca_file {
-        tls.ca_file_path = Some(path);
+        tls.ca_file_path = Some(path.to_owned());
     }
     Ok(wanted.or(said).unwrap_or(!is_near).then_some(tls))
 }

@@ -75,6 +75,24 @@ async fn an_upsert_keeps_the_last_of_each() {
     assert_eq!(documents[0].get_str("reading").unwrap(), delivery(3).reading.to_string());
 }
 
+#[tokio::test]
+async fn a_renewed_url_is_connected_to() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let address = |server: &Server| server.settings()["url"].as_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("url");
+    contract::renew(&url, &address(&first));
+    let sink = sink(&first, &json!({ "url": { "file": url } }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    contract::renew(&url, &address(&second));
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    // What is no URL leaves what was.
+    contract::renew(&url, "hunter2");
+    sink.deliver(&deliveries(2..3), &Progress::default()).await.unwrap();
+    assert_eq!(first.taken(), [delivery(0).id]);
+    assert_eq!(second.taken(), [1, 2].map(|number| delivery(number).id));
+}
+
 #[test]
 fn what_a_server_says_decides_what_is_done() {
     let error = |code: i32, text: &str| {
@@ -112,8 +130,8 @@ async fn what_is_too_much_for_one_command_is_written_with_several() {
     }
     sink(&server, &json!({})).deliver(&batch, &Progress::default()).await.unwrap();
     assert_eq!(server.documents().len(), 3);
-    assert_eq!(fitting(&[COMMAND_MAX + 1, 1]), 1);
-    assert_eq!(fitting(&[1, COMMAND_MAX - 1, 1]), 2);
+    assert_eq!(fitting([COMMAND_MAX + 1, 1].into_iter()), 1);
+    assert_eq!(fitting([1, COMMAND_MAX - 1, 1].into_iter()), 2);
 }
 
 #[tokio::test]
@@ -151,6 +169,7 @@ fn settings_that_cannot_work_are_named_and_no_secret_is_told() {
         (json!({ "url": "mongodb+srv://u:hunter2@example.com" }), "url"),
         (json!({ "url": "mongodb://u:hunter2@h/?tls=true&tlsInsecure=true" }), "url"),
         (json!({ "url": "mongodb://u:hunter2@h/?tls=maybe" }), "url"),
+        (json!({ "url": "mongodb://u:hunter2@h/?tls=true&tlsCertificateKeyFile=/nowhere.pem" }), "url"),
         (json!({ "database": "" }), "database"),
         (json!({ "collection": "a$b" }), "collection"),
         (json!({ "id": "{{" }), "id"),

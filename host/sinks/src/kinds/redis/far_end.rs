@@ -23,6 +23,8 @@ pub(super) struct Server {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     commands: Mutex<Vec<Command>>,
+    /// What connections showed.
+    passwords: Mutex<Vec<String>>,
     reached: Notify,
 }
 
@@ -33,6 +35,7 @@ impl Server {
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Behaviour::Take),
             commands: Mutex::default(),
+            passwords: Mutex::default(),
             reached: Notify::new(),
         });
         let server = Self { port, shared };
@@ -49,6 +52,10 @@ impl Server {
     /// All that was taken, without what only sets a connection up.
     pub(super) fn commands(&self) -> Vec<Command> {
         self.shared.commands.lock().clone()
+    }
+
+    pub(super) fn passwords(&self) -> Vec<String> {
+        self.shared.passwords.lock().clone()
     }
 
     async fn serve(&self, stream: TcpStream) -> Option<()> {
@@ -68,6 +75,11 @@ impl Server {
     }
 
     async fn answer(&self, command: Command) -> String {
+        if let [name, .., password] = &command[..]
+            && name == b"AUTH"
+        {
+            self.shared.passwords.lock().push(String::from_utf8_lossy(password).into_owned());
+        }
         if matches!(&command[0][..], b"AUTH" | b"CLIENT" | b"HELLO" | b"SELECT") {
             return "+OK\r\n".to_owned();
         }

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -17,6 +18,7 @@ use redis::{
     ServerErrorKind, TlsCertificates, Value,
 };
 use sandbar_reading::{ConfigError, Delivery, DeliveryId, Secret};
+use sandbar_tls::Renewed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -24,19 +26,24 @@ use tokio::sync::Mutex;
 use crate::{Cause, DeliveryError, Progress, Sink, tls};
 use placing::Placing;
 
-/// One connection, opened when it is needed and kept.
+/// One connection, opened when it is needed and kept, until a file that it depends on changes.
 pub(crate) struct Redis {
-    client: Client,
-    /// Without user and password.
-    address: String,
+    far: Renewed<Far>,
     timeout: Duration,
     placing: Placing,
     state: Mutex<State>,
 }
 
+/// What depends on files that settings name: certificates, and the URL.
+struct Far {
+    client: Client,
+    /// Without user and password.
+    address: String,
+}
+
 #[derive(Default)]
 struct State {
-    link: Option<MultiplexedConnection>,
+    link: Option<(Arc<Far>, MultiplexedConnection)>,
     /// Those of the last batch that were taken after one that was not.
     ahead: HashSet<DeliveryId>,
 }
@@ -52,7 +59,7 @@ struct State {
 pub(crate) struct Config {
     /// The server: `redis://user:password@host:6379/0`, `rediss://…` for TLS, which verifies the server's
     /// certificate and name, or `unix:///run/redis.sock`. May be a secret by reference: `{ env = "NAME" }` or
-    /// `{ file = "/path" }`.
+    /// `{ file = "/path" }`, which is read again when it changes.
     url: Secret,
     /// What becomes of a message: `stream`, `publish`, `list` or `set`.
     #[serde(default)]
@@ -74,7 +81,7 @@ pub(crate) struct Config {
     /// Connecting, and the answer to a pipeline, may take so long.
     #[serde(default = "default_timeout_ms")]
     timeout_ms: NonZeroU64,
-    /// A PEM file with the certificates to trust, in place of the system's.
+    /// A PEM file with the certificates to trust, in place of the system's. It is read again when it changes.
     #[serde(default)]
     ca_file: Option<PathBuf>,
 }
@@ -120,10 +127,13 @@ max_length = 100000
     fn new(config: Config) -> Result<Self, ConfigError> {
         tls::install_provider();
         let placing = Placing::new(&config)?;
-        let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
-        let (client, address) = client(&url, config.ca_file.as_deref())?;
         let timeout = Duration::from_millis(config.timeout_ms.get());
-        Ok(Self { client, address, timeout, placing, state: Mutex::default() })
+        let files: Vec<PathBuf> = config.url.file().into_iter().chain(config.ca_file.clone()).collect();
+        let far = Renewed::new(files, move || {
+            let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
+            Far::new(&url, config.ca_file.as_deref())
+        })?;
+        Ok(Self { far, timeout, placing, state: Mutex::default() })
     }
 
     async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
@@ -166,18 +176,21 @@ impl Redis {
     ) -> Result<(), DeliveryError> {
         let retry = |delivered, cause| DeliveryError::Retry { delivered, after: None, cause };
         let first = commands.places.first().copied().unwrap_or_default();
+        let far = self.far.current();
         // One whose use was given up half-way is not used again.
-        let mut link = match state.link.take() {
-            Some(link) => link,
+        let kept = state.link.take().filter(|(of, _)| Arc::ptr_eq(of, &far));
+        let mut link = match kept {
+            Some((_, link)) => link,
             None => {
-                self.connect().await.map_err(|error| retry(first, self.cause("connecting to", &error)))?
+                let connected = self.connect(&far.client).await;
+                connected.map_err(|error| retry(first, far.cause("connecting to", &error)))?
             }
         };
         let mut pipeline = commands.pipeline;
         self.placing.trim(&commands.keys, &mut pipeline);
         let answers: Result<Vec<Result<Value, RedisError>>, RedisError> =
             pipeline.ignore_errors().query_async(&mut link).await;
-        let answers = answers.map_err(|error| retry(first, self.cause("sending to", &error)))?;
+        let answers = answers.map_err(|error| retry(first, far.cause("sending to", &error)))?;
         let mut failed = None;
         for (index, answer) in commands.places.into_iter().zip(answers) {
             match (answer, &failed) {
@@ -187,13 +200,13 @@ impl Redis {
             }
         }
         let Some((index, error)) = failed else {
-            state.link = Some(link);
+            state.link = Some((far, link));
             return Ok(());
         };
-        let cause = Cause::of(&self.address, &error);
+        let cause = Cause::of(&far.address, &error);
         match self.placing.depends_on_message() && is_of_the_key(&error) {
             true => {
-                state.link = Some(link);
+                state.link = Some((far, link));
                 Err(DeliveryError::Reject { rejected: index, cause })
             }
             // Another connection may lead to a server that is well.
@@ -201,15 +214,11 @@ impl Redis {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    fn cause(&self, doing: &str, error: &RedisError) -> Cause {
-        Cause::of(&format!("{doing} {}", self.address), error)
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
 }
 
@@ -231,30 +240,36 @@ impl Commands {
     }
 }
 
-fn client(url: &str, ca_file: Option<&Path>) -> Result<(Client, String), ConfigError> {
-    // The URL has a password in it: errors say what is wrong with it, not what it is.
-    let refused = |error: &RedisError| ConfigError::at("url", error.to_string());
-    let info = url.into_connection_info().map_err(|error| refused(&error))?;
-    let address = match info.addr() {
-        ConnectionAddr::TcpTls { insecure: true, .. } => {
-            return Err(ConfigError::at("url", "`#insecure` would verify nothing: set ca_file instead"));
-        }
-        ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
-        ConnectionAddr::Tcp(host, port) => format!("redis://{host}:{port}"),
-        ConnectionAddr::Unix(path) => format!("unix:{}", path.display()),
-        _ => "redis".to_owned(),
-    };
-    let client = match ca_file {
-        Some(path) => {
-            tls::read_certificates("ca_file", path)?;
-            let pem = std::fs::read(path).map_err(|error| ConfigError::at("ca_file", error.to_string()))?;
-            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
-            Client::build_with_tls(info, certificates)
-                .map_err(|_| ConfigError::at("ca_file", "is for a url that begins with rediss://"))?
-        }
-        None => Client::open(info).map_err(|error| refused(&error))?,
-    };
-    Ok((client, address))
+impl Far {
+    fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
+        // The URL has a password in it: errors say what is wrong with it, not what it is.
+        let refused = |error: &RedisError| ConfigError::at("url", error.to_string());
+        let info = url.into_connection_info().map_err(|error| refused(&error))?;
+        let address = match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                let problem = "`#insecure` would verify nothing: set ca_file instead";
+                return Err(ConfigError::at("url", problem));
+            }
+            ConnectionAddr::TcpTls { host, port, .. } => format!("rediss://{host}:{port}"),
+            ConnectionAddr::Tcp(host, port) => format!("redis://{host}:{port}"),
+            ConnectionAddr::Unix(path) => format!("unix:{}", path.display()),
+            _ => "redis".to_owned(),
+        };
+        let client = match ca_file {
+            Some(path) => {
+                let pem = tls::read_pem("ca_file", path)?;
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+                Client::build_with_tls(info, certificates)
+                    .map_err(|_| ConfigError::at("ca_file", "is for a url that begins with rediss://"))?
+            }
+            None => Client::open(info).map_err(|error| refused(&error))?,
+        };
+        Ok(Self { client, address })
+    }
+
+    fn cause(&self, doing: &str, error: &RedisError) -> Cause {
+        Cause::of(&format!("{doing} {}", self.address), error)
+    }
 }
 
 /// The key holds something else than what is to be added to it.

@@ -59,6 +59,29 @@ async fn what_was_taken_behind_a_refused_one_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_renewed_url_is_connected_to() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("url");
+    let renew = |password: &str| {
+        contract::renew(&url, &format!("redis://:{password}@127.0.0.1:{}", server.port));
+    };
+    renew("one");
+    let sink = sink(&server, &json!({ "url": { "file": url } }));
+    let deliver = async |number| {
+        sink.deliver(&[delivery(number)], &Progress::default()).await.unwrap();
+        server.passwords()
+    };
+    assert_eq!((deliver(0).await, deliver(1).await), (vec!["one".to_owned()], vec!["one".to_owned()]));
+    renew("two");
+    assert_eq!(deliver(2).await, ["one", "two"]);
+    // What is no URL leaves what was, and the connection.
+    contract::renew(&url, "two");
+    assert_eq!(deliver(3).await, ["one", "two"]);
+    assert_eq!(server.taken().len(), 4);
+}
+
+#[tokio::test]
 async fn a_key_that_is_wrong_for_every_message_delays_and_buries_nothing() {
     let server = Server::start().await;
     server.behave(Behaviour::Refuse(delivery(0).id));

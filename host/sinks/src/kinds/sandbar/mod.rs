@@ -9,11 +9,11 @@ use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use sandbar_reading::{ConfigError, Delivery, Secret, relay};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Renewed};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -35,7 +35,8 @@ pub(crate) struct Config {
     /// The central host's ingress: `wss://central.example:7878`; its certificate and name are verified. `ws:` only to this
     /// machine, or with `plaintext`.
     url: String,
-    /// What this host is known by there: a text, or where one is.
+    /// What this host is known by there: a text, or where one is. A file is read again when it changes, for the next
+    /// connection.
     token: Secret,
     /// So many messages may be on their way at once.
     #[serde(default = "default_window")]
@@ -84,12 +85,8 @@ token = "change-me"
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let token = config.token.resolve("token", |path| std::fs::read_to_string(path))?;
-        let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-        let mut bearer =
-            bearer.map_err(|_| ConfigError::at("token", "must be of letters that a header takes"))?;
-        bearer.set_sensitive(true);
-        let headers = vec![(AUTHORIZATION, bearer)];
+        let token = config.token;
+        let headers = Renewed::new(token.file(), move || bearer(&token))?;
         let far = Far::new(&config.url, headers, Some(relay::SUB_PROTOCOL), config.tls.as_ref())?;
         if config.url.starts_with("ws:") && !config.plaintext && !is_loopback(far.whom()) {
             let problem = "would show the token to everybody on the way: use wss:, or set `plaintext`";
@@ -133,6 +130,15 @@ impl Sandbar {
             offers
         })
     }
+}
+
+fn bearer(token: &Secret) -> Result<HeaderMap, ConfigError> {
+    let token = token.resolve("token", |path| std::fs::read_to_string(path))?;
+    let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut bearer =
+        bearer.map_err(|_| ConfigError::at("token", "must be of letters that a header takes"))?;
+    bearer.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
 }
 
 fn is_loopback(address: &str) -> bool {

@@ -189,6 +189,21 @@ async fn a_wrong_token_says_so() {
     }
 }
 
+#[tokio::test]
+async fn a_renewed_token_is_shown_with_the_next_connection() {
+    let central = Central::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    contract::renew(&token, "wrong\n");
+    let mut settings = central.settings();
+    settings["token"] = json!({ "file": token });
+    let sink = contract::sink::<Central>(settings);
+    sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap_err();
+    contract::renew(&token, "right\n");
+    sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+    assert_eq!(central.taken(), [delivery(1).id]);
+}
+
 #[test]
 fn names_the_setting_that_cannot_work() {
     let setting = |settings: Value| crate::build("sandbar", settings).err().unwrap().setting;

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,8 +67,8 @@ impl Failed {
 const SQLITE_BUSY: Duration = Duration::from_secs(5);
 
 impl Target {
-    /// `tls`: `None` for whatever is right for the host.
-    pub(super) fn new(url: &str, tls: Option<bool>, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
+    /// `tls`: `None` for whatever is right for the host. `ca`: certificates, as PEM.
+    pub(super) fn new(url: &str, tls: Option<bool>, ca: Option<Vec<u8>>) -> Result<Self, ConfigError> {
         let scheme = url.split(':').next().unwrap_or_default();
         if url.contains("ssl-mode=") || url.contains("sslmode=") {
             return Err(ConfigError::at("url", "has an SSL mode of its own: set `tls` instead"));
@@ -103,8 +102,8 @@ impl Target {
                         PgSslMode::Disable
                     })
                     .disable_statement_logging();
-                if let Some(path) = ca_file {
-                    options = options.ssl_root_cert(path);
+                if let Some(pem) = ca {
+                    options = options.ssl_root_cert_from_pem(pem);
                 }
                 Ok(Self::Postgres(Box::new(options)))
             }
@@ -114,8 +113,8 @@ impl Target {
                 let verified = tls.unwrap_or(!is_near);
                 let mode = if verified { MySqlSslMode::VerifyIdentity } else { MySqlSslMode::Disabled };
                 let mut options = options.ssl_mode(mode).disable_statement_logging();
-                if let Some(path) = ca_file {
-                    options = options.ssl_ca(path);
+                if let Some(pem) = ca {
+                    options = options.ssl_ca_from_pem(pem);
                 }
                 Ok(Self::MySql(Box::new(options)))
             }

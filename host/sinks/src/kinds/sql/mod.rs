@@ -10,9 +10,11 @@ mod value;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sandbar_reading::{ConfigError, Delivery, Secret};
+use sandbar_tls::Renewed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -25,9 +27,9 @@ use parameter::{ParameterConfig, Source};
 use statement::Statement;
 use value::Value;
 
-/// One connection, opened when it is needed and kept.
+/// One connection, opened when it is needed and kept, until a file that it depends on changes.
 pub(crate) struct Sql {
-    target: Target,
+    target: Renewed<Target>,
     statement: Statement<Source>,
     create: Option<String>,
     connect_timeout: Duration,
@@ -37,6 +39,7 @@ pub(crate) struct Sql {
 /// A connection between two transactions.
 struct Kept {
     link: Link,
+    target: Arc<Target>,
     used: Instant,
     /// The database's file, where it is one.
     file: Option<FileId>,
@@ -60,7 +63,7 @@ struct Kept {
 pub(crate) struct Config {
     /// The database: `sqlite:/var/lib/sandbar/readings.db`, `postgres://user:password@host/database` or
     /// `mysql://user:password@host/database` (MariaDB too). May be a secret by reference: `{ env = "NAME" }`
-    /// or `{ file = "/path" }`.
+    /// or `{ file = "/path" }`, which is read again when it changes.
     url: Secret,
     /// The statement, with named parameters.
     statement: String,
@@ -74,7 +77,7 @@ pub(crate) struct Config {
     /// yes, but for a server on this machine.
     #[serde(default)]
     tls: Option<bool>,
-    /// A PEM file with certificates to trust beside the system's.
+    /// A PEM file with certificates to trust beside the system's. It is read again when it changes.
     #[serde(default)]
     ca_file: Option<PathBuf>,
     /// Connecting may take so long.
@@ -104,15 +107,23 @@ parameters.celsius = { pointer = "/temperature", type = "float", required = true
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
-        if let Some(path) = &config.ca_file {
-            crate::tls::read_certificates("ca_file", path)?;
-        }
-        let target = Target::new(&url, config.tls, config.ca_file.as_deref())?;
+        let files: Vec<PathBuf> = config.url.file().into_iter().chain(config.ca_file.clone()).collect();
+        let first = OnceLock::new();
+        let target = Renewed::new(files, move || {
+            let url = config.url.resolve("url", |path| std::fs::read_to_string(path))?;
+            let ca =
+                config.ca_file.as_deref().map(|path| crate::tls::read_pem("ca_file", path)).transpose()?;
+            let target = Target::new(&url, config.tls, ca)?;
+            // The statement was read in the dialect of the first one.
+            match *first.get_or_init(|| target.dialect()) == target.dialect() {
+                true => Ok(target),
+                false => Err(ConfigError::at("url", "leads to a database of another kind than at the start")),
+            }
+        })?;
+        let dialect = target.current().dialect();
         let sources = parameter::sources(config.parameters)?;
-        let statement =
-            statement::parse(&config.statement, target.dialect(), |name| sources.get(name).cloned())
-                .map_err(|error| ConfigError::at("statement", error.with_known(sources.keys())))?;
+        let statement = statement::parse(&config.statement, dialect, |name| sources.get(name).cloned())
+            .map_err(|error| ConfigError::at("statement", error.with_known(sources.keys())))?;
         Ok(Self {
             target,
             statement,
@@ -176,20 +187,22 @@ impl Sql {
     /// All rows or none. A connection that failed, or whose use was given up, is closed: the database undoes
     /// what was not committed.
     async fn transaction(&self, rows: &[Vec<Value>]) -> Result<(), Failed> {
+        let target = self.target.current();
         let mut place = self.link.lock().await;
         let (mut link, file) = match place.take() {
             // What is written to a file that was moved away is not where it is looked for.
-            Some(Kept { link, file, .. }) if file != self.target.file() => {
+            Some(Kept { link, file, .. }) if file != target.file() => {
                 link.close().await;
-                self.connect().await?
+                self.connect(&target).await?
             }
-            Some(Kept { mut link, used, file }) => {
-                match used.elapsed() < IDLE || link.is_alive(self.connect_timeout).await {
+            Some(Kept { mut link, target: of, used, file }) => {
+                let is_of_it = Arc::ptr_eq(&of, &target);
+                match is_of_it && (used.elapsed() < IDLE || link.is_alive(self.connect_timeout).await) {
                     true => (link, file),
-                    false => self.connect().await?,
+                    false => self.connect(&target).await?,
                 }
             }
-            None => self.connect().await?,
+            None => self.connect(&target).await?,
         };
         let result = link.run(&self.statement.text, rows).await;
         let stands = match &result {
@@ -198,13 +211,13 @@ impl Sql {
             Err(Failed::Row { .. }) => link.is_alive(self.connect_timeout).await,
             Err(Failed::Later { .. }) => false,
         };
-        *place = stands.then(|| Kept { link, used: Instant::now(), file });
+        *place = stands.then(|| Kept { link, target, used: Instant::now(), file });
         result
     }
 
-    async fn connect(&self) -> Result<(Link, Option<FileId>), Failed> {
-        let doing = format!("connecting to {}", self.target);
-        let mut link = match timeout(self.connect_timeout, self.target.connect()).await {
+    async fn connect(&self, target: &Target) -> Result<(Link, Option<FileId>), Failed> {
+        let doing = format!("connecting to {target}");
+        let mut link = match timeout(self.connect_timeout, target.connect()).await {
             Ok(connected) => connected.map_err(|error| Failed::later(&doing, &error))?,
             Err(_) => {
                 return Err(Failed::Later { cause: Cause::new(format!("{doing}: no answer in time")) });
@@ -213,6 +226,6 @@ impl Sql {
         if let Some(create) = &self.create {
             link.create(create).await?;
         }
-        Ok((link, self.target.file()))
+        Ok((link, target.file()))
     }
 }

@@ -137,6 +137,23 @@ async fn a_file_that_was_moved_away_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_url_is_connected_to_if_it_leads_to_a_database_of_the_same_kind() {
+    let (first, second) = (File::new(), File::new());
+    let url = first.folder.path().join("url");
+    contract::renew(&url, &format!("sqlite:{}", first.path().display()));
+    let sink = first.sink(&json!({ "url": { "file": url } }));
+    sink.deliver(&deliveries(0..1), &Progress::default()).await.unwrap();
+    contract::renew(&url, &format!("sqlite:{}", second.path().display()));
+    sink.deliver(&deliveries(1..2), &Progress::default()).await.unwrap();
+    for other in ["postgres://u:p@127.0.0.1:1/d", "half of a"] {
+        contract::renew(&url, other);
+        sink.deliver(&deliveries(2..3), &Progress::default()).await.unwrap();
+    }
+    assert_eq!(first.taken(), [delivery(0).id]);
+    assert_eq!(second.taken(), [1, 2].map(|number| delivery(number).id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_gives_no_row_is_refused_after_those_before_it() {
     let file = File::new();
     let sink = file.sink(&json!({

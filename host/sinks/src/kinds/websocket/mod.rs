@@ -6,14 +6,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex as Lock;
 use sandbar_reading::{Attributes, ConfigError, ContentType, Delivery, Message, Name, Secret};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Renewed};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -38,7 +39,7 @@ pub(crate) struct Config {
     #[serde(default)]
     body: Body,
     /// Headers of the opening request. Values may be secrets by reference:
-    /// `Authorization = { file = "/run/secrets/token" }`.
+    /// `Authorization = { file = "/run/secrets/token" }`, which is read again when it changes, for the next connection.
     #[serde(default)]
     headers: BTreeMap<String, Secret>,
     /// The sub-protocol to ask for; a server that does not speak it is an error.
@@ -131,17 +132,9 @@ body = "json"
 
 impl Server {
     fn new(url: &str, config: &Config) -> Result<Self, ConfigError> {
-        let header = |(name, value): (&String, &Secret)| {
-            let setting = format!("headers.{name}");
-            let bad = |_| ConfigError::at(&*setting, "is not a header");
-            let header: HeaderName =
-                name.parse().map_err(|_| ConfigError::at(&*setting, "is not a header's name"))?;
-            let value = value.resolve(&setting, |path| std::fs::read_to_string(path))?;
-            let mut value = HeaderValue::try_from(value).map_err(bad)?;
-            value.set_sensitive(true);
-            Ok((header, value))
-        };
-        let headers = config.headers.iter().map(header).collect::<Result<_, _>>()?;
+        let secrets = config.headers.clone();
+        let files: Vec<PathBuf> = secrets.values().filter_map(Secret::file).collect();
+        let headers: Renewed<HeaderMap> = Renewed::new(files, move || secrets.iter().map(header).collect())?;
         Ok(Self {
             far: Far::new(url, headers, config.sub_protocol.as_deref(), config.tls.as_ref())?,
             body: config.body,
@@ -217,6 +210,16 @@ impl Server {
             Err(_) => Err(Cause::new(format!("{}: no answer in time", whom()))),
         }
     }
+}
+
+fn header((name, value): (&String, &Secret)) -> Result<(HeaderName, HeaderValue), ConfigError> {
+    let setting = format!("headers.{name}");
+    let bad = |problem: &str| ConfigError::at(&*setting, problem);
+    let name: HeaderName = name.parse().map_err(|_| bad("is not a header's name"))?;
+    let value = value.resolve(&setting, |path| std::fs::read_to_string(path))?;
+    let mut value = HeaderValue::try_from(value).map_err(|_| bad("is not a header"))?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 fn reply(delivery: &Delivery, answer: Answer) -> Message {

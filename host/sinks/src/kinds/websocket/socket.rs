@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use futures::{FutureExt, SinkExt, StreamExt};
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use sandbar_reading::{ConfigError, ContentType};
-use sandbar_tls::ClientTls;
+use sandbar_tls::{ClientTls, Renewed};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
@@ -24,7 +24,8 @@ const READ_BUFFER: usize = 8 << 10;
 pub(crate) struct Far {
     place: Place,
     url: Uri,
-    headers: HeaderMap,
+    headers: Renewed<HeaderMap>,
+    sub_protocol: Option<HeaderValue>,
 }
 
 /// What a server says to a message.
@@ -42,7 +43,7 @@ pub(super) struct Socket {
 impl Far {
     pub(crate) fn new(
         url: &str,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: Renewed<HeaderMap>,
         sub_protocol: Option<&str>,
         tls: Option<&ClientTls>,
     ) -> Result<Self, ConfigError> {
@@ -60,12 +61,10 @@ impl Far {
         }
         let standard = ClientTls::default();
         let tls = is_secure.then(|| tls.unwrap_or(&standard));
-        let mut headers: HeaderMap = headers.into_iter().collect();
-        if let Some(sub_protocol) = sub_protocol {
-            let value = sub_protocol.parse().map_err(|_| ConfigError::at("sub_protocol", "is not a name"))?;
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
-        }
-        Ok(Self { place: Place::new("url", &format!("{host}:{port}"), tls)?, url: uri, headers })
+        let sub_protocol = sub_protocol.map(str::parse::<HeaderValue>).transpose();
+        let sub_protocol = sub_protocol.map_err(|_| ConfigError::at("sub_protocol", "is not a name"))?;
+        let place = Place::new("url", &format!("{host}:{port}"), tls)?;
+        Ok(Self { place, url: uri, headers, sub_protocol })
     }
 
     /// `example.com:443`: path and query may be secrets.
@@ -80,7 +79,10 @@ impl Far {
     /// `message_max` is the most bytes that the server may send at once.
     pub(crate) async fn open(&self, message_max: usize) -> Result<WebSocketStream<Wire>, Cause> {
         let mut request = self.url.clone().into_client_request().map_err(|error| cause(&error))?;
-        request.headers_mut().extend(self.headers.clone());
+        request.headers_mut().extend(HeaderMap::clone(&self.headers.current()));
+        if let Some(sub_protocol) = &self.sub_protocol {
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, sub_protocol.clone());
+        }
         let wire = self.place.open().await.map_err(|error| Cause::new(error.to_string()))?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)

@@ -22,7 +22,7 @@ struct Feed {
 struct Shared {
     behaviour: Lock<Behaviour>,
     taken: Lock<Vec<DeliveryId>>,
-    requests: Lock<Vec<http::HeaderMap>>,
+    requests: Lock<Vec<HeaderMap>>,
     reached: Notify,
 }
 
@@ -147,6 +147,26 @@ async fn one_connection_is_kept_and_asked_for_with_what_is_configured() {
         (requests.len(), &requests[0]["authorization"]),
         (1, &"Bearer t".parse::<HeaderValue>().unwrap())
     );
+}
+
+#[tokio::test]
+async fn a_renewed_secret_is_shown_with_the_next_connection() {
+    let feed = Feed::start(false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    contract::renew(&token, "Bearer one\n");
+    let headers = json!({ "Authorization": { "file": token } });
+    let settings = json!({ "url": feed.url, "body": "json", "headers": headers });
+    let sink = contract::sink::<Feed>(settings);
+    sink.deliver(&[delivery(0)], &Progress::default()).await.unwrap();
+    contract::renew(&token, "Bearer two\n");
+    feed.behave(Behaviour::FailAfter(0));
+    assert!(sink.deliver(&[delivery(1)], &Progress::default()).await.is_err(), "the connection is lost");
+    feed.behave(Behaviour::Take);
+    sink.deliver(&[delivery(1)], &Progress::default()).await.unwrap();
+    let requests = feed.shared.requests.lock();
+    let shown: Vec<_> = requests.iter().map(|headers| &headers["authorization"]).collect();
+    assert_eq!(shown, ["Bearer one", "Bearer two"]);
 }
 
 #[tokio::test]
