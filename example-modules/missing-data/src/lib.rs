@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbar_guest::prelude::*;
 use sandbar_guest::serde_json::json;
-use sandbar_guest::time::rfc3339;
+use sandbar_guest::time::{rfc3339, was_set_back};
 
 /// Silences that one tick tells: a route's handler may put out 1000 messages at once unless its limits say otherwise.
 const TOLD_MAX: usize = 500;
@@ -14,6 +14,7 @@ const SEEN: &str = "seen/";
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Seen {
+    /// When it was heard last, or when a tick told that the clock was set back since.
     time: u64,
     silent: bool,
 }
@@ -66,7 +67,12 @@ impl MissingData {
             }
             let device = &name[SEEN.len()..];
             let cell = self.cell(device);
-            let Some(seen) = cell.get()? else { continue };
+            let Some(mut seen) = cell.get()? else { continue };
+            // Told by ticks only, which are never of long ago: a device may bring what it measured yesterday.
+            if was_set_back(seen.time, now) && !seen.silent {
+                seen.time = now;
+                cell.set(&seen)?;
+            }
             let silent = u128::from(now.saturating_sub(seen.time)) > self.after.as_nanos();
             if silent && !seen.silent {
                 told.extend(self.tell(device, "silent", seen.time)?);
@@ -105,6 +111,34 @@ mod tests {
         assert_eq!(watch.handle(at("tick", 16)).unwrap().len(), 1);
         assert!(watch.handle(at("tick", 17)).unwrap().is_empty(), "it is told once");
         assert_eq!(watch.handle(at("sensors/a", 18)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn goes_on_when_the_clock_was_set_back() {
+        let mut watch =
+            Harness::<MissingData>::new(&[("after_s", "10")]).unwrap().keyed_by(|_| String::new());
+        let mut told = |topic, time| {
+            let reading = Reading { time: seconds(time), ..reading(topic, "") };
+            watch.handle(reading).unwrap().len()
+        };
+        assert_eq!([told("sensors/a", 7200), told("tick", 7201)], [0, 0]);
+        assert_eq!([told("tick", 6600), told("tick", 7205)], [0, 0], "ten minutes may be late");
+        assert_eq!(
+            [told("tick", 30), told("tick", 40), told("tick", 41)],
+            [0, 0, 1],
+            "silence counts from 30 on"
+        );
+        assert_eq!([told("sensors/a", 45), told("tick", 55), told("tick", 56)], [1, 0, 1]);
+    }
+
+    #[test]
+    fn what_a_device_measured_long_ago_is_no_clock() {
+        let mut watch =
+            Harness::<MissingData>::new(&[("after_s", "10")]).unwrap().keyed_by(|_| String::new());
+        for (topic, time) in [("sensors/a", 7200), ("sensors/a", 30), ("tick", 7205)] {
+            let told = watch.handle(Reading { time: seconds(time), ..reading(topic, "") });
+            assert!(told.unwrap().is_empty(), "{topic} at {time}");
+        }
     }
 
     #[test]

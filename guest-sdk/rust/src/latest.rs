@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::state::StateCell;
-use crate::time::SET_BACK;
+use crate::time::was_set_back;
 
 /// The latest value of each part, of the route's key. The parts must have one key: those of one device have; sensors
 /// of several devices need a route whose key is what joins them (`key = "pointer:/room"`, or `none`).
@@ -48,7 +48,7 @@ impl<T: Serialize + DeserializeOwned> Latest<T> {
     /// minutes younger is replaced: the clock was set back.
     pub fn put(&self, part: &str, time: u64, value: &T) -> Result<bool, Failure> {
         let cell = StateCell::<Timed<T>>::named(self.cell(part));
-        let is_younger = |known: &Timed<T>| known.time > time && known.time - time <= SET_BACK;
+        let is_younger = |known: &Timed<T>| known.time > time && !was_set_back(known.time, time);
         if cell.get()?.as_ref().is_some_and(is_younger) {
             return Ok(false);
         }

@@ -1,7 +1,22 @@
-//! Times of readings as text: RFC 3339, in UTC.
+//! Times of readings: as text (RFC 3339, in UTC), and of a clock that was set back.
 
 /// What lies further behind what is known is not late: the clock that it is measured by was set back.
 pub(crate) const SET_BACK: u64 = 10 * 60 * 1_000_000_000;
+
+/// Whether `time`, in nanoseconds since the epoch, lies more than ten minutes before one that is `known` already. Such
+/// a reading is not late: the clock was set back, and what waits for the known time to pass would stand still until
+/// the clock is there again. The windows, and [`Latest`](crate::Latest), ask this themselves.
+///
+/// ```
+/// # use sandbar_guest::time::was_set_back;
+/// let minutes = |count: u64| count * 60 * 1_000_000_000;
+/// assert!(was_set_back(minutes(30), minutes(19)));
+/// assert!(!was_set_back(minutes(30), minutes(20)), "it may be late");
+/// assert!(!was_set_back(minutes(30), minutes(31)));
+/// ```
+pub fn was_set_back(known: u64, time: u64) -> bool {
+    known.saturating_sub(time) > SET_BACK
+}
 
 /// Nanoseconds since the epoch as text, to the millisecond unless it is a whole second.
 ///

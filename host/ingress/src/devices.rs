@@ -1,6 +1,7 @@
 //! The connections of each device of an ingress, so that a command reaches all of them.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -10,14 +11,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::offers::Done;
-use crate::{Attachment, CommandError, Session};
+use crate::{Attachment, CommandError, CommandOffer, Session};
 
 /// How many commands may wait for one connection; further ones are offered again later.
 const ORDERS_MAX: usize = 16;
 
-/// A command for one connection. Dropped without an answer, it was not carried out there.
+/// A command for one connection. Dropped without an answer, it was not carried out there. It is a pointer, because a
+/// channel has room for 32 from its beginning, and each of many idle connections has one.
 #[derive(Debug)]
-pub struct Order {
+pub struct Order(Box<OrderContent>);
+
+/// What an [`Order`] says.
+#[derive(Debug)]
+pub struct OrderContent {
     pub id: DeliveryId,
     pub command: Command,
     /// Somebody waits for what the device says to it.
@@ -27,18 +33,26 @@ pub struct Order {
 }
 
 impl Order {
-    /// As [`CommandOffer::sent`](crate::CommandOffer::sent).
+    /// As [`CommandOffer::sent`].
     pub fn sent(&self) {
-        self.sent.cancel();
+        self.0.sent.cancel();
     }
 
     pub fn done(self, result: Result<(), CommandError>) {
-        let _ = self.done.send(result.map(|()| None));
+        let _ = self.0.done.send(result.map(|()| None));
     }
 
     /// The device took it, and said this.
     pub fn answer(self, answer: Message) {
-        let _ = self.done.send(Ok(Some(answer)));
+        let _ = self.0.done.send(Ok(Some(answer)));
+    }
+}
+
+impl Deref for Order {
+    type Target = OrderContent;
+
+    fn deref(&self) -> &OrderContent {
+        &self.0
     }
 }
 
@@ -127,30 +141,37 @@ impl Drop for Joined {
 
 /// Brings a device's commands to its connections. One that took it is enough.
 async fn carry(devices: Weak<Devices>, mut attachment: Attachment, device: Box<str>) {
-    while let Some(offer) = attachment.next().await {
+    loop {
+        // `while let` would keep room for what it matched.
+        let Some(offer) = attachment.next().await else { return };
         let Some(connections) = devices.upgrade().map(|devices| devices.connections(&device)) else { return };
-        let mut told = Vec::with_capacity(connections.len());
-        for connection in connections {
-            let (done, result) = oneshot::channel();
-            let (command, sent) = (offer.command.clone(), offer.on_its_way());
-            let order = Order { id: offer.id, command, asks: offer.asks, sent, done };
-            if connection.try_send(order).is_ok() {
-                told.push(result);
-            }
+        // In a box: most devices wait for a command all the time, and then what carries one out takes no room.
+        Box::pin(carry_out(offer, connections)).await;
+    }
+}
+
+async fn carry_out(offer: CommandOffer, connections: Vec<mpsc::Sender<Order>>) {
+    let mut told = Vec::with_capacity(connections.len());
+    for connection in connections {
+        let (done, result) = oneshot::channel();
+        let (command, sent) = (offer.command.clone(), offer.on_its_way());
+        let content = OrderContent { id: offer.id, command, asks: offer.asks, sent, done };
+        if connection.try_send(Order(Box::new(content))).is_ok() {
+            told.push(result);
         }
-        let mut outcome = Err(CommandError::Retry("no connection of the device took it".to_owned()));
-        for result in told {
-            match (result.await, &outcome) {
-                (Ok(Ok(answer)), Err(_) | Ok(None)) => outcome = Ok(answer),
-                (Ok(Err(error)), Err(CommandError::Retry(_))) => outcome = Err(error),
-                _ => {}
-            }
+    }
+    let mut outcome = Err(CommandError::Retry("no connection of the device took it".to_owned()));
+    for result in told {
+        match (result.await, &outcome) {
+            (Ok(Ok(answer)), Err(_) | Ok(None)) => outcome = Ok(answer),
+            (Ok(Err(error)), Err(CommandError::Retry(_))) => outcome = Err(error),
+            _ => {}
         }
-        match outcome {
-            Ok(Some(answer)) => offer.answer(answer),
-            Ok(None) => offer.acknowledge(),
-            Err(error) => offer.fail(error),
-        }
+    }
+    match outcome {
+        Ok(Some(answer)) => offer.answer(answer),
+        Ok(None) => offer.acknowledge(),
+        Err(error) => offer.fail(error),
     }
 }
 
@@ -168,6 +189,16 @@ mod tests {
             content_type: ContentType::TEXT,
             payload: "on".into(),
         }
+    }
+
+    #[test]
+    fn what_waits_for_commands_is_small() {
+        assert_eq!(size_of::<Order>(), size_of::<usize>());
+        let host = StandIn::new();
+        let session = Session::new("tested".parse().unwrap(), Arc::clone(&host) as _, <_>::default());
+        let (devices, attachment) = (Devices::new(session.clone()), session.attach("d1"));
+        let waiting = carry(Arc::downgrade(&devices), attachment, "d1".into());
+        assert!(size_of_val(&waiting) <= 256, "{}", size_of_val(&waiting));
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ mod naming;
 mod network;
 mod notes;
 mod offers;
+mod patience;
 mod pattern;
 mod phrase;
 mod registry;
@@ -35,7 +36,7 @@ mod widen;
 mod written;
 
 pub use connections::{Connection, ConnectionEvent, ConnectionStatus, Connections, PeerInfo, TrafficStatus};
-pub use devices::{Devices, Joined, Order, orders};
+pub use devices::{Devices, Joined, Order, OrderContent, orders};
 pub use driver::{Driver, LinkError};
 pub use notes::{Device, DeviceInfo, DeviceNote, Hold};
 pub use offers::{Attachment, CommandError, CommandOffer, Done, Offers, PublicationOffer, Publications};

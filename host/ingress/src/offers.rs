@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::notes::Hold;
 
-/// Offers arrive here one after the other, until it is dropped.
+/// Offers arrive here one after the other, until it is dropped. They come in boxes: a channel has room for 32 from its
+/// beginning, and every device that can be reached has one.
 #[derive(Debug)]
 pub struct Offers<T> {
-    offers: mpsc::Receiver<T>,
+    offers: mpsc::Receiver<Box<T>>,
     _place: Hold,
 }
 
@@ -59,18 +60,18 @@ pub enum CommandError {
 
 impl<T> Offers<T> {
     /// `detach` is called when it is dropped.
-    pub fn new(offers: mpsc::Receiver<T>, detach: impl FnOnce() + Send + Sync + 'static) -> Self {
+    pub fn new(offers: mpsc::Receiver<Box<T>>, detach: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { offers, _place: Hold::new(detach) }
     }
 
     /// `None` once another session has taken the place.
     pub async fn next(&mut self) -> Option<T> {
-        self.offers.recv().await
+        self.offers.recv().await.map(|offer| *offer)
     }
 
     /// The same, for drivers that wait for many at once.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.offers.poll_recv(cx)
+        self.offers.poll_recv(cx).map(|offer| offer.map(|offer| *offer))
     }
 }
 

@@ -21,7 +21,7 @@ struct Taken<T> {
 
 struct Place<T> {
     ingress: Name,
-    offers: mpsc::Sender<T>,
+    offers: mpsc::Sender<Box<T>>,
     /// Tells a session's place from that of the session that took it over.
     generation: u64,
 }
@@ -85,7 +85,7 @@ impl<T: Send + 'static> Places<T> {
     ) -> Result<Option<Message>, NotTaken> {
         let offers = self.taken.lock().by_name.get(name).map(|place| place.offers.clone());
         let offers = offers.ok_or(NotTaken::Unreachable)?;
-        offers.send(offer).await.map_err(|_| NotTaken::Unreachable)?;
+        offers.send(Box::new(offer)).await.map_err(|_| NotTaken::Unreachable)?;
         match tokio::time::timeout(Self::ANSWER_WITHIN, answer).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(NotTaken::Failed(error)),

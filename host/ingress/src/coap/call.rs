@@ -87,6 +87,8 @@ pub(crate) enum CallError {
     Torn,
     #[error("its name has no address")]
     Unknown,
+    #[error("its setting `address` names a network interface that is not there: `{0}`")]
+    NoInterface(Box<str>),
     #[error("the ingress stops")]
     Stopped,
 }

@@ -47,14 +47,14 @@ struct Memory {
     doubts: VecDeque<Refused>,
     keeps_not: Option<Refused>,
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
-    devices: HashMap<Box<str>, (u64, mpsc::Sender<CommandOffer>)>,
+    devices: HashMap<Box<str>, (u64, mpsc::Sender<Box<CommandOffer>>)>,
     attachments: u64,
     /// Of the command that was offered last.
     sent: CancellationToken,
     /// By device.
     held: HashMap<Box<str>, usize>,
     notes: Vec<(Box<str>, DeviceNote)>,
-    publications: Option<mpsc::Sender<PublicationOffer>>,
+    publications: Option<mpsc::Sender<Box<PublicationOffer>>>,
     /// What the handlers answer to the readings to come, and whether that is all they say.
     script: Option<(Vec<Answer>, Ending)>,
     /// The handlers answer with what they are given.
@@ -197,21 +197,21 @@ impl StandIn {
     /// the device is not attached.
     pub async fn command(&self, command: Command) -> Option<Result<(), CommandError>> {
         let (device, offer, done) = self.offer(command)?;
-        device.send(offer).await.ok()?;
+        device.send(Box::new(offer)).await.ok()?;
         Some(done.await.ok()?.map(drop))
     }
 
     /// The same, of which somebody waits for the answer: `Ok(None)` if the driver brought none by itself.
     pub async fn query(&self, command: Command) -> Option<Done> {
         let (device, offer, done) = self.offer(command)?;
-        device.send(offer.asking()).await.ok()?;
+        device.send(Box::new(offer.asking())).await.ok()?;
         done.await.ok()
     }
 
     fn offer(
         &self,
         command: Command,
-    ) -> Option<(mpsc::Sender<CommandOffer>, CommandOffer, oneshot::Receiver<Done>)> {
+    ) -> Option<(mpsc::Sender<Box<CommandOffer>>, CommandOffer, oneshot::Receiver<Done>)> {
         let mut memory = self.memory.lock();
         let (_, device) = memory.devices.get(&command.device)?;
         let device = device.clone();
@@ -240,7 +240,7 @@ impl StandIn {
     pub async fn publish(&self, message: Message) -> Option<Result<(), CommandError>> {
         let publications = self.memory.lock().publications.clone()?;
         let (offer, done) = PublicationOffer::new(DeliveryId::from_u128(1), message);
-        publications.send(offer).await.ok()?;
+        publications.send(Box::new(offer)).await.ok()?;
         Some(done.await.ok()?.map(drop))
     }
 

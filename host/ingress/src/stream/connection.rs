@@ -1,14 +1,16 @@
 //! One connection, or one serial line: frames in, acknowledgements, replies and commands out.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sandbar_reading::{Cutter, FrameError, Framing, Refused};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,16 +19,11 @@ use super::{Far, Nature, Settings};
 use crate::complaints::Complaints;
 use crate::devices::{Devices, Joined, Order, orders};
 use crate::exchange::{Exchange, Manner, Say};
+use crate::patience::in_time;
 use crate::{CommandError, Connection as Listed, PeerInfo, Session};
 
 /// What is read at once, at most.
 const READ_MAX: usize = 16 << 10;
-
-/// How long a peer may take to take what is written to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The same when the session stops.
-const DRAIN: Duration = Duration::from_millis(250);
 
 /// How many devices one connection may speak for; further ones' readings are taken, their commands not brought.
 const DEVICES_MAX: usize = 1024;
@@ -69,8 +66,9 @@ struct Connection<'a, S> {
     is_mute: bool,
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve<S>(shared: &Shared, stream: S, far: Far) -> Ended
+/// Serves a connection to its end. What it is made of is put together before the future is, which would have room for
+/// both.
+pub(crate) fn serve<S>(shared: &Shared, stream: S, far: Far) -> impl Future<Output = Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -96,17 +94,16 @@ where
     if let Some(device) = settings.naming.device(peer(&connection.far)) {
         connection.join(&device);
     }
-    connection.run(arriving).await
+    async move { connection.run(arriving).await }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     async fn run(&mut self, mut arriving: mpsc::Receiver<Order>) -> Ended {
         let session = self.shared.session.clone();
         let mut stopped = pin!(session.stopped());
-        let mut buffer = BytesMut::with_capacity(READ_MAX);
         loop {
             if let Err(reason) = self.take_frames().await {
-                return self.close(reason).await;
+                return Box::pin(self.close(reason)).await;
             }
             if self.is_mute {
                 self.joined.clear();
@@ -119,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 (self.since, self.heard) = (Instant::now(), Instant::now());
             }
             let (deadline, reason) = self.deadline();
-            let silence = self.silence();
+            let (silence, was_within) = (self.silence(), self.cutter.is_within());
             tokio::select! {
                 () = &mut stopped => {
                     self.settle().await;
@@ -127,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 }
                 Some(order) = arriving.recv() => self.carry_out(order).await,
                 ((), say) = self.exchange.next() => self.say(say).await,
-                read = self.stream.read_buf(&mut buffer), if reads => {
+                read = read(&mut self.stream, &mut self.cutter), if reads => {
                     // What is there to be read is taken, whatever becomes of the connection.
                     if read.is_err() {
                         self.part_lost();
@@ -139,14 +136,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                         self.is_mute = true;
                     }
                     self.heard = Instant::now();
-                    if !self.cutter.is_within() {
+                    if !was_within {
                         self.since = Instant::now();
                     }
-                    self.cutter.push(&buffer);
-                    buffer.clear();
                 }
                 () = at(silence), if reads && silence.is_some() => self.take_rest().await,
-                () = at(deadline), if reads && deadline.is_some() => return self.close(reason).await,
+                () = at(deadline), if reads && deadline.is_some() => {
+                    // In a box: it needs more room than all that goes before.
+                    return Box::pin(self.close(reason)).await;
+                }
             }
         }
     }
@@ -334,21 +332,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 }
 
+/// Reads what is there, and no more than can be. It lies on the stack on its way: a buffer would be kept by every
+/// connection that is silent.
+fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cutter: &mut Cutter,
+) -> impl Future<Output = io::Result<usize>> {
+    poll_fn(move |cx| {
+        let mut bytes = [MaybeUninit::uninit(); READ_MAX];
+        let mut read = ReadBuf::uninit(&mut bytes);
+        let received = ready!(Pin::new(&mut *stream).poll_read(cx, &mut read));
+        cutter.push(read.filled());
+        Poll::Ready(received.map(|()| read.filled().len()))
+    })
+}
+
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether it was done, without an error, before the peer had to.
-async fn in_time(session: &Session, writing: impl Future<Output = std::io::Result<()>>) -> bool {
-    let stopping = async {
-        session.stopped().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        written = tokio::time::timeout(WRITE_TIMEOUT, writing) => matches!(written, Ok(Ok(()))),
-        () = stopping => false,
     }
 }

@@ -57,10 +57,12 @@ impl Commanding {
     async fn send(&self, order: &Order) -> Result<Option<Packet>, CommandError> {
         let command = &order.command;
         let peer = match self.settings.node(&command.device) {
-            Some(node) => node.peer(&self.identities).await,
-            None => self.door.place(&command.device),
+            Some(node) => node.peer(&self.identities).await.map_err(|error| CommandError::from(&error))?,
+            None => {
+                let place = self.door.place(&command.device);
+                place.ok_or_else(|| CommandError::Retry("where the device is is not known".to_owned()))?
+            }
         };
-        let peer = peer.ok_or_else(|| CommandError::Retry("where the device is is not known".to_owned()))?;
         let path = self.settings.command_path.fill(&[(&*command.name).into()]);
         let method = self.settings.command_method;
         let body = Body { format: formats::format(&command.content_type), bytes: command.payload.clone() };

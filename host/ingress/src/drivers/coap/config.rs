@@ -99,7 +99,8 @@ pub(crate) struct ResourceConfig {
 pub(crate) struct NodeConfig {
     /// Device of the readings, and where its commands go.
     pub(super) device: String,
-    /// Name or address, and port if it is not 5683 (5684 with DTLS): `10.0.0.7`, `lamp.local:5690`.
+    /// Name or address, and port if it is not 5683 (5684 with DTLS): `10.0.0.7`, `lamp.local:5690`. A link-local address
+    /// names the interface that it is reached by: `fe80::1%eth0`, `[fe80::1%eth0]:5690`.
     pub(super) address: String,
     /// Resources to observe: `["/temperature"]`. Each notification is a reading.
     #[serde(default)]

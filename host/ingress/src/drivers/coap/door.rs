@@ -234,7 +234,7 @@ impl Service for Door {
         let allow = &self.settings.allow;
         let is_admitted = allow.is_empty()
             || allow.iter().any(|network| network.has(peer.ip()))
-            || self.settings.has_node_at(peer.ip());
+            || self.settings.has_node_at(peer);
         if !is_admitted {
             // Not even told so: the address may be another's.
             let about = "a datagram from who is not on the list";

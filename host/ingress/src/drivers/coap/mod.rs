@@ -1,5 +1,6 @@
 //! CoAP, both ways: nodes that send, and nodes that are asked.
 
+mod address;
 mod commands;
 pub(crate) mod config;
 pub(crate) mod decode;

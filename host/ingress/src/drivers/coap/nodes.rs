@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, To
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::config::NodeConfig;
 use super::decode::content_type;
 use crate::coap::call::{CallError, Note, refused_or};
@@ -24,10 +26,6 @@ use crate::coap::{Caller, Method, Opt, Packet, links};
 use crate::devices::{Devices, Joined, Order};
 use crate::pattern::Template;
 use crate::{Connection, PeerInfo, Session};
-
-/// CoAP's ports (RFC 7252, section 6).
-const PORT: u16 = 5683;
-const PORT_SECURE: u16 = 5684;
 
 /// `Max-Age` of who says none (RFC 7252, section 5.10.5).
 const MAX_AGE_S: u32 = 60;
@@ -41,8 +39,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// One entry of the setting `nodes`, checked.
 pub(super) struct Node {
     pub(super) device: Box<str>,
-    host: Box<str>,
-    port: u16,
+    address: Address,
     pub(super) identity: Option<Box<str>>,
     observe: Vec<String>,
     poll: Vec<String>,
@@ -74,13 +71,9 @@ impl Node {
         if config.device.is_empty() {
             return Err(ConfigError::at("device", "must not be empty"));
         }
-        let (host, port) = place(&config.address, config.identity.is_some()).ok_or_else(|| {
-            ConfigError::at("address", "must be like `10.0.0.7`, `[fd00::1]:5683` or `lamp.local`")
-        })?;
         Ok(Self {
             device: config.device.as_str().into(),
-            host,
-            port,
+            address: Address::parse(&config.address, config.identity.is_some())?,
             identity: config.identity.as_deref().map(Into::into),
             observe: config.observe.clone(),
             poll: config.poll.clone(),
@@ -91,40 +84,23 @@ impl Node {
         })
     }
 
-    pub(super) async fn peer(&self, identities: &Identities) -> Option<Peer> {
-        let address = tokio::net::lookup_host((&*self.host, self.port)).await.ok()?.next()?;
+    pub(super) async fn peer(&self, identities: &Identities) -> Result<Peer, CallError> {
+        let address = self.address.look_up().await?;
         if let Some(identity) = &self.identity {
             identities.know(address, identity);
         }
-        Some(Peer { address, is_secure: self.identity.is_some() })
+        Ok(Peer { address, is_secure: self.identity.is_some() })
     }
 
-    /// Whether it may be at that address, as far as its setting tells.
-    pub(super) fn is_at(&self, address: std::net::IpAddr) -> bool {
-        self.host.parse::<std::net::IpAddr>().is_ok_and(|host| host == address.to_canonical())
+    /// Whether it may be there, as far as its setting tells.
+    pub(super) fn is_at(&self, peer: SocketAddr) -> bool {
+        self.address.has(peer)
     }
 
     fn topic(&self, path: &str) -> Option<Topic> {
         let path = path.strip_prefix('/').unwrap_or(path);
         self.topic.fill(&[(&*self.device).into(), path.into()]).parse().ok()
     }
-}
-
-/// Host and port of `10.0.0.7`, `10.0.0.7:5690`, `fd00::1`, `[fd00::1]:5690`, `lamp.local:5690`.
-fn place(address: &str, is_secure: bool) -> Option<(Box<str>, u16)> {
-    let default = if is_secure { PORT_SECURE } else { PORT };
-    if let Ok(ip) = address.parse::<std::net::IpAddr>() {
-        return Some((ip.to_string().into(), default));
-    }
-    if let Ok(address) = address.parse::<SocketAddr>() {
-        return Some((address.ip().to_string().into(), address.port()));
-    }
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()?),
-        None => (address, default),
-    };
-    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    is_name.then(|| (host.into(), port))
 }
 
 /// Whether a node is there: its commands come while it is.
@@ -134,6 +110,8 @@ pub(super) struct Presence {
     joined: Mutex<Option<Joined>>,
     /// It was there, and is not any more.
     gone: Notify,
+    /// It was said that its interface is missing.
+    is_said: AtomicBool,
 }
 
 impl Presence {
@@ -144,6 +122,7 @@ impl Presence {
             orders: orders.clone(),
             joined: Mutex::default(),
             gone: Notify::new(),
+            is_said: AtomicBool::new(false),
         };
         if node.observe.is_empty() && node.poll.is_empty() && !node.discover {
             presence.is_there(&node.device);
@@ -152,6 +131,7 @@ impl Presence {
     }
 
     fn is_there(&self, device: &str) {
+        self.is_said.store(false, Ordering::Relaxed);
         self.joined.lock().get_or_insert_with(|| self.devices.join(device, self.orders.clone()));
     }
 
@@ -256,10 +236,8 @@ impl Asking {
     }
 
     async fn get(&self, path: &str) -> Result<Packet, CallError> {
-        match self.node.peer(&self.identities).await {
-            Some(peer) => self.caller.get(peer, path).await,
-            None => Err(CallError::Unknown),
-        }
+        let peer = self.node.peer(&self.identities).await?;
+        self.caller.get(peer, path).await
     }
 
     /// Registers, and again whenever nothing is heard any more.
@@ -276,12 +254,14 @@ impl Asking {
     /// Until the node does not answer, or has another address. One that was just quiet is asked again at once: what it
     /// says meanwhile would be refused if it had been left.
     async fn register(&self, path: &str, token: Token) -> Result<(), CallError> {
-        let peer = self.node.peer(&self.identities).await.ok_or(CallError::Unknown)?;
+        let peer = self.node.peer(&self.identities).await?;
         let mut notes = self.caller.observe(peer, path, token).await?;
         let mut listed = None;
         loop {
             let followed = self.follow(peer, path, &mut notes, &mut listed).await;
-            if followed.is_err() || self.node.peer(&self.identities).await != Some(peer) {
+            let stays =
+                followed.is_ok() && self.node.peer(&self.identities).await.is_ok_and(|now| now == peer);
+            if !stays {
                 self.caller.leave(peer, token).await;
                 return followed;
             }
@@ -377,10 +357,14 @@ impl Asking {
     }
 
     fn note(&self, path: &str, error: &CallError) {
-        if matches!(error, CallError::Failed(Failure::Timeout) | CallError::Unknown) {
+        use CallError::{Failed, NoInterface, Unknown};
+        if matches!(error, Failed(Failure::Timeout) | Unknown | NoInterface(_)) {
             self.presence.is_gone(&self.node.device, &self.session);
         }
         let (ingress, device) = (self.session.ingress(), &*self.node.device);
+        if matches!(error, NoInterface(_)) && !self.presence.is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%ingress, device, %error, "a node is not reached");
+        }
         tracing::debug!(%ingress, device, path, %error, "a node did not answer");
     }
 }
@@ -461,22 +445,10 @@ mod tests {
         assert_eq!(paths, ["/.well-known/core", "/.well-known/core", "/a", "/.well-known/core", "/b"]);
     }
 
-    #[test]
-    fn addresses_have_a_port_or_get_one() {
-        let is = |text: &str| place(text, false).map(|(host, port)| format!("{host} {port}"));
-        for (text, wanted) in [
-            ("10.0.0.7", "10.0.0.7 5683"),
-            ("10.0.0.7:1", "10.0.0.7 1"),
-            ("fd00::1", "fd00::1 5683"),
-            ("[fd00::1]:2", "fd00::1 2"),
-            ("lamp.local", "lamp.local 5683"),
-            ("lamp:3", "lamp 3"),
-        ] {
-            assert_eq!(is(text).as_deref(), Some(wanted));
-        }
-        assert_eq!(place("lamp", true).unwrap().1, 5684);
-        for bad in ["", ":1", "a:b", "coap://a", "a b", "[::1", "1.2.3.4:70000"] {
-            assert_eq!(is(bad), None, "{bad}");
-        }
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_asked_by_the_interface_that_its_address_names() {
+        let mut asked = ask(json!({ "device": "a", "address": "[fe80::1%lo]", "poll": ["/t"] }));
+        let Some(call::Order::Ask { peer, .. }) = asked.recv().await else { panic!("it was not asked") };
+        assert_eq!(peer.address.to_string(), "[fe80::1%1]:5683");
     }
 }

@@ -1,7 +1,7 @@
 //! The settings, checked.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,8 +111,8 @@ impl Settings {
         self.node(device).is_some()
     }
 
-    pub(super) fn has_node_at(&self, address: IpAddr) -> bool {
-        self.nodes.iter().any(|node| node.is_at(address))
+    pub(super) fn has_node_at(&self, peer: SocketAddr) -> bool {
+        self.nodes.iter().any(|node| node.is_at(peer))
     }
 }
 

@@ -297,6 +297,15 @@ async fn a_device_gets_its_commands_where_it_sent_from() {
     assert_eq!(carried_out, Some(Err(CommandError::Reject("4.04".to_owned()))));
 }
 
+#[tokio::test]
+async fn a_command_by_an_interface_that_is_not_there_waits_and_says_so() {
+    let node = json!({ "device": "d1", "address": "fe80::1%none0" });
+    let running = Running::start(json!({ "nodes": [node] })).await;
+    let problem = "its setting `address` names a network interface that is not there: `none0`";
+    let told = in_time(running.host.command(command("d1", "led"))).await;
+    assert_eq!(told, Some(Err(CommandError::Retry(problem.to_owned()))));
+}
+
 type Observer = (At, ([u8; 8], u8));
 
 /// A node with a lamp that can be observed and switched.
@@ -417,6 +426,7 @@ fn names_the_setting_that_cannot_work() {
     assert_eq!(setting("resources", json!([{ "path": "a" }])), "resources[0].path");
     let node = json!({ "device": "a", "address": "10.0.0.1" });
     assert_eq!(setting("nodes", json!([node, node])), "nodes[1].device");
+    assert_eq!(setting("nodes", json!([{ "device": "a", "address": "fe80::1" }])), "nodes[0].address");
     assert_eq!(
         setting("nodes", json!([{ "device": "a", "address": "10.0.0.1", "identity": "x" }])),
         "nodes[0].identity"

@@ -4,12 +4,14 @@ mod config;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_reading::ConfigError;
 use sandbar_tls::Connector;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::config::Config;
 use self::config::Side;
@@ -75,7 +77,7 @@ impl Tcp {
         &self,
         shared: &Arc<Shared>,
         stream: TcpStream,
-        peer: std::net::SocketAddr,
+        peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(shared);
         let acceptor = match &self.side {
@@ -83,23 +85,12 @@ impl Tcp {
             _ => None,
         };
         async move {
-            let Some(acceptor) = acceptor else {
-                serve(&shared, stream, Far::at(peer)).await;
-                return;
-            };
-            tokio::select! {
-                () = shared.session.stopped() => {}
-                shaken = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)) => match shaken {
-                    Ok(Ok(stream)) => {
-                        let mut far = Far::at(peer);
-                        if let Some(name) = tls::common_name(stream.get_ref().1) {
-                            far.attributes.add(tls::CERTIFICATE, name);
-                        }
-                        serve(&shared, stream, far).await;
-                    }
-                    Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
-                    Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
-                },
+            match acceptor {
+                None => {
+                    serve(&shared, stream, Far::at(peer)).await;
+                }
+                // In a box: a connection without TLS has no room for it.
+                Some(acceptor) => Box::pin(encrypted(&shared, &acceptor, stream, peer)).await,
             }
         }
     }
@@ -152,6 +143,24 @@ impl Tcp {
                 Err(_) => Err(LinkError::ended(format!("{}: no answer in time", connecting(address)))),
             },
         }
+    }
+}
+
+/// Serves a connection with TLS.
+async fn encrypted(shared: &Shared, acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
+    tokio::select! {
+        () = shared.session.stopped() => {}
+        shaken = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(stream)) => match shaken {
+            Ok(Ok(stream)) => {
+                let mut far = Far::at(peer);
+                if let Some(name) = tls::common_name(stream.get_ref().1) {
+                    far.attributes.add(tls::CERTIFICATE, name);
+                }
+                serve(shared, stream, far).await;
+            }
+            Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
+            Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
+        },
     }
 }
 

@@ -11,9 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Tcp;
+use crate::complaints::Complaints;
 use crate::contract::{Ending, Peer, StandIn, Told, in_time, running, supervise};
+use crate::devices::Devices;
 use crate::tls::testing::self_signed;
-use crate::{Answer, Supervised};
+use crate::{Answer, Driver, Session, Supervised};
 
 /// Frames with a length before them, one connection for each.
 struct Framed {
@@ -292,4 +294,21 @@ fn names_the_setting_that_cannot_work() {
         "tls.certificate_file"
     );
     assert_eq!(setting(with("acknowledge", json!({ "hex": "0" }))), "acknowledge");
+}
+
+#[tokio::test]
+async fn the_task_of_an_idle_connection_is_small() {
+    let host = StandIn::new();
+    let session = Session::new("tested".parse().unwrap(), Arc::clone(&host) as _, <_>::default());
+    let settings = json!({ "listen": "127.0.0.1:0", "framing": { "kind": "lines" } });
+    let driver = Tcp::new(sandbar_reading::settings(settings).unwrap()).unwrap();
+    let shared = super::Shared {
+        settings: driver.settings,
+        devices: Devices::new(session.clone()),
+        complaints: Complaints::new(session.ingress().clone()),
+        session,
+    };
+    let (near, _far) = tokio::io::duplex(64);
+    let serving = super::serve(&shared, near, super::Far::at(([127, 0, 0, 1], 9000).into()));
+    assert!(size_of_val(&serving) <= 4096, "{} bytes", size_of_val(&serving));
 }

@@ -19,21 +19,16 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
 
-use super::Shared;
 use super::config::PublicationForm;
 use super::decode::{Kind, decode};
 use super::paths::Opened;
 use super::subscribers::Publication;
+use super::{Shaken, Shared};
 use crate::devices::{Joined, Order, orders};
 use crate::exchange::{Exchange, Manner, Say};
+use crate::patience::{DRAIN, in_time};
 use crate::written::{CommandForm, publication};
-use crate::{CommandError, Connection as Listed, Device, Session};
-
-/// How long a peer may take to take what is sent to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The same when the session stops.
-const DRAIN: Duration = Duration::from_millis(250);
+use crate::{CommandError, Connection as Listed, Device};
 
 /// How long the end of a closing handshake is waited for.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -69,11 +64,13 @@ const fn close(code: CloseCode, reason: &'static str) -> Close {
     Close { code, reason, broken: false }
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve<S>(shared: &Shared, socket: WebSocketStream<S>, opened: Opened, listed: Listed)
+/// Serves a connection to its end. What it is made of is put together before the future is, which would have room for
+/// both.
+pub(super) fn serve<S>(shared: &Shared, shaken: Shaken<S>) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let Shaken { socket, opened, listed } = shaken;
     let manner = if shared.settings.refuse.is_some() { Manner::Tell } else { Manner::Hold };
     let (sender, arriving) = orders();
     let mut connection = Connection {
@@ -91,7 +88,7 @@ where
     if let Some(device) = connection.opened.device.clone() {
         connection.join(&device);
     }
-    connection.run(arriving).await;
+    async move { connection.run(arriving).await }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
@@ -131,7 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 _ = ping.tick() => self.ping().await,
             };
             if let Err(ending) = ending {
-                return self.close(ending).await;
+                // In a box: it needs more room than all that goes before.
+                return Box::pin(self.close(ending)).await;
             }
         }
     }
@@ -335,16 +333,4 @@ async fn next(subscribed: &mut Option<mpsc::Receiver<Publication>>) -> Option<Pu
 async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer).await.is_ok_and(|size| size > 0) {}
-}
-
-/// Whether it was done, without an error, before the peer had to.
-async fn in_time(session: &Session, sending: impl Future<Output = Result<(), Error>>) -> bool {
-    let stopping = async {
-        session.stopped().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        sent = tokio::time::timeout(WRITE_TIMEOUT, sending) => matches!(sent, Ok(Ok(()))),
-        () = stopping => false,
-    }
 }

@@ -17,11 +17,12 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sandbar_reading::{ConfigError, Octets};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -39,7 +40,7 @@ use crate::devices::Devices;
 use crate::phrase::Phrase;
 use crate::tls::{Acceptor, common_name};
 use crate::written::CommandForm;
-use crate::{Driver, LinkError, PeerInfo, Session, listener};
+use crate::{Connection as Listed, Driver, LinkError, PeerInfo, Session, listener};
 
 /// From the first byte to the end of the opening handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,8 +48,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of the opening request's head.
 const HEAD_MAX: usize = 16 << 10;
 
-/// What is read at once; a connection keeps it.
-const READ_BUFFER: usize = 8 << 10;
+/// What is read at once, and filled with zeros before; a connection keeps it.
+const READ_BUFFER: usize = 4 << 10;
 
 pub(crate) struct WebSocket {
     listen: SocketAddr,
@@ -157,19 +158,9 @@ readings = false
         let serving = listener::serve(listener, &session, self.connections_max, |stream, peer| {
             let shared = Arc::clone(&shared);
             async move {
-                let acceptor = shared.settings.tls.as_ref().map(|tls| tls.at(shared.session.now()));
-                let Some(acceptor) = acceptor else { return connection(&shared, stream, peer, None).await };
-                tokio::select! {
-                    () = shared.session.stopped() => {}
-                    shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => match shaken {
-                        Ok(Ok(stream)) => {
-                            let certificate = common_name(stream.get_ref().1);
-                            connection(&shared, stream, peer, certificate).await;
-                        }
-                        Ok(Err(error)) => shared.complaints.note("tls", peer, error, shared.session.now()),
-                        Err(_) => shared.complaints.note("slow", peer, "no TLS in time", shared.session.now()),
-                    },
-                }
+                // In a box, whose room is given back: a connection lives far longer than its handshakes.
+                let Some(shaken) = Box::pin(shake(&shared, stream, peer)).await else { return };
+                connection::serve(&shared, shaken).await;
             }
         });
         tokio::join!(serving, shared.subscribers.serve(&session));
@@ -185,8 +176,41 @@ struct Upgrading {
     upgrade: OnUpgrade,
 }
 
-/// From the first byte of HTTP to the end.
-async fn connection<S>(shared: &Shared, stream: S, peer: SocketAddr, certificate: Option<Box<str>>)
+/// What the handshakes led to.
+struct Shaken<S = TokioIo<Upgraded>> {
+    socket: WebSocketStream<S>,
+    opened: Opened,
+    listed: Listed,
+}
+
+/// The handshakes: that of TLS, if it is spoken here, and the opening one.
+async fn shake(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option<Shaken> {
+    let acceptor = shared.settings.tls.as_ref().map(|tls| tls.at(shared.session.now()));
+    let Some(acceptor) = acceptor else { return open(shared, stream, peer, None).await };
+    let complain = |kind, about: &dyn std::fmt::Display| {
+        shared.complaints.note(kind, peer, about, shared.session.now());
+        None
+    };
+    tokio::select! {
+        () = shared.session.stopped() => None,
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => match shaken {
+            Ok(Ok(stream)) => {
+                let certificate = common_name(stream.get_ref().1);
+                open(shared, stream, peer, certificate).await
+            }
+            Ok(Err(error)) => complain("tls", &error),
+            Err(_) => complain("slow", &"no TLS in time"),
+        },
+    }
+}
+
+/// The opening handshake, from the first byte of HTTP on.
+async fn open<S>(
+    shared: &Shared,
+    stream: S,
+    peer: SocketAddr,
+    certificate: Option<Box<str>>,
+) -> Option<Shaken>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -218,12 +242,12 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::select! {
-        () = shared.session.stopped() => return,
+        () = shared.session.stopped() => return None,
         // Who is not done by then gets no answer: it did not ask anything.
         _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking) => {}
     }
-    let Some(Upgrading { opened, peer, upgrade }) = upgrading.lock().take() else { return };
-    let Ok(stream) = upgrade.await else { return };
+    let Upgrading { opened, peer, upgrade } = upgrading.lock().take()?;
+    let stream = upgrade.await.ok()?;
     let limit = shared.settings.message_max.min(shared.session.reading_max());
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -231,6 +255,5 @@ where
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
-    let listed = shared.session.connected(peer);
-    connection::serve(shared, socket, opened, listed).await;
+    Some(Shaken { socket, opened, listed: shared.session.connected(peer) })
 }

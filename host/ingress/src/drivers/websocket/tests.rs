@@ -11,13 +11,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::WebSocket;
+use crate::complaints::Complaints;
 use crate::contract::{Ending, Peer, StandIn, Told, in_time, running, supervise};
-use crate::{Answer, Supervised};
+use crate::devices::Devices;
+use crate::{Answer, Driver, Session, Supervised};
 
 type Client = WebSocketStream<TcpStream>;
 
@@ -388,4 +391,26 @@ fn names_the_setting_that_cannot_work() {
     );
     assert_eq!(setting(json!({ "idle_timeout_ms": 30_000 })), "idle_timeout_ms");
     assert_eq!(setting(json!({ "token": { "env": "SANDBAR_NOT_SET" } })), "token");
+}
+
+#[tokio::test]
+async fn the_task_of_an_idle_connection_is_small() {
+    let host = StandIn::new();
+    let session = Session::new("tested".parse().unwrap(), Arc::clone(&host) as _, <_>::default());
+    let settings = json!({ "listen": "127.0.0.1:0", "paths": [{ "path": "/ws/{device}" }] });
+    let driver = WebSocket::new(sandbar_reading::settings(settings).unwrap()).unwrap();
+    let shared = super::Shared {
+        settings: driver.settings,
+        devices: Devices::new(session.clone()),
+        subscribers: <_>::default(),
+        complaints: Complaints::new(session.ingress().clone()),
+        session,
+    };
+    let request = "ws://127.0.0.1/ws/d1".into_client_request().unwrap();
+    let (opened, _) = shared.settings.door.open(&request.into_parts().0, ("127.0.0.1:9000", None)).unwrap();
+    let (near, _far) = tokio::io::duplex(64);
+    let socket = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+    let listed = shared.session.connected(<_>::default());
+    let serving = super::connection::serve(&shared, super::Shaken { socket, opened, listed });
+    assert!(size_of_val(&serving) <= 4096, "{} bytes", size_of_val(&serving));
 }

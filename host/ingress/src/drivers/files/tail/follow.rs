@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +20,17 @@ use crate::drivers::files::lines;
 const READ_BYTES: usize = 64 << 10;
 
 /// Lines that are on their way at once; they share commits.
-const LINES_MAX: usize = 64;
+pub(super) const LINES_MAX: usize = 64;
 
-/// A log that was renamed may be written to for a while: it is left once it was quiet for so long.
+/// A log that was renamed may be written to for a while: it is left once it was quiet for so long, and another file has
+/// its name.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// The same, where no file has its name.
+const OVER: Duration = Duration::from_secs(60);
+
+/// How soon a file that was rotated is looked at again.
+const ROTATING: Duration = Duration::from_millis(250);
 
 /// A file that was read to its end is closed once it was quiet for so long: there may be more than can be open.
 const RESTS: Duration = Duration::from_secs(60);
@@ -35,9 +43,11 @@ pub(super) struct Follower {
     inode: u64,
     offset: u64,
     mark: u64,
+    /// Up to where it was read, if no line ends between that and `offset`.
+    seen: Option<u64>,
     /// When its position was kept last, if it was; in 1970 where that is not known.
     pub(super) kept_at: Option<Timestamp>,
-    /// When lines of it were read last.
+    /// When something of it was read last.
     read_at: Option<Instant>,
     /// The log's name is another file's, or none's: since when nothing came any more.
     rotated: Option<Rotated>,
@@ -48,6 +58,8 @@ pub(super) struct Follower {
 #[derive(Clone, Copy, Debug)]
 struct Rotated {
     quiet_since: Instant,
+    /// For so long it must be quiet until nobody is waited for who ends its last line.
+    patience: Duration,
     /// Another file has the name.
     is_replaced: bool,
     /// Nobody writes to it any more: another was written and rotated after it, or it is a copy.
@@ -83,18 +95,8 @@ impl Follower {
         follow_links: bool,
     ) -> io::Result<Option<Self>> {
         let Some((file, signature)) = file::open(path, follow_links)? else { return Ok(None) };
-        let mut follower = Self {
-            path: path.to_owned(),
-            file,
-            inode: signature.inode,
-            offset: 0,
-            mark: mark_of(b""),
-            kept_at: kept.map(|_| Timestamp::default()),
-            read_at: None,
-            rotated: None,
-            follow_links,
-            lost: None,
-        };
+        let mut follower = Self::new(path, file, &signature, follow_links);
+        follower.kept_at = kept.map(|_| Timestamp::default());
         match kept {
             None if at_end => {
                 follower.offset = signature.size;
@@ -109,6 +111,33 @@ impl Follower {
         Ok(Some(follower))
     }
 
+    /// Goes on with a log whose name is no file's any more, if it has another one.
+    pub(super) fn renamed(path: &Path, position: &Position, follow_links: bool) -> io::Result<Option<Self>> {
+        let Some(Older { file, signature }) = rotated::find(path, position)? else { return Ok(None) };
+        let mut follower = Self::new(path, file, &signature, follow_links);
+        (follower.offset, follower.mark) = (position.offset, position.mark);
+        let is_closed = signature.inode != position.inode;
+        let quiet_since = Instant::now();
+        follower.rotated = Some(Rotated { quiet_since, patience: OVER, is_replaced: false, is_closed });
+        Ok(Some(follower))
+    }
+
+    fn new(path: &Path, file: File, signature: &Signature, follow_links: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            file,
+            inode: signature.inode,
+            offset: 0,
+            mark: mark_of(b""),
+            seen: None,
+            kept_at: None,
+            read_at: None,
+            rotated: None,
+            follow_links,
+            lost: None,
+        }
+    }
+
     pub(super) fn position(&self) -> Position {
         Position { inode: self.inode, offset: self.offset, mark: self.mark }
     }
@@ -116,24 +145,55 @@ impl Follower {
     /// The line was not taken: it is read again.
     pub(super) fn go_back(&mut self, line: &Taken) {
         (self.offset, self.mark) = (line.before.offset, line.before.mark);
+        self.seen = None;
     }
 
-    pub(super) fn is_rotating(&self) -> bool {
-        self.rotated.is_some_and(|rotated| rotated.is_replaced)
+    /// Whether the line is still in it, and will be read once it has an end.
+    pub(super) fn has(&self, line: &Taken) -> io::Result<bool> {
+        line.after.is_of(&self.file, &Signature::of(&self.file.metadata()?))
+    }
+
+    /// When it is to be looked at again, even if nothing is told of it.
+    pub(super) fn turn(&self) -> Option<Instant> {
+        let rotated = self.rotated?;
+        let soon = Instant::now() + ROTATING;
+        match rotated.is_replaced {
+            true => Some(soon),
+            false => (!self.is_read()).then(|| soon.max(rotated.quiet_since + rotated.patience)),
+        }
     }
 
     /// Nothing has the log's name, and nothing more came.
     pub(super) fn is_over(&self) -> bool {
-        self.rotated.is_some_and(|rotated| rotated.quiet_since.elapsed() > QUIET * 60)
+        let has_grown = || self.file.metadata().is_ok_and(|now| self.seen != Some(now.len()));
+        let is_quiet = self.rotated.is_some_and(|rotated| rotated.quiet_since.elapsed() > OVER);
+        is_quiet && self.is_read() && !has_grown()
     }
 
-    /// Whether all of it was read, as it is `now`, and for a while it need not be open.
+    /// With what has no line break at its end.
+    fn is_read(&self) -> bool {
+        self.seen == Some(self.offset)
+    }
+
+    /// Whether all lines of it were read, as it is `now`, and for a while it need not be open.
     pub(super) fn rests(&self, now: &Signature) -> bool {
         self.read_at.is_none_or(|read| read.elapsed() >= RESTS)
-            && (self.inode, self.offset) == (now.inode, now.size)
+            && self.inode == now.inode
+            && (self.offset == now.size || self.seen == Some(now.size))
             && self.rotated.is_none()
             && self.lost.is_none()
             && self.position().is_of(&self.file, now).unwrap_or_default()
+    }
+
+    /// How much it has without a line break at its end.
+    pub(super) fn unfinished(&self) -> usize {
+        let bytes = self.seen.map_or(0, |seen| seen.saturating_sub(self.offset));
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// What it has without a line break at its end.
+    pub(super) fn end(&mut self, settings: &Settings) -> io::Result<Option<Taken>> {
+        Ok(self.read(settings, true)?.lines.into_iter().next())
     }
 
     /// Finds what `position` was of: the file under another name, or a copy. Else the file that has the name is
@@ -156,51 +216,52 @@ impl Follower {
     }
 
     fn restart(&mut self) {
-        (self.offset, self.mark) = (0, mark_of(b""));
+        (self.offset, self.mark, self.seen) = (0, mark_of(b""), None);
     }
 
     fn change_to(&mut self, older: Older, is_closed: bool) {
         self.file = older.file;
         self.inode = older.signature.inode;
-        self.rotated = Some(Rotated { quiet_since: Instant::now(), is_replaced: true, is_closed });
+        self.seen = None;
+        let quiet_since = Instant::now();
+        self.rotated = Some(Rotated { quiet_since, patience: QUIET, is_replaced: true, is_closed });
     }
 
     /// The next lines, up to so many.
     pub(super) fn step(&mut self, settings: &Settings) -> io::Result<Step> {
-        let signature = Signature::of(&self.file.metadata()?);
-        if !self.position().is_of(&self.file, &signature)? {
+        let metadata = self.file.metadata()?;
+        if !self.position().is_of(&self.file, &Signature::of(&metadata))? {
             // Copied and cut: what was not read yet is in the copy.
             let position = self.position();
             self.resume(&position)?;
             return Ok(Step { more: true, lost: self.lost.take(), ..Step::default() });
         }
-        self.look_at_name()?;
+        self.look_at_name(metadata.nlink() == 0)?;
         let mut step = self.read(settings, false)?;
         step.lost = self.lost.take();
-        if !step.lines.is_empty() {
-            if let Some(rotated) = &mut self.rotated {
-                rotated.quiet_since = Instant::now();
+        match self.rotated {
+            Some(rotated) if step.lines.is_empty() && !step.more && rotated.was_waited_for() => {
+                match rotated.is_replaced {
+                    true => self.leave(settings, step.lost),
+                    false => Ok(Step { lost: step.lost, ..self.read(settings, true)? }),
+                }
             }
-            return Ok(step);
+            _ => Ok(step),
         }
-        if let Some(rotated) = self.rotated
-            && rotated.is_replaced
-            && (rotated.is_closed || rotated.quiet_since.elapsed() >= QUIET)
-        {
-            return self.leave(settings, step.lost);
-        }
-        Ok(step)
     }
 
     /// Whether the log's name is still this file's.
-    fn look_at_name(&mut self) -> io::Result<()> {
+    fn look_at_name(&mut self, is_removed: bool) -> io::Result<()> {
         let named = file::look(&self.path, self.follow_links)?;
         let is_this = named.is_some_and(|named| named.inode == self.inode);
+        let is_replaced = named.is_some();
+        // What was removed is nowhere once it is closed, also by the end of this process.
+        let patience = if is_replaced || is_removed { QUIET } else { OVER };
         self.rotated = match (is_this, self.rotated) {
             (true, _) => None,
-            (false, Some(rotated)) => Some(Rotated { is_replaced: named.is_some(), ..rotated }),
+            (false, Some(rotated)) => Some(Rotated { patience, is_replaced, ..rotated }),
             (false, None) => {
-                Some(Rotated { quiet_since: Instant::now(), is_replaced: named.is_some(), is_closed: false })
+                Some(Rotated { quiet_since: Instant::now(), patience, is_replaced, is_closed: false })
             }
         };
         Ok(())
@@ -244,16 +305,27 @@ impl Follower {
             step.lines.push(Taken { offset: begin + line.at as u64, text, before, after });
             before = after;
         }
-        if step.lines.is_empty() && is_full {
+        if step.lines.is_empty() && (is_full || is_end) {
             // Nothing but line breaks.
             before.offset += bytes.len() as u64;
             before.mark = mark_before(&self.file, before.offset)?;
-            step.more = true;
+            step.more = is_full;
         }
-        (self.offset, self.mark) = (before.offset, before.mark);
-        if !step.lines.is_empty() {
-            self.read_at = Some(Instant::now());
+        let seen = (!more).then(|| begin + bytes.len() as u64);
+        let has_grown = self.seen.map_or(!bytes.is_empty(), |before| seen != Some(before));
+        if !is_end && (has_grown || !step.lines.is_empty()) {
+            let now = Instant::now();
+            self.read_at = Some(now);
+            self.rotated = self.rotated.map(|rotated| Rotated { quiet_since: now, ..rotated });
         }
+        (self.offset, self.mark, self.seen) = (before.offset, before.mark, seen);
         Ok(step)
+    }
+}
+
+impl Rotated {
+    /// Nobody ends its last line any more.
+    fn was_waited_for(&self) -> bool {
+        self.is_closed || self.quiet_since.elapsed() >= self.patience
     }
 }

@@ -9,18 +9,17 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_reading::Timestamp;
 use tokio::time::Instant;
 
-use self::follow::{Follower, Step};
+use self::follow::{Follower, LINES_MAX, Step, Taken};
 use self::position::{Position, is_due};
 use super::config::{Existing, Settings};
 use super::decode::decode_line;
 use super::event::{say_that_it_looks, watch};
-use super::file::Signature;
+use super::file::{self, Signature};
 use super::handing::{Handed, hand_over};
 use super::place::Found;
 use super::reader::{Reader, blocking};
@@ -33,8 +32,8 @@ const BEGUN: &str = "tail begun";
 /// How many files are followed at once, each open; further ones are complained of.
 const FILES_MAX: usize = 1000;
 
-/// How soon a file that was rotated is looked at again.
-const ROTATING: Duration = Duration::from_millis(250);
+/// Bytes of last lines without an end that are kept of files that rest.
+const UNFINISHED_MAX: usize = 4 << 20;
 
 struct Tail {
     reader: Reader,
@@ -42,6 +41,8 @@ struct Tail {
     /// By key.
     followers: HashMap<Box<str>, Follower>,
     resting: HashMap<Box<str>, Resting>,
+    /// Of files that are gone, by key.
+    left: Vec<(Box<str>, Left)>,
     next_look: Instant,
     held_until: Option<Instant>,
 }
@@ -51,6 +52,14 @@ struct Resting {
     signature: Signature,
     position: Position,
     kept_at: Option<Timestamp>,
+    /// What there is of a last line without an end: once the file is gone, it is nowhere else.
+    rest: Option<Left>,
+}
+
+/// A log's last line, without an end.
+struct Left {
+    path: PathBuf,
+    line: Taken,
 }
 
 /// What a look at the files found.
@@ -58,6 +67,7 @@ struct Resting {
 struct Looked {
     followers: HashMap<Box<str>, Follower>,
     resting: HashMap<Box<str>, Resting>,
+    left: Vec<(Box<str>, Left)>,
     /// How many there are beyond those that are followed.
     beyond: usize,
     unread: Vec<(PathBuf, io::Error)>,
@@ -71,6 +81,7 @@ pub(super) async fn run(settings: Arc<Settings>, session: Session) -> Result<(),
         watching,
         followers: HashMap::new(),
         resting: HashMap::new(),
+        left: Vec::new(),
         next_look: Instant::now(),
         held_until: None,
     };
@@ -97,11 +108,8 @@ pub(super) async fn run(settings: Arc<Settings>, session: Session) -> Result<(),
 
 impl Tail {
     fn next_turn(&self) -> Instant {
-        let mut due = self.next_look;
-        if self.followers.values().any(Follower::is_rotating) {
-            due = due.min(Instant::now() + ROTATING);
-        }
-        self.held_until.map_or(due, |held| held.min(due))
+        let turns = self.followers.values().filter_map(Follower::turn);
+        turns.chain(self.held_until).fold(self.next_look, Instant::min)
     }
 
     fn told(&mut self, signal: Signal) {
@@ -131,9 +139,10 @@ impl Tail {
         let (settings, session) = (Arc::clone(&self.reader.settings), self.reader.session.clone());
         let (followers, resting) = (std::mem::take(&mut self.followers), std::mem::take(&mut self.resting));
         let looked = blocking(move || look(&settings, &session, followers, resting)).await;
-        let Looked { followers, resting, beyond, unread } =
+        let Looked { followers, resting, left, beyond, unread } =
             looked.map_err(|error| self.reader.failed(error))?;
         (self.followers, self.resting) = (followers, resting);
+        self.left.extend(left);
         for (path, error) in unread {
             self.reader.complain("unreadable", &path, &error);
         }
@@ -175,6 +184,7 @@ impl Tail {
 
     /// Reads some of what was appended to each; whether there may be more.
     async fn advance(&mut self) -> Result<bool, LinkError> {
+        let mut more = self.take_left().await;
         let (settings, mut followers) =
             (Arc::clone(&self.reader.settings), std::mem::take(&mut self.followers));
         let stepped = blocking(move || {
@@ -184,7 +194,6 @@ impl Tail {
         });
         let (followers, steps) = stepped.await.map_err(|error| self.reader.failed(error))?;
         self.followers = followers;
-        let mut more = false;
         for (key, step) in steps {
             match step {
                 Ok(step) if self.held_until.is_some() || self.reader.session.is_stopped() => {
@@ -239,6 +248,34 @@ impl Tail {
                 back.map_err(|refused| LinkError::new("keeping the position", refused))?;
             }
         }
+        self.hold(&told);
+        Ok(())
+    }
+
+    /// Hands over what files had that are gone; whether there is more of it.
+    async fn take_left(&mut self) -> bool {
+        let (session, settings) = (&self.reader.session, &self.reader.settings);
+        let now = session.now();
+        let readings = self.left.iter().take(LINES_MAX).map(|(key, Left { path, line })| {
+            let inbound = decode_line(settings, key, path, line.offset, line.text.clone());
+            (inbound, vec![line.after.write(key, now)])
+        });
+        let told = hand_over(session, readings.collect()).await;
+        let mut each = told.iter();
+        self.left.retain(|(_, left)| match each.next() {
+            Some(Handed::Taken) => false,
+            Some(Handed::TooLarge(refused)) => {
+                self.reader.complain("too large", &left.path, refused);
+                false
+            }
+            Some(Handed::Later(_) | Handed::Stopping) | None => true,
+        });
+        self.hold(&told);
+        told.contains(&Handed::Taken) && !self.left.is_empty()
+    }
+
+    /// Nothing is read for as long as was asked for.
+    fn hold(&mut self, told: &[Handed]) {
         let wait = told.iter().filter_map(|told| match told {
             Handed::Later(wait) => Some(*wait),
             _ => None,
@@ -246,7 +283,19 @@ impl Tail {
         if let Some(wait) = wait.max() {
             self.held_until = Some(Instant::now() + wait);
         }
-        Ok(())
+    }
+}
+
+impl Resting {
+    /// Closes it. It was found to be as `signature` says.
+    fn new(mut follower: Follower, signature: Signature, settings: &Settings) -> Self {
+        let (position, kept_at) = (follower.position(), follower.kept_at);
+        let line = follower.end(settings).unwrap_or_default();
+        Self { signature, position, kept_at, rest: line.map(|line| Left { path: follower.path, line }) }
+    }
+
+    fn unfinished(&self) -> usize {
+        self.rest.as_ref().map_or(0, |left| left.line.text.len())
     }
 }
 
@@ -262,6 +311,7 @@ fn look(
     let names: HashSet<Box<str>> =
         scan.found.iter().map(|found| &found.key).chain(followers.keys()).cloned().collect();
     let mut looked = Looked::default();
+    let mut unfinished: usize = resting.values().map(Resting::unfinished).sum();
     if let Some(error) = scan.unread {
         looked.unread.push((settings.place.folder.clone(), error));
     }
@@ -276,22 +326,33 @@ fn look(
                 looked.resting.insert(found.key.clone(), same);
                 continue;
             }
-            (None, _) if looked.followers.len() + followers.len() >= FILES_MAX => {
+            (None, rested) if looked.followers.len() + followers.len() >= FILES_MAX => {
                 looked.beyond += 1;
+                looked.resting.extend(rested.map(|rested| (found.key.clone(), rested)));
                 continue;
             }
             (None, rested) => match begin(settings, session, found, rested.as_ref(), at_end) {
-                Ok(Some(follower)) => follower,
-                Ok(None) => continue,
-                Err(error) => {
-                    looked.unread.push((found.path.clone(), error));
+                Ok(Some(follower)) => {
+                    let left = rested.and_then(|rested| rested.rest);
+                    // Another file has the name.
+                    let left = left.filter(|left| !follower.has(&left.line).unwrap_or(true));
+                    looked.left.extend(left.map(|left| (found.key.clone(), left)));
+                    follower
+                }
+                other => {
+                    looked.unread.extend(other.err().map(|error| (found.path.clone(), error)));
+                    looked.resting.extend(rested.map(|rested| (found.key.clone(), rested)));
                     continue;
                 }
             },
         };
-        if follower.rests(&found.signature) {
-            let (signature, position, kept_at) = (found.signature, follower.position(), follower.kept_at);
-            looked.resting.insert(found.key.clone(), Resting { signature, position, kept_at });
+        let more = follower.unfinished();
+        if follower.rests(&found.signature)
+            && (more == 0 || unfinished.saturating_add(more) <= UNFINISHED_MAX)
+        {
+            unfinished = unfinished.saturating_add(more);
+            let rested = Resting::new(follower, found.signature, settings);
+            looked.resting.insert(found.key.clone(), rested);
         } else {
             looked.followers.insert(found.key.clone(), follower);
         }
@@ -299,7 +360,32 @@ fn look(
     // Those that are gone may still be written to, and come again.
     let still = followers.into_iter().filter(|(_, follower)| !follower.is_over());
     looked.followers.extend(still);
+    for (key, rested) in resting {
+        gone(settings, &mut looked, key, rested);
+    }
     Ok(looked)
+}
+
+/// A file that rested was not found. What it had without an end is read on where the file was renamed to.
+fn gone(settings: &Settings, looked: &mut Looked, key: Box<str>, rested: Resting) {
+    let Some(left) = &rested.rest else { return };
+    let follow_links = settings.place.follow_links;
+    let is_gone = matches!(file::look(&left.path, follow_links), Ok(None));
+    if !is_gone || looked.followers.len() >= FILES_MAX {
+        looked.resting.insert(key, rested);
+        return;
+    }
+    match Follower::renamed(&left.path, &rested.position, follow_links) {
+        Ok(Some(mut follower)) => {
+            follower.kept_at = rested.kept_at;
+            looked.followers.insert(key, follower);
+        }
+        Ok(None) => looked.left.extend(rested.rest.map(|left| (key, left))),
+        Err(error) => {
+            looked.unread.push((left.path.clone(), error));
+            looked.resting.insert(key, rested);
+        }
+    }
 }
 
 /// Where it rested, or where it was kept to be read from.

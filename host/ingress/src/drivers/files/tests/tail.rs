@@ -171,3 +171,80 @@ async fn what_is_kept_of_a_quiet_log_does_not_expire() {
     running.restart(json!({})).await;
     running.nothing_more(1).await;
 }
+
+/// How many files of the folder this process has open.
+fn open_files(running: &Running) -> usize {
+    let folder = running.folder.path().canonicalize().unwrap();
+    let target = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.ok()?.path()).ok();
+    let targets = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(target);
+    targets.filter(|target| target.starts_with(&folder) && *target != folder).count()
+}
+
+/// A log whose last line has no end, which was quiet until it was closed. The clock is paused.
+async fn quiet_log() -> Running {
+    let running = start(json!({ "watch": "poll", "poll_ms": 200 })).await;
+    running.append("app.log", "1\n2");
+    running.taken(1).await;
+    assert_eq!(open_files(&running), 1);
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    assert_eq!(open_files(&running), 0);
+    running
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_log_whose_last_line_has_no_end_is_closed_and_read_on() {
+    let mut running = quiet_log().await;
+    running.append("app.log", "3\n4");
+    assert_eq!(payloads(&running.taken(2).await), ["1", "23"]);
+    running.restart(json!({})).await;
+    running.nothing_more(2).await;
+    running.append("app.log", "\n");
+    assert_eq!(payloads(&running.taken(3).await)[2], "4");
+    running.nothing_more(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_removed_log_has_without_a_line_end_is_read_and_it_is_closed() {
+    let running = start(json!({ "watch": "poll", "poll_ms": 200 })).await;
+    running.append("app.log", "1\n2");
+    running.taken(1).await;
+    std::fs::remove_file(running.path("app.log")).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(payloads(&running.taken(2).await), ["1", "2"]);
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    assert_eq!(open_files(&running), 0);
+    running.nothing_more(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_closed_log_had_without_a_line_end_is_read_once_it_is_removed() {
+    // Seen to be gone, or not: the next file may even have its inode.
+    for pause in [1, 0] {
+        let running = quiet_log().await;
+        std::fs::remove_file(running.path("app.log")).unwrap();
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        running.append("app.log", "3\n");
+        let mut read = payloads(&running.taken(3).await);
+        read.sort();
+        assert_eq!(read, ["1", "2", "3"], "{pause}");
+        running.nothing_more(3).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_log_is_found_under_the_name_that_it_was_given() {
+    for is_replaced in [true, false] {
+        let running = quiet_log().await;
+        std::fs::rename(running.path("app.log"), running.path("app.log.1")).unwrap();
+        if is_replaced {
+            running.append("app.log", "3\n");
+        }
+        running.append("app.log.1", "+");
+        tokio::time::sleep(Duration::from_secs(62)).await;
+        let wanted: &[&str] = if is_replaced { &["1", "2+", "3"] } else { &["1", "2+"] };
+        assert_eq!(payloads(&running.taken(wanted.len()).await), wanted);
+        tokio::time::sleep(Duration::from_secs(62)).await;
+        assert_eq!(open_files(&running), 0);
+        running.nothing_more(wanted.len()).await;
+    }
+}
