@@ -193,7 +193,8 @@ impl MongoDb {
         command.append(cstr!("ordered"), true);
         // The client does not add its own to a command.
         command.append(cstr!("writeConcern"), &far.write_concern);
-        let running = client.database(&self.database).run_raw_command(command);
+        let database = client.database(&self.database);
+        let running = database.run_raw_command(command);
         running.await.map_err(|error| explain(&error))
     }
 }

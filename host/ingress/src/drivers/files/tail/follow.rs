@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sandbar_reading::Timestamp;
 use tokio::time::Instant;
 
-use super::position::{Position, mark_before, mark_of};
+use super::position::{MARK_BYTES, Position, mark_before, mark_of};
 use super::rotated::{self, Older};
 use crate::drivers::files::config::Settings;
 use crate::drivers::files::file::{self, Signature};
@@ -193,7 +193,7 @@ impl Follower {
 
     /// What it has without a line break at its end.
     pub(super) fn end(&mut self, settings: &Settings) -> io::Result<Option<Taken>> {
-        Ok(self.read(settings, true)?.lines.into_iter().next())
+        Ok(self.read(settings, true)?.and_then(|step| step.lines.into_iter().next()))
     }
 
     /// Finds what `position` was of: the file under another name, or a copy. Else the file that has the name is
@@ -229,29 +229,29 @@ impl Follower {
 
     /// The next lines, up to so many.
     pub(super) fn step(&mut self, settings: &Settings) -> io::Result<Step> {
-        let metadata = self.file.metadata()?;
-        if !self.position().is_of(&self.file, &Signature::of(&metadata))? {
-            // Copied and cut: what was not read yet is in the copy.
-            let position = self.position();
-            self.resume(&position)?;
-            return Ok(Step { more: true, lost: self.lost.take(), ..Step::default() });
-        }
-        self.look_at_name(metadata.nlink() == 0)?;
-        let mut step = self.read(settings, false)?;
+        self.look_at_name()?;
+        let Some(mut step) = self.read(settings, false)? else { return self.find_again() };
         step.lost = self.lost.take();
         match self.rotated {
             Some(rotated) if step.lines.is_empty() && !step.more && rotated.was_waited_for() => {
-                match rotated.is_replaced {
-                    true => self.leave(settings, step.lost),
-                    false => Ok(Step { lost: step.lost, ..self.read(settings, true)? }),
-                }
+                let Some(last) = self.read(settings, true)? else { return self.find_again() };
+                let last = Step { lost: step.lost, ..last };
+                if rotated.is_replaced { self.leave(last) } else { Ok(last) }
             }
             _ => Ok(step),
         }
     }
 
+    /// It was copied and cut: what was not read yet is in the copy.
+    fn find_again(&mut self) -> io::Result<Step> {
+        let position = self.position();
+        self.resume(&position)?;
+        Ok(Step { more: true, lost: self.lost.take(), ..Step::default() })
+    }
+
     /// Whether the log's name is still this file's.
-    fn look_at_name(&mut self, is_removed: bool) -> io::Result<()> {
+    fn look_at_name(&mut self) -> io::Result<()> {
+        let is_removed = self.file.metadata()?.nlink() == 0;
         let named = file::look(&self.path, self.follow_links)?;
         let is_this = named.is_some_and(|named| named.inode == self.inode);
         let is_replaced = named.is_some();
@@ -267,48 +267,57 @@ impl Follower {
         Ok(())
     }
 
-    /// What it has without a line break at its end, and then on to the file that was written after it.
-    fn leave(&mut self, settings: &Settings, lost: Option<&'static str>) -> io::Result<Step> {
-        let mut step = self.read(settings, true)?;
-        step.lost = lost;
-        if !step.lines.is_empty() {
-            return Ok(Step { more: true, ..step });
+    /// Goes on to the file that was written after it once its `last` line was read.
+    fn leave(&mut self, last: Step) -> io::Result<Step> {
+        let left = Step { more: true, ..last };
+        if !left.lines.is_empty() {
+            return Ok(left);
         }
         let done = Signature::of(&self.file.metadata()?);
+        // Opened before others are looked for: if it is rotated meanwhile, it is still the next.
+        let named = file::open(&self.path, self.follow_links)?;
         if let Some(next) = rotated::next_after(&self.path, &done)? {
             self.restart();
             self.change_to(next, true);
-        } else if let Some((file, signature)) = file::open(&self.path, self.follow_links)? {
+        } else if let Some((file, signature)) = named {
             self.restart();
             (self.file, self.inode, self.rotated) = (file, signature.inode, None);
         }
-        Ok(Step { more: true, ..step })
+        Ok(left)
     }
 
-    fn read(&mut self, settings: &Settings, is_end: bool) -> io::Result<Step> {
+    /// `None` if it has not what was read of it any more. That is seen, and new marks are made, by what was read at
+    /// once: it may be cut at any time.
+    fn read(&mut self, settings: &Settings, is_end: bool) -> io::Result<Option<Step>> {
         let most = READ_BYTES.max(settings.line_max.saturating_add(2));
-        let bytes = Bytes::from(file::bytes_at(&self.file, self.offset, most)?);
+        let marked = self.offset.min(MARK_BYTES as u64) as usize;
+        let all = file::bytes_at(&self.file, self.offset - marked as u64, marked.saturating_add(most))?;
+        let all = Bytes::from(all);
+        if all.get(..marked).is_none_or(|marked| mark_of(marked) != self.mark) {
+            return Ok(None);
+        }
+        let bytes = all.slice(marked..);
         let is_full = bytes.len() == most;
         let mut lines = lines::cut(&bytes, settings.line_max, is_end && !is_full);
         let more = is_full || lines.len() > LINES_MAX;
         lines.truncate(LINES_MAX);
         let mut step = Step { more: more && !lines.is_empty(), ..Step::default() };
-        let (begin, mark) = (self.offset, self.mark);
-        let mut before = Position { inode: self.inode, offset: begin, mark };
+        let begin = self.offset;
+        let at = |end: usize| Position {
+            inode: self.inode,
+            offset: begin + end as u64,
+            mark: mark_of(&all[..marked + end]),
+        };
+        let mut before = self.position();
         for line in lines {
-            let mark = match line.end as u64 >= 256 {
-                true => mark_of(&bytes[..line.end]),
-                false => mark_before(&self.file, begin + line.end as u64)?,
-            };
-            let after = Position { inode: self.inode, offset: begin + line.end as u64, mark };
+            let after = at(line.end);
             let text = bytes.slice_ref(line.text);
             step.lines.push(Taken { offset: begin + line.at as u64, text, before, after });
             before = after;
         }
         if step.lines.is_empty() && (is_full || is_end) {
             // Nothing but line breaks.
-            before.offset += bytes.len() as u64;
-            before.mark = mark_before(&self.file, before.offset)?;
+            before = at(bytes.len());
             step.more = is_full;
         }
         let seen = (!more).then(|| begin + bytes.len() as u64);
@@ -319,7 +328,7 @@ impl Follower {
             self.rotated = self.rotated.map(|rotated| Rotated { quiet_since: now, ..rotated });
         }
         (self.offset, self.mark, self.seen) = (before.offset, before.mark, seen);
-        Ok(step)
+        Ok(Some(step))
     }
 }
 

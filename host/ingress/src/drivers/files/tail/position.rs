@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::drivers::files::file::{self, Signature};
 
 /// What was read last of it, up to so many bytes, is how it is recognised.
-const MARK_BYTES: u64 = 256;
+pub(super) const MARK_BYTES: usize = 256;
 
 /// Of a file that is not seen for so long, nothing is known any more.
 const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -55,14 +55,14 @@ pub(super) fn is_due(kept_at: Option<Timestamp>, now: Timestamp) -> bool {
 }
 
 pub(super) fn mark_before(file: &File, offset: u64) -> io::Result<u64> {
-    let from = offset.saturating_sub(MARK_BYTES);
+    let from = offset.saturating_sub(MARK_BYTES as u64);
     let bytes = file::bytes_at(file, from, usize::try_from(offset - from).unwrap_or_default())?;
     Ok(mark_of(&bytes))
 }
 
 /// Of the last bytes of these.
 pub(super) fn mark_of(bytes: &[u8]) -> u64 {
-    let from = bytes.len().saturating_sub(usize::try_from(MARK_BYTES).unwrap_or(usize::MAX));
+    let from = bytes.len().saturating_sub(MARK_BYTES);
     let digest = Sha256::digest(&bytes[from..]);
     digest.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
 }

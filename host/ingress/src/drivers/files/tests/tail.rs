@@ -83,6 +83,33 @@ async fn a_log_that_is_copied_and_cut_is_read_on() {
     running.nothing_more(5).await;
 }
 
+/// As logrotate does with copytruncate, at once after lines were written.
+fn append_copy_and_cut(log: &Path, lines: &str, copy: u64) {
+    let mut file = std::fs::File::options().append(true).open(log).unwrap();
+    std::io::Write::write_all(&mut file, lines.as_bytes()).unwrap();
+    // The reading is further each time.
+    let written = std::time::Instant::now();
+    while written.elapsed() < Duration::from_micros(copy * 20) {}
+    std::fs::copy(log, log.with_extension(format!("log.{copy}"))).unwrap();
+    file.set_len(0).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_while_it_is_read_is_found_in_its_copy() {
+    let running = start(json!({})).await;
+    let log = running.path("app.log");
+    std::fs::write(&log, "").unwrap();
+    for copy in 0..60 {
+        let lines: String = (copy * 50..(copy + 1) * 50).map(|line| format!("{line}\n")).collect();
+        let log = log.clone();
+        tokio::task::spawn_blocking(move || append_copy_and_cut(&log, &lines, copy)).await.unwrap();
+        // The clock by which files are told from one another goes in steps.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let expected: Vec<String> = (0..60 * 50).map(|line| line.to_string()).collect();
+    assert_eq!(payloads(&running.taken(expected.len()).await), expected);
+}
+
 #[tokio::test]
 async fn rotations_while_it_was_stopped_lose_nothing() {
     for by_copying in [false, true] {
