@@ -311,8 +311,16 @@ impl Queue {
         match result {
             Ok(pins) => {
                 let mut state = self.state.lock();
-                let written = state.aside.written(ticket, pins);
-                state.all_ready(written);
+                let unwanted = match state.aside.written(ticket, pins) {
+                    Ok(freed) => {
+                        state.all_ready(freed);
+                        None
+                    }
+                    Err(pins) => Some(pins),
+                };
+                // What is done for their sake may ask the queue.
+                drop(state);
+                drop(unwanted);
             }
             Err(error) => {
                 let refused = {
