@@ -52,7 +52,7 @@ impl Entry {
 pub(crate) fn behind(work: &Work) -> Behind {
     match work {
         // What is on its way may be for them: it would stay for ever.
-        Work::DiscardRoute(_) | Work::DiscardTarget(_) => Behind::All,
+        Work::DiscardRoute(_) | Work::DiscardTarget(_) | Work::DiscardIngress(_) => Behind::All,
         work => Behind::Orders(orders(work)),
     }
 }
