@@ -167,7 +167,10 @@ impl Committing {
         // A panic of the storage's library ends this transaction, not the host.
         let written = catch_unwind(AssertUnwindSafe(|| self.transact(work, &sweeping)));
         match (sweeping.get(), written.unwrap_or_else(|_| Err(panicked()))) {
-            (Some(part), Err(error)) => Ok(Written::Unswept(part, error)),
+            // On a full disk what leaves makes room: it does not rest for that.
+            (Some(part), Err(error)) if Fault::of(&error) != Fault::DiskFull => {
+                Ok(Written::Unswept(part, error))
+            }
             (_, written) => written,
         }
     }
