@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+use crate::kept_states::KnownIngresses;
 use crate::trust::Trust;
 use crate::wanted::{Module, Owned, Wanted};
 
@@ -26,14 +27,17 @@ struct ModuleDocument {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
     pub(crate) routes: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) ingresses: KnownIngresses,
 }
 
 const KNOWN: &str = "known";
 
 impl Known {
-    pub(crate) fn of<'a>(all: impl IntoIterator<Item = &'a Wanted>) -> Self {
+    /// With the routes of all of these, and no others.
+    pub(crate) fn with_routes<'a>(&self, all: impl IntoIterator<Item = &'a Wanted>) -> Self {
         let routes = all.into_iter().flat_map(|wanted| wanted.routes.keys().map(ToString::to_string));
-        Self { routes: routes.collect() }
+        Self { routes: routes.collect(), ingresses: self.ingresses.clone() }
     }
 
     pub(crate) fn change(&self) -> Change {

@@ -17,6 +17,7 @@ mod error;
 mod figures;
 mod files;
 mod grants;
+mod kept_states;
 mod lines;
 mod mend;
 mod modules;

@@ -8,6 +8,7 @@ use sandbar_reading::{
 use sandbar_store::{DeadLetter, DeadLetterQuery, Queued, ReadingQuery, Store, StoreError};
 use serde_json::Value;
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use crate::control::Control;
 use crate::error::ControlError;
@@ -157,10 +158,11 @@ impl Control {
         self.inner.store.redrive(id).await.map_err(|error| about(id, error))
     }
 
-    /// All that match and are there now; how many. Those whose route or sink is gone stay.
+    /// All that match and are there now; how many. Those whose route or sink is gone stay, and those that cannot be
+    /// read.
     pub async fn redrive_all(&self, filter: DeadLetterFilter) -> Result<u64, ControlError> {
         const AT_ONCE: usize = 256;
-        let (mut redriven, mut cursor) = (0, None);
+        let (mut redriven, mut unreadable, mut cursor) = (0, 0_u64, None);
         loop {
             let DeadLetterFilter { route, target } = filter.clone();
             let page = self
@@ -171,15 +173,23 @@ impl Control {
                     Ok(()) => redriven += 1,
                     // Somebody else was faster.
                     Err(StoreError::NotFound) => {}
+                    // The next may be whole: the store itself is well.
+                    Err(StoreError::Unavailable(_)) if self.inner.store.stats().fault.is_none() => {
+                        unreadable += 1;
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
             // Newest first: what fails again meanwhile is in front of the cursor, and not met again.
             match page.next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(redriven),
+                None => break,
             }
         }
+        if unreadable > 0 {
+            warn!(unreadable, redriven, "dead letters that cannot be read stay what they are");
+        }
+        Ok(redriven)
     }
 
     /// Where it would wait, if that is no longer there.
@@ -220,4 +230,32 @@ fn about(id: DeadLetterId, error: StoreError) -> ControlError {
 
 fn no_dead_letter(id: DeadLetterId) -> ControlError {
     ControlError::NotFound { what: What::DeadLetter, name: id.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbar_runtime::test_components;
+
+    use super::*;
+    use crate::tests::{Host, until};
+
+    /// It stopped there each time, and what is behind it was never tried again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_letter_that_has_lost_its_payload_does_not_keep_the_others_from_being_redriven() {
+        let host = Host::start("").await;
+        host.upload("m", test_components::reject()).await;
+        host.put_sink("out").await;
+        host.put_route("r", "m", "out").await;
+        host.send("d", "x").await;
+        host.send("d", &"y".repeat(100_000)).await;
+        let dead = || host.control.status().store.dead_letters;
+        until(|| dead() == 2).await;
+        let payloads = host.dir.path().join("sandbar-data/store.payloads");
+        for file in std::fs::read_dir(payloads).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        assert_eq!(host.control.redrive_all(DeadLetterFilter::default()).await.unwrap(), 1);
+        until(|| dead() == 2).await;
+        host.stop().await;
+    }
 }

@@ -69,6 +69,9 @@ pub struct Replay {
     pub begun: Timestamp,
     /// The last reading or dead letter that it has dealt with.
     position: Option<String>,
+    /// Of dead letters, the last that there was when it began: ids only ever grow, and a clock does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<String>,
     pub handled: u64,
     /// Deliveries and chained readings.
     pub outputs: u64,
@@ -148,6 +151,10 @@ impl Control {
             return Err(not_found(What::Module, format!("{module}, version {version}")));
         }
         running.wanted.may_call(&known.it, version)?;
+        let last = match asked.of {
+            ReplayOf::Journal { .. } => None,
+            ReplayOf::DeadLetters => Some(self.last_dead_letter().await?.to_string()),
+        };
         let now = self.inner.clock.now();
         let id = ulid(now);
         let replay = Replay {
@@ -159,6 +166,7 @@ impl Control {
             state: ReplayState::Running,
             begun: now,
             position: None,
+            last,
             handled: 0,
             outputs: 0,
             failed: 0,
@@ -172,6 +180,12 @@ impl Control {
         self.inner.store.put_documents(changes).await?;
         self.spawn_replay(replay.clone());
         Ok(replay)
+    }
+
+    /// Of all that there are.
+    async fn last_dead_letter(&self) -> Result<DeadLetterId, ControlError> {
+        let newest = self.dead_letters(DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() }).await?;
+        Ok(newest.items.first().map_or(DeadLetterId::from_u128(0), |letter| letter.id))
     }
 
     /// Oldest first.
@@ -464,10 +478,11 @@ impl Inner {
         let store = self.store.clone();
         let page = tokio::task::spawn_blocking(move || store.dead_letters(&query)).await;
         let page = page.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let last = replay.last.as_ref().and_then(|last| last.parse::<DeadLetterId>().ok());
         let mut part = Part::default();
         for letter in page.items {
-            // Those that come meanwhile are not this replay's.
-            if letter.time > replay.begun {
+            // Those that come meanwhile are not this replay's. One of an older version does not say which was the last.
+            if last.map_or(letter.time > replay.begun, |last| letter.id > last) {
                 return Ok(part);
             }
             let position = letter.id.to_string();
@@ -589,6 +604,29 @@ mod tests {
         assert_eq!((part.readings.len(), part.lost.len(), part.more), (3, 1, true));
         let next = inner.part(&Replay { position: part.position, ..replay }).await.unwrap();
         assert_eq!(next.readings.iter().map(|reading| reading.id).collect::<Vec<_>>(), whole[3..]);
+        host.stop().await;
+    }
+
+    /// Those from before the clock was set back were of its future: it was over at the first of them.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_given_up_on_before_the_clock_was_set_back_is_replayed_and_what_comes_meanwhile_is_not()
+    {
+        let host = Host::start("").await;
+        host.upload("m", test_components::reject()).await;
+        host.put_sink("out").await;
+        host.put_route("r", "m", "out").await;
+        let dead = || host.control.status().store.dead_letters;
+        host.send("d", "x").await;
+        host.send("d", "x").await;
+        until(|| dead() == 2).await;
+        let of = ReplayOf::DeadLetters;
+        let asked = NewReplay { route: name("r"), version: None, of, commands: false };
+        let replay = host.control.begin_replay(asked).await.unwrap();
+        host.send("d", "x").await;
+        until(|| dead() == 3).await;
+        let replay = Replay { position: None, begun: Timestamp::default(), ..replay };
+        let part = host.control.inner.part(&replay).await.unwrap();
+        assert_eq!((part.readings.len(), part.more), (2, false));
         host.stop().await;
     }
 

@@ -110,7 +110,7 @@ impl Inner {
         }
         let mut changes = documents::changes(&stored, &wanted);
         self.discard_gone(&known, &wanted).await?;
-        let now_known = Known::of([&wanted]);
+        let now_known = known.with_routes([&wanted]);
         if known != now_known {
             changes.push(now_known.change());
         }
@@ -125,6 +125,7 @@ impl Inner {
         let mut running = Running { wanted: Arc::new(wanted), ..Running::nothing(declared.clone()) };
         self.start_sinks(&mut running).await?;
         self.start_routes(&mut running).await;
+        self.drop_states(&running.wanted, &running.wanted.ingresses.keys().collect::<Vec<_>>()).await;
         self.start_ingresses(&mut running)?;
         let wanted = running.wanted.clone();
         *self.running.write() = running;

@@ -29,8 +29,9 @@ impl Inner {
         }
         // Against what is really there: an earlier change may have failed without saying how far it came.
         let mut changes = documents::changes(&documents::read(&self.store)?, &asked.wanted);
-        let known = Known::of([old, &asked.wanted]);
-        if known != Known::of([old]) {
+        let before = Known::read(&self.store)?;
+        let known = before.with_routes([old, &asked.wanted]);
+        if known != before {
             changes.push(known.change());
         }
         if !changes.is_empty() {
@@ -56,6 +57,7 @@ impl Inner {
         }
         self.set_device_options(after);
         self.stop_ingresses(plan.ingresses.removed.iter().chain(&plan.ingresses.changed), after).await;
+        self.drop_states(&wanted, &plan.ingresses.set().collect::<Vec<_>>()).await;
         for (name, driver) in built.drivers {
             after.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
         }
@@ -103,7 +105,9 @@ impl Inner {
         self.stop_ingresses(plan.ingresses.set(), &mut after).await;
         let mut back = before.clone();
         self.set_device_options(&back);
-        for name in plan.ingresses.changed.iter().chain(&plan.ingresses.removed) {
+        let old_ingresses: Vec<_> = plan.ingresses.changed.iter().chain(&plan.ingresses.removed).collect();
+        self.drop_states(&before.wanted, &old_ingresses).await;
+        for name in old_ingresses {
             if matches!(before.ingresses.get(name), Some(Ok(_))) {
                 let driver = build::driver(&before.wanted.ingresses[name].it);
                 let ingress = driver.map(|driver| self.start_ingress(name.clone(), driver));
@@ -128,11 +132,15 @@ impl Inner {
         })
     }
 
+    async fn forget_routes(&self, new: &Wanted) -> Result<(), StoreError> {
+        let before = Known::read(&self.store)?;
+        let known = before.with_routes([new]);
+        if known == before { Ok(()) } else { self.store.put_documents(vec![known.change()]).await }
+    }
+
     /// Nothing depends on this: what is left over is found at the next start.
     pub(crate) async fn tidy_up(&self, old: &Wanted, new: &Wanted) {
-        if Known::of([old, new]) != Known::of([new])
-            && let Err(error) = self.store.put_documents(vec![Known::of([new]).change()]).await
-        {
+        if let Err(error) = self.forget_routes(new).await {
             warn!(%error, "names of removed routes could not be forgotten");
         }
         let gone: Vec<_> =

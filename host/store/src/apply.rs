@@ -17,6 +17,7 @@ use crate::change::{
     Accept, Delivered, FailedAttempt, Lane, LaneId, NewDelivery, News, Next, Outcome, Queued, Replayed,
     Waiting,
 };
+use crate::damaged::{Remains, readable};
 use crate::devices::CommandState;
 use crate::digest::Digest;
 use crate::documents::Kind;
@@ -53,8 +54,9 @@ pub(crate) struct Batch<'t> {
     pub(crate) news: News,
     /// When the first state that this batch wrote expires.
     pub(crate) first_expiry: u64,
-    /// Readings that were journaled.
+    /// Readings that were journaled, and what they weigh.
     pub(crate) journaled: usize,
+    pub(crate) journaled_bytes: u64,
     /// The first of them.
     pub(crate) first_journaled: Option<u128>,
     pub(crate) key: Vec<u8>,
@@ -62,6 +64,12 @@ pub(crate) struct Batch<'t> {
     /// A row without its head.
     rest: Vec<u8>,
     pub(crate) trace: TraceRow,
+    /// Rows of the trace that were written, and bytes of them.
+    pub(crate) traced: (usize, u64),
+    /// What the new dead letters weigh.
+    pub(crate) buried_bytes: u64,
+    /// How often rows of commands were written.
+    pub(crate) commands_written: usize,
     /// Files that nothing refers to after this.
     pub(crate) unreferred: Vec<Digest>,
     /// Dead letters that went because there were too many.
@@ -79,11 +87,15 @@ impl<'t> Batch<'t> {
             news,
             first_expiry: StateRow::NEVER,
             journaled: 0,
+            journaled_bytes: 0,
             first_journaled: None,
             key,
             row,
             rest: Vec::new(),
             trace: TraceRow::default(),
+            traced: (0, 0),
+            buried_bytes: 0,
+            commands_written: 0,
             unreferred: Vec::new(),
             discarded: 0,
         }
@@ -102,6 +114,7 @@ impl<'t> Batch<'t> {
             Work::Devices(work) => return self.devices(*work, &mut ids),
             Work::DiscardRoute(route) => return self.discard_route(&route, &mut ids).map(Ok),
             Work::DiscardTarget(target) => return self.discard_target(&target, &mut ids).map(Ok),
+            Work::DiscardIngress(ingress) => return self.discard_ingress(ingress).map(Ok),
             Work::Redrive(id, payload) => return self.redrive(id, payload),
             Work::DiscardDeadLetter(id) => {
                 if !self.remove_dead_letter(id)? {
@@ -157,6 +170,7 @@ impl<'t> Batch<'t> {
         self.ledger.journal += 1;
         self.ledger.journal_bytes += bytes;
         self.journaled += 1;
+        self.journaled_bytes += bytes;
         self.first_journaled = Some(self.first_journaled.map_or(id, |first| first.min(id)));
         Ok(())
     }
@@ -252,27 +266,26 @@ impl<'t> Batch<'t> {
         key::waiting(&mut self.key, lane.route.as_str(), lane.id(), reading.as_u128());
         self.tables.waiting()?.remove(&self.key[..])?;
         self.ledger.waiting -= 1;
-        self.bury_reading(lane, reading.as_u128(), attempts, &cause, ids.next().id)
+        self.bury_reading((&lane.route, &lane.key), reading.as_u128(), attempts, &cause, ids.next().id)
     }
 
+    /// `of`: the route and the key of the lane that it waited in.
     pub(crate) fn bury_reading(
         &mut self,
-        lane: &Lane,
+        of: (&Name, &str),
         reading: u128,
         attempts: u32,
         cause: &str,
         id: u128,
     ) -> Result<()> {
-        let (row, file) = {
-            let journal = self.tables.journal()?;
-            let row = journal.get(reading)?.ok_or(row::Damaged { table: "journal" })?;
-            let (_, rest) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
-            (rest.to_vec(), row::kept_of_reading(rest, "journal")?.0)
+        let remains = {
+            let row = self.tables.journal()?.get(reading)?;
+            Remains::of_reading(reading, row.as_ref().map(|row| row.value()).unwrap_or_default())
         };
-        self.refer(file)?;
-        let subject = SubjectRow::Reading { route: lane.route.as_str(), key: &lane.key };
-        let head = DeadHead { time: self.now.nanos(), attempts, cause, subject, id: reading };
-        self.bury(id, &head, &row)
+        self.refer(remains.file)?;
+        let (time, cause) = (self.now.nanos(), remains.cause(cause));
+        let subject = SubjectRow::Reading { route: of.0.as_str(), key: of.1 };
+        self.bury(id, &DeadHead { time, attempts, cause: &cause, subject, id: reading }, &remains.row)
     }
 
     /// `row`: of the subject, whose file, if it has one, is referred to already.
@@ -281,19 +294,20 @@ impl<'t> Batch<'t> {
         row::append(&mut self.row, head);
         self.row.extend_from_slice(row);
         self.tables.dead()?.insert(id, &self.row[..])?;
+        let bytes = row::weight_of_dead_letter(&self.row);
         self.ledger.dead += 1;
-        self.ledger.dead_bytes += row::weight_of_dead_letter(&self.row);
+        self.ledger.dead_bytes += bytes;
+        self.buried_bytes += bytes;
         self.news.dead_letters.push(DeadLetterId::from_u128(id));
         Ok(())
     }
 
-    /// False if there is none.
+    /// False if there is none. What one refers to that is damaged, nobody knows: its file stays.
     pub(crate) fn remove_dead_letter(&mut self, id: u128) -> Result<bool> {
         let (file, bytes) = {
             let Some(row) = self.tables.dead()?.remove(id)? else { return Ok(false) };
-            let (head, rest) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
-            let (file, payload_bytes) = head.kept(rest)?;
-            (file, row::weight(row.value(), payload_bytes))
+            let kept = readable(row::kept_of_dead_letter(row.value()));
+            (kept.and_then(|(file, _)| file), row::weight_of_dead_letter(row.value()))
         };
         self.dead_letter_gone(bytes);
         self.refer_no_more(file)?;
@@ -303,29 +317,34 @@ impl<'t> Batch<'t> {
     /// `bytes`: what it weighed; saturating, since another version may have counted and not weighed.
     pub(crate) fn dead_letter_gone(&mut self, bytes: u64) {
         self.ledger.dead -= 1;
-        self.ledger.dead_bytes = self.ledger.dead_bytes.saturating_sub(bytes);
+        self.ledger.dead_bytes = match self.ledger.dead {
+            0 => 0,
+            _ => self.ledger.dead_bytes.saturating_sub(bytes),
+        };
     }
 
     /// What no longer waits is passed over.
     fn lose(&mut self, lost: Lost, ids: &mut Ids) -> Result<()> {
         let Lost { what, id, cause } = lost;
         match what {
-            LostWhat::Reading(lane) => {
-                key::waiting(&mut self.key, lane.route.as_str(), lane.id(), id);
-                let attempts = match self.tables.waiting()?.remove(&self.key[..])? {
+            LostWhat::Reading(route, lane) => {
+                key::waiting(&mut self.key, route.as_str(), lane, id);
+                let waited = match self.tables.waiting()?.remove(&self.key[..])? {
                     None => return Ok(()),
-                    Some(row) => WaitingRow::read(row.value())?.attempts,
+                    Some(row) => {
+                        readable(WaitingRow::read(row.value())).map(|row| (row.attempts, row.key.to_owned()))
+                    }
                 };
                 self.ledger.waiting -= 1;
-                self.bury_reading(&lane, id, attempts, &cause, ids.next().id)
+                let (attempts, key) = waited.unwrap_or_default();
+                self.bury_reading((&route, &key), id, attempts, &cause, ids.next().id)
             }
             LostWhat::Delivery(target) => {
                 key::queued(&mut self.key, &target, id);
                 let old = self.tables.outbox()?.remove(&self.key[..])?.map(|row| row.value().to_vec());
                 let Some(old) = old else { return Ok(()) };
                 self.ledger.outbox -= 1;
-                let attempts = row::read_head::<QueuedHead<'_>>(&old, "outbox")?.0.attempts;
-                self.bury_delivery(&target, id, &old, attempts, &cause, ids.next().id)
+                self.bury_delivery(&target, id, &old, None, &cause, ids.next().id)
             }
         }
     }
@@ -371,7 +390,7 @@ impl<'t> Batch<'t> {
             key::queued(&mut self.key, &target, id.as_u128());
             let file = match self.tables.outbox()?.remove(&self.key[..])? {
                 None => continue,
-                Some(row) => row::file_of_queued(row.value())?,
+                Some(row) => readable(row::file_of_queued(row.value())).flatten(),
             };
             self.ledger.outbox -= 1;
             self.refer_no_more(file)?;
@@ -391,7 +410,7 @@ impl<'t> Batch<'t> {
                     };
                     self.ledger.outbox -= 1;
                     let (of, made) = (failed.id.as_u128(), ids.next());
-                    self.bury_delivery(&target, of, &old, failed.attempts, &failed.cause, made.id)?;
+                    self.bury_delivery(&target, of, &old, Some(failed.attempts), &failed.cause, made.id)?;
                 }
             }
         }
@@ -403,7 +422,9 @@ impl<'t> Batch<'t> {
         let outbox = self.tables.outbox()?;
         {
             let Some(old) = outbox.get(&self.key[..])? else { return Ok(()) };
-            let (_, rest) = row::read_head::<QueuedHead<'_>>(old.value(), "outbox")?;
+            // The next who loads it finds that it is damaged.
+            let old = readable(row::read_head::<QueuedHead<'_>>(old.value(), "outbox"));
+            let Some((_, rest)) = old else { return Ok(()) };
             self.row.clear();
             row::append(&mut self.row, &QueuedHead { attempts, due: due.nanos(), last_cause: Some(cause) });
             self.row.extend_from_slice(rest);
@@ -412,22 +433,28 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    /// `old`: its row in the outbox, which is gone; the dead letter refers to its file instead.
+    /// `old`: its row in the outbox, which is gone; the dead letter refers to its file instead. Without `attempts` there
+    /// were as many as that says.
     pub(crate) fn bury_delivery(
         &mut self,
         target: &Target,
         delivery: u128,
         old: &[u8],
-        attempts: u32,
+        attempts: Option<u32>,
         cause: &str,
         id: u128,
     ) -> Result<()> {
-        let (_, rest) = row::read_head::<QueuedHead<'_>>(old, "outbox")?;
-        let (time, subject) = (self.now.nanos(), SubjectRow::of(target));
-        self.bury(id, &DeadHead { time, attempts, cause, subject, id: delivery }, rest)?;
+        let attempts = attempts.or_else(|| {
+            readable(row::read_head::<QueuedHead<'_>>(old, "outbox")).map(|(head, _)| head.attempts)
+        });
+        let remains = Remains::of_delivery(delivery, old);
+        self.refer(remains.file)?;
+        let (time, attempts, subject) = (self.now.nanos(), attempts.unwrap_or(0), SubjectRow::of(target));
+        let cause = remains.cause(cause);
+        self.bury(id, &DeadHead { time, attempts, cause: &cause, subject, id: delivery }, &remains.row)?;
         if let Target::Device(device) = target {
-            let (delivery, cause) = (DeliveryId::from_u128(delivery), Some(cause));
-            self.command_ended(device, delivery, CommandState::Failed, cause)?;
+            let delivery = DeliveryId::from_u128(delivery);
+            self.command_ended(device, delivery, CommandState::Failed, Some(&cause))?;
         }
         Ok(())
     }
@@ -448,7 +475,7 @@ impl<'t> Batch<'t> {
                     old.map(|old| StateRow::read(old.value()).map(|old| old.expires))
                 }
             };
-            let old = old.transpose()?.unwrap_or(StateRow::NEVER);
+            let old = old.and_then(readable).unwrap_or(StateRow::NEVER);
             let new = write.value.as_ref().and(write.expires).map_or(StateRow::NEVER, Timestamp::nanos);
             self.expire_anew(old, new)?;
         }

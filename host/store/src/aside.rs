@@ -52,7 +52,7 @@ impl Entry {
 pub(crate) fn behind(work: &Work) -> Behind {
     match work {
         // What is on its way may be for them: it would stay for ever.
-        Work::DiscardRoute(_) | Work::DiscardTarget(_) => Behind::All,
+        Work::DiscardRoute(_) | Work::DiscardTarget(_) | Work::DiscardIngress(_) => Behind::All,
         work => Behind::Orders(orders(work)),
     }
 }
@@ -116,14 +116,15 @@ impl Aside {
         ticket
     }
 
-    /// The payload is on disk: what may go now. A ticket that is not here was refused meanwhile.
-    pub(crate) fn written(&mut self, ticket: u64, pins: Pins) -> Vec<(Change, Size)> {
+    /// The payload is on disk: what may go now. Of a ticket that is not here, since it was refused meanwhile, the files
+    /// come back: to give them up takes who lets go of the queue first.
+    pub(crate) fn written(&mut self, ticket: u64, pins: Pins) -> Result<Vec<(Change, Size)>, Pins> {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.ticket == Some(ticket)) else {
-            return Vec::new();
+            return Err(pins);
         };
         entry.ticket = None;
         entry.change.pins = Some(pins);
-        self.freed()
+        Ok(self.freed())
     }
 
     /// What may go now, in order.

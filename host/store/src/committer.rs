@@ -1,20 +1,24 @@
 //! The one writer: takes everything that waits into one transaction, and tells those who wait of it.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{Durability, WriteTransaction};
+use sandbar_reading::Timestamp;
 use tokio::sync::{oneshot, watch};
 
+use crate::ages::Ages;
 use crate::apply::{Batch, Ids};
 use crate::change::News;
 use crate::digest::Digest;
-use crate::error::{Fault, panicked};
+use crate::error::{Fault, needs_reopening, panicked};
 use crate::opened;
 use crate::queue::{Change, Done, Work};
 use crate::quick_repair::QuickRepair;
+use crate::rests::Part;
 use crate::retention::Sweep;
 use crate::shared::Shared;
 use crate::tables::{Ledger, Tables};
@@ -42,7 +46,9 @@ pub(crate) struct Committing {
 enum Written {
     Committed(Box<Committed>),
     /// There was nothing to write.
-    Nothing(Sweep),
+    Nothing(Box<Sweep>),
+    /// The storage failed at something that was to leave by itself: nothing is written.
+    Unswept(Part, redb::Error),
 }
 
 /// A transaction that is on disk.
@@ -60,9 +66,12 @@ struct Committed {
 }
 
 impl Committing {
-    pub(crate) fn new(shared: Arc<Shared>, begin: (Ledger, Sweep), ended: watch::Sender<()>) -> Self {
+    /// `ledger`: of the file that was opened.
+    pub(crate) fn new(shared: Arc<Shared>, ledger: Ledger, ended: watch::Sender<()>) -> Self {
         let quick_repair = QuickRepair::new(&shared.options);
-        let (ledger, sweep) = begin;
+        let steady = tokio::time::Instant::now().into_std();
+        let ages = Ages::new(ledger.last_id, shared.clock.now(), steady);
+        let sweep = Sweep::new(&shared.options, ages);
         Self { shared, ledger, sweep, quick_repair, discarded: (0, None), _ended: ended }
     }
 
@@ -71,6 +80,9 @@ impl Committing {
         loop {
             if let Some(fault) = self.shared.queue.suspected() {
                 self.mend(fault, Vec::new()).await;
+            }
+            if self.sweep.is_to_go_alone(&self.ledger, self.shared.clock.now()) {
+                self.commit(Vec::new()).await;
             }
             self.linger().await;
             let changes =
@@ -103,8 +115,9 @@ impl Committing {
     }
 
     async fn idle(&mut self) {
+        let now = self.look_at_clock();
         let wake = self.shared.queue.wake.notified();
-        let sweep = self.sweep.due_in(&self.ledger, self.shared.clock.now());
+        let sweep = self.sweep.due_in(&self.ledger, now);
         let due = [sweep, self.quick_repair.due_in(self.shared.file_len())].into_iter().flatten().min();
         let Some(due) = due else { return wake.await };
         if tokio::time::timeout(due, wake).await.is_err() {
@@ -112,7 +125,14 @@ impl Committing {
         }
     }
 
+    fn look_at_clock(&mut self) -> Timestamp {
+        let now = self.shared.clock.now();
+        self.sweep.look_at_clock(now, || self.shared.queue.last_id());
+        now
+    }
+
     async fn commit(&mut self, changes: Vec<Change>) {
+        self.look_at_clock();
         let began = Instant::now();
         let mut work = Vec::with_capacity(changes.len());
         let mut waiters = Vec::with_capacity(changes.len());
@@ -124,25 +144,51 @@ impl Committing {
             waiters.push(change.done);
             pins.extend(change.pins);
         }
-        // A panic of the storage's library ends this transaction, not the host.
-        let result = catch_unwind(AssertUnwindSafe(|| self.write(work))).unwrap_or_else(|_| Err(panicked()));
-        match result {
+        match self.write(work) {
             Ok(Written::Committed(committed)) => self.tell(*committed, waiters, began),
-            Ok(Written::Nothing(sweep)) => self.sweep = sweep,
+            Ok(Written::Nothing(sweep)) => {
+                self.sweep = *sweep;
+                self.shared.counts.set(&self.ledger, self.sweep.oldest());
+            }
+            Ok(Written::Unswept(part, error)) => {
+                let rest_s = self.sweep.failed(part).as_secs();
+                tracing::error!(?part, %error, rest_s, "what leaves by itself cannot: tried again later");
+                // Nobody was concerned, and the storage goes on.
+                if !waiters.is_empty() || needs_reopening(&error) {
+                    self.mend(Fault::of(&error), waiters).await;
+                }
+            }
             Err(error) => self.mend(Fault::of(&error), waiters).await,
+        }
+    }
+
+    fn write(&self, work: Vec<(Work, Ids)>) -> Result<Written, redb::Error> {
+        let sweeping = Cell::new(None);
+        // A panic of the storage's library ends this transaction, not the host.
+        let written = catch_unwind(AssertUnwindSafe(|| self.transact(work, &sweeping)));
+        match (sweeping.get(), written.unwrap_or_else(|_| Err(panicked()))) {
+            // On a full disk what leaves makes room: it does not rest for that.
+            (Some(part), Err(error)) if Fault::of(&error) != Fault::DiskFull => {
+                Ok(Written::Unswept(part, error))
+            }
+            (_, written) => written,
         }
     }
 
     /// One transaction: the changes, and a chunk of what is to be swept. Without changes it may be that there
     /// is nothing to write.
-    fn write(&self, work: Vec<(Work, Ids)>) -> Result<Written, redb::Error> {
+    fn transact(
+        &self,
+        work: Vec<(Work, Ids)>,
+        sweeping: &Cell<Option<Part>>,
+    ) -> Result<Written, redb::Error> {
         let database = self.shared.database.read();
         let Some(opened) = &*database else { return Err(redb::Error::DatabaseClosed) };
         let mut transaction = opened.database.begin_write()?;
         transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         let saving = self.quick_repair.is_due(opened.file_len());
         transaction.set_quick_repair(saving);
-        match self.make(&transaction, work, saving)? {
+        match self.make(&transaction, work, saving, sweeping)? {
             Written::Committed(committed) => {
                 transaction.commit()?;
                 Ok(Written::Committed(committed))
@@ -160,15 +206,16 @@ impl Committing {
         transaction: &WriteTransaction,
         work: Vec<(Work, Ids)>,
         saving: bool,
+        sweeping: &Cell<Option<Part>>,
     ) -> Result<Written, redb::Error> {
         let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
         let alone = work.is_empty();
         let results = work.into_iter().map(|(work, ids)| batch.apply(work, ids)).collect::<Result<_, _>>()?;
         batch.write_trace(self.shared.options.trace_bytes)?;
-        let mut sweep = self.sweep;
-        let swept = sweep.run(&mut batch, alone)?;
+        let mut sweep = self.sweep.clone();
+        let swept = sweep.run(&mut batch, alone, sweeping)?;
         if alone && !swept && !(saving && self.quick_repair.is_unsaved()) {
-            return Ok(Written::Nothing(sweep));
+            return Ok(Written::Nothing(Box::new(sweep)));
         }
         let Batch { tables, ledger, news, unreferred, discarded, .. } = batch;
         let on_disk = |ledger: &Ledger| (ledger.last_id, ledger.journal_bytes, ledger.trace_bytes);
@@ -185,9 +232,9 @@ impl Committing {
     fn tell(&mut self, committed: Committed, waiters: Vec<oneshot::Sender<Done>>, began: Instant) {
         let Committed { ledger, sweep, results, news, saving, unreferred, discarded } = committed;
         self.quick_repair.committed(saving);
-        (self.ledger, self.sweep) = (ledger, sweep);
         let readings = news.readings.len();
         self.shared.counts.committed(&ledger, sweep.oldest(), readings, discarded, began.elapsed());
+        (self.ledger, self.sweep) = (ledger, sweep);
         self.say_discarded(discarded);
         for (done, result) in waiters.into_iter().zip(results) {
             // Who waited may have gone.
@@ -219,7 +266,7 @@ impl Committing {
                 () = tokio::time::sleep(wait) => {}
                 () = self.shared.queue.wake.notified() => continue,
             }
-            match self.reopen() {
+            match self.reopen(&fault) {
                 Ok(()) => {
                     tracing::info!("storage is well again");
                     self.shared.queue.mend();
@@ -240,7 +287,8 @@ impl Committing {
         }
     }
 
-    fn reopen(&mut self) -> Result<(), Fault> {
+    /// What ailed it is `fault`.
+    fn reopen(&mut self, fault: &Fault) -> Result<(), Fault> {
         let shared = &self.shared;
         // Readers hold it for the time of one question; a new one is refused meanwhile.
         let Some(mut database) = shared.database.try_write_for(REOPEN_WAIT.1) else {
@@ -250,8 +298,12 @@ impl Committing {
         shared.medium.recover().map_err(|error| Fault::of_io(&error))?;
         let opened = opened::open(&*shared.medium, &shared.options, false)?;
         // What was told to have failed may be there, and its ids are used up.
-        (self.ledger, self.sweep) = (opened.ledger, opened.sweep);
-        self.quick_repair = QuickRepair::new(&shared.options);
+        self.ledger = opened.ledger;
+        self.sweep.begin_anew();
+        self.quick_repair = match fault {
+            Fault::DiskFull => QuickRepair::new(&shared.options),
+            Fault::Io { .. } => QuickRepair::after_fault(&shared.options),
+        };
         shared.counts.set(&self.ledger, self.sweep.oldest());
         *database = Some(opened);
         Ok(())

@@ -7,11 +7,13 @@
 //! A fault of the disk is the store's own business: it refuses work with a named outcome, opens the file
 //! again until that succeeds, and tells the observer.
 
+mod ages;
 mod apply;
 mod aside;
 mod blob;
 mod change;
 mod committer;
+mod damaged;
 mod devices;
 mod digest;
 mod discard;
@@ -31,6 +33,7 @@ mod quick_repair;
 mod read;
 mod references;
 mod resolve;
+mod rests;
 mod retention;
 mod row;
 mod shared;

@@ -9,14 +9,12 @@ use crate::error::OpenError;
 use crate::held::{self, Release};
 use crate::medium::{Medium, Storage};
 use crate::options::Options;
-use crate::retention::Sweep;
 use crate::tables::{self, FORMAT, Format, Ledger};
 
 /// An open database, and what is known of it.
 pub(crate) struct Opened {
     pub(crate) database: Database,
     pub(crate) ledger: Ledger,
-    pub(crate) sweep: Sweep,
     release: Release,
 }
 
@@ -62,10 +60,7 @@ fn open_or_panic(medium: &dyn Medium, options: &Options, may_make: bool) -> Resu
         }
         Format::Foreign => return Err(damaged(medium, "another program made it".to_owned())),
     }
-    let read = || -> Result<_, redb::Error> {
-        let transaction = database.begin_read()?;
-        Ok((tables::ledger(&transaction)?, Sweep::begin(options, &transaction)?))
-    };
+    let read = || -> Result<_, redb::Error> { tables::ledger(&database.begin_read()?) };
     if !matches!(format, Format::Empty) {
         read().map_err(of)?;
     }
@@ -79,8 +74,8 @@ fn open_or_panic(medium: &dyn Medium, options: &Options, may_make: bool) -> Resu
     if is_new {
         medium.made().map_err(failed)?;
     }
-    let (ledger, sweep) = read().map_err(of)?;
-    Ok(Opened { database, ledger, sweep, release })
+    let ledger = read().map_err(of)?;
+    Ok(Opened { database, ledger, release })
 }
 
 fn not_opened(medium: &dyn Medium, source: io::Error) -> OpenError {

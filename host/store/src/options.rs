@@ -22,6 +22,8 @@ pub struct Options {
     pub inline_max: usize,
     /// Bytes of what is kept of how readings were handled; the oldest goes first. None is kept with 0.
     pub trace_bytes: u64,
+    /// How many commands of devices are remembered, about; of more, the oldest that have ended are forgotten.
+    pub commands: u64,
     /// While dead letters are more than this, the oldest go; the newest stays.
     pub dead_letter_bytes: Option<u64>,
     /// Fixes the random part of ids, for simulations.
@@ -59,6 +61,7 @@ impl Default for Options {
             quick_repair_lull: Duration::from_secs(1),
             inline_max: 64 << 10,
             trace_bytes: 32 << 20,
+            commands: 1 << 18,
             dead_letter_bytes: None,
             seed: None,
         }

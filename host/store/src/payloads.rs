@@ -168,3 +168,37 @@ impl Drop for Pins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{OnceLock, mpsc};
+
+    use sandbar_reading::SystemClock;
+
+    use super::*;
+    use crate::medium::Medium;
+    use crate::opened;
+    use crate::options::Options;
+    use crate::simulated::Simulated;
+
+    /// They were given up under the queue's lock, which what is then done asks for: everything stood still.
+    #[test]
+    fn files_of_a_change_that_was_refused_meanwhile_go_also_where_no_thread_could_be_started() {
+        let (disk, options) = (Simulated::new(1), Options { seed: Some(1), ..Options::default() });
+        let opened = opened::open(&disk, &options, true).unwrap();
+        let (jobs, waiting) = mpsc::channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let writers = Writers::Threads { jobs, waiting, started: OnceLock::from(0) };
+        let payloads = Payloads::new(Medium::payloads(&disk).unwrap(), writers);
+        let (clock, medium) = (Arc::new(SystemClock), Arc::new(disk.clone()));
+        let shared = Arc::new(Shared::new(options, clock, medium, opened, payloads));
+
+        let given = Arc::new(Mutex::new(None));
+        let give = given.clone();
+        shared.put_payloads(vec![Some(Bytes::from_static(b"picture"))], move |put| *give.lock() = put.ok());
+        let pins = given.lock().take().expect("it was written at once");
+        assert_eq!(disk.payloads(), [Digest::of(b"picture")]);
+        shared.queue.written(7, Ok(pins));
+        assert_eq!(disk.payloads(), []);
+    }
+}

@@ -5,17 +5,18 @@ use std::time::Duration;
 use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Target, Timestamp, TopicFilter};
 
 use crate::change::{DeadLetter, Queued};
+use crate::damaged;
 use crate::error::StoreError;
 use crate::key;
 use crate::partial::{Carries, Partial};
 use crate::read::{dead_letter, delivery, split_queued};
-use crate::row::{self, DeadHead, DeliveryRow, JournalHead, ReadingRow, SubjectRow};
+use crate::row::{self, Damaged, DeadHead, DeliveryRow, JournalHead, ReadingRow, SubjectRow};
 use crate::store::Store;
 use crate::tables::{DEAD, JOURNAL, OUTBOX};
 
 /// How many rows one question looks at: one that matches little comes back with a cursor instead of
 /// keeping its thread.
-const LOOK_AT_MAX: usize = 50_000;
+pub(crate) const LOOK_AT_MAX: usize = 50_000;
 
 /// A page with so many bytes of payloads is full, whatever was asked for.
 const PAGE_BYTES: usize = 8 << 20;
@@ -92,7 +93,7 @@ impl Stats {
 }
 
 impl Store {
-    /// Readings in the journal.
+    /// Readings in the journal; those that are damaged are left out.
     pub fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading, ReadingId>, StoreError> {
         let since = query.since.map_or(0, |time| ReadingId::first_at(time).as_u128());
         let cursor = query.cursor.map(ReadingId::as_u128);
@@ -113,14 +114,16 @@ impl Store {
         Ok(Page { items: self.shown(page.items)?, cursor: page.cursor })
     }
 
+    /// One that is damaged says so: it can be discarded, and no more.
     pub fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
         let letter = self.shared().ask(|read| {
             let row = read.open_table(DEAD)?.get(id.as_u128())?;
-            row.map(|row| dead_letter(id.as_u128(), row.value())).transpose()
+            Ok(row.map(|row| known(id.as_u128(), dead_letter(id.as_u128(), row.value()))))
         })?;
         Ok(self.shown(letter)?.into_iter().next())
     }
 
+    /// Those that are damaged are of no route and no target.
     pub fn dead_letters(
         &self,
         query: &DeadLetterQuery,
@@ -141,7 +144,8 @@ impl Store {
         Ok(Page { items: self.shown(page.items)?, cursor: page.cursor })
     }
 
-    /// The outbox, by target and then oldest first, behind `cursor`.
+    /// The outbox, by target and then oldest first, behind `cursor`. What is damaged is left out: it becomes a dead
+    /// letter when it is to be delivered.
     pub fn outbox(
         &self,
         cursor: Option<&(Target, DeliveryId)>,
@@ -160,8 +164,9 @@ impl Store {
                     return Ok(Page { items, cursor });
                 }
                 let (key, row) = row?;
-                let (target, id) = split_queued(key.value())?;
-                let queued = delivery(target, id, row.value())?;
+                let queued =
+                    split_queued(key.value()).and_then(|(target, id)| delivery(target, id, row.value()));
+                let Ok(queued) = queued else { continue };
                 bytes += queued.size();
                 items.push(queued);
             }
@@ -214,7 +219,7 @@ impl<T: Carries> Pages<T> {
                 redb::StorageError,
             >,
         >,
-        pick: impl Fn(u128, &[u8]) -> Result<Option<Partial<T>>, redb::Error>,
+        pick: impl Fn(u128, &[u8]) -> Result<Option<Partial<T>>, Damaged>,
     ) -> Result<(), redb::Error> {
         let mut last = None;
         for (looked_at, row) in rows.enumerate() {
@@ -224,7 +229,8 @@ impl<T: Carries> Pages<T> {
             }
             let (id, row) = row?;
             let id = id.value();
-            if let Some(item) = pick(id, row.value())? {
+            // One that is damaged must not hide the others.
+            if let Ok(Some(item)) = pick(id, row.value()) {
                 self.bytes += item.size();
                 self.items.push(item);
             }
@@ -239,7 +245,7 @@ impl<T: Carries> Pages<T> {
 }
 
 impl ReadingQuery {
-    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<Reading>>, redb::Error> {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<Reading>>, Damaged> {
         let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
         let row = row::read::<ReadingRow<'_>>(rest, "journal")?;
         let is_asked_for = self.ingress.as_ref().is_none_or(|ingress| ingress.as_str() == row.ingress)
@@ -253,7 +259,10 @@ impl ReadingQuery {
 }
 
 impl DeadLetterQuery {
-    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<DeadLetter>>, redb::Error> {
+    fn pick(&self, id: u128, row: &[u8]) -> Result<Option<Partial<DeadLetter>>, Damaged> {
+        if self.route.is_none() && self.target.is_none() {
+            return Ok(Some(known(id, dead_letter(id, row))));
+        }
         let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
         let route = match &head.subject {
             SubjectRow::Reading { route, .. } => *route,
@@ -273,4 +282,9 @@ impl DeadLetterQuery {
             Ok(None)
         }
     }
+}
+
+/// What is known of a dead letter: of one that is damaged, that it is there.
+fn known(id: u128, read: Result<Partial<DeadLetter>, Damaged>) -> Partial<DeadLetter> {
+    read.unwrap_or_else(|_| Partial::new(damaged::dead_letter(id), None))
 }

@@ -11,7 +11,7 @@ use sandbar_reading::{IdGenerator, Name, Scope, StateWrite, Target, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
 use crate::aside::{Aside, behind};
-use crate::change::{Accept, Delivered, Lane, NewDelivery, Outcome, Replayed};
+use crate::change::{Accept, Delivered, LaneId, NewDelivery, Outcome, Replayed};
 use crate::devices::DevicesWork;
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError};
@@ -40,10 +40,12 @@ pub(crate) enum Work {
     Devices(Box<DevicesWork>),
     DiscardRoute(Name),
     DiscardTarget(Target),
+    /// Its driver's state.
+    DiscardIngress(Name),
     /// With its payload, if that has a file.
     Redrive(u128, Option<Bytes>),
     DiscardDeadLetter(u128),
-    /// The payload of something that waits is gone: it becomes a dead letter.
+    /// Something that waits, or its payload, is gone: it becomes a dead letter.
     Lose(Lost),
 }
 
@@ -55,7 +57,8 @@ pub(crate) struct Lost {
 }
 
 pub(crate) enum LostWhat {
-    Reading(Lane),
+    /// In a lane of the route.
+    Reading(Name, LaneId),
     Delivery(Target),
 }
 
@@ -82,7 +85,11 @@ impl Work {
             Self::DiscardRoute(_) | Self::DiscardTarget(_) => DISCARD_CHUNK,
             Self::Devices(work) => work.ids(),
             Self::Lose(_) => 1,
-            Self::Keep(..) | Self::Documents(_) | Self::Redrive(..) | Self::DiscardDeadLetter(_) => 0,
+            Self::Keep(..)
+            | Self::Documents(_)
+            | Self::DiscardIngress(_)
+            | Self::Redrive(..)
+            | Self::DiscardDeadLetter(_) => 0,
         }
     }
 
@@ -154,9 +161,11 @@ impl Work {
             }
             Self::Devices(work) => work.size(),
             Self::Redrive(_, payload) => FIXED + payload.as_ref().map_or(0, Bytes::len),
-            Self::DiscardRoute(_) | Self::DiscardTarget(_) | Self::DiscardDeadLetter(_) | Self::Lose(_) => {
-                FIXED
-            }
+            Self::DiscardRoute(_)
+            | Self::DiscardTarget(_)
+            | Self::DiscardIngress(_)
+            | Self::DiscardDeadLetter(_)
+            | Self::Lose(_) => FIXED,
         }
     }
 
@@ -311,8 +320,16 @@ impl Queue {
         match result {
             Ok(pins) => {
                 let mut state = self.state.lock();
-                let written = state.aside.written(ticket, pins);
-                state.all_ready(written);
+                let unwanted = match state.aside.written(ticket, pins) {
+                    Ok(freed) => {
+                        state.all_ready(freed);
+                        None
+                    }
+                    Err(pins) => Some(pins),
+                };
+                // What is done for their sake may ask the queue.
+                drop(state);
+                drop(unwanted);
             }
             Err(error) => {
                 let refused = {
@@ -403,6 +420,11 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.wake.notify_one();
+    }
+
+    /// The last id that was given out.
+    pub(crate) fn last_id(&self) -> u128 {
+        self.state.lock().ids.last()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -8,12 +8,14 @@ use redb::{ReadTransaction, ReadableDatabase};
 use sandbar_reading::{DeadLetterId, DeliveryId, Name, Reading, ReadingId, Scope, Target, Timestamp};
 
 use crate::change::{DeadLetter, Lane, LaneId, Queued, Subject, Waiting};
+use crate::damaged::readable;
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError, needs_reopening, panicked};
 use crate::partial::Partial;
-use crate::queue::LostWhat;
+use crate::queue::{Lost, LostWhat};
 use crate::row::{
-    self, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow, WaitingRow,
+    self, Damaged, DeadHead, DeliveryRow, JournalHead, QueuedHead, ReadingRow, StateRow, SubjectRow,
+    WaitingRow,
 };
 use crate::store::Store;
 use crate::tables::{DOCUMENTS, JOURNAL, OUTBOX, STATE, WAITING};
@@ -107,9 +109,9 @@ impl Store {
                 if !key.value().starts_with(&begin) {
                     break;
                 }
-                let name = std::str::from_utf8(&key.value()[of.len()..])
-                    .map_err(|_| row::Damaged { table: "state" })?;
-                let row = StateRow::read(row.value())?;
+                let name = std::str::from_utf8(&key.value()[of.len()..]);
+                let name = readable(name.map_err(|_| Damaged { table: "state" }));
+                let (Some(name), Some(row)) = (name, readable(StateRow::read(row.value()))) else { continue };
                 if !row.has_expired(now) {
                     each(name, row.value);
                 }
@@ -119,9 +121,10 @@ impl Store {
     }
 
     /// Lanes of the route in which something waits, by id, those behind `after`. The cost grows with the
-    /// lanes, not with what waits in them.
+    /// lanes, not with what waits in them. Where a row is damaged that says which lane it is, it becomes a dead letter,
+    /// and this is to be asked again.
     pub fn lanes(&self, route: &Name, after: Option<LaneId>, limit: usize) -> Result<Vec<Lane>> {
-        self.shared().ask(|read| {
+        let lanes = self.shared().ask(|read| {
             let waiting = read.open_table(WAITING)?;
             let mut begin = Vec::new();
             key::route(&mut begin, route);
@@ -135,12 +138,20 @@ impl Store {
                 }
                 let Some(row) = waiting.range(&begin[..]..&end[..])?.next() else { break };
                 let (key, row) = row?;
-                let (_, lane, _) = split_waiting(key.value())?;
-                lanes.push(Lane { route: route.clone(), key: WaitingRow::read(row.value())?.key.into() });
+                let Some((_, lane, id)) = readable(split_waiting(key.value())) else {
+                    begin = behind(key.value());
+                    after = None;
+                    continue;
+                };
+                let Ok(WaitingRow { key, .. }) = WaitingRow::read(row.value()) else {
+                    return Ok(Err(unreadable(LostWhat::Reading(route.clone(), lane), id)));
+                };
+                lanes.push(Lane { route: route.clone(), key: key.into() });
                 after = Some(lane);
             }
-            Ok(lanes)
-        })
+            Ok(Ok(lanes))
+        })?;
+        lanes.map_err(|lost| self.lose(lost).into())
     }
 
     /// Whether the reading waits in the lane.
@@ -153,7 +164,7 @@ impl Store {
     }
 
     /// What waits in a lane, oldest first, without what `skip` says yes to; at most `count` readings and,
-    /// beyond the first, `bytes` of them. What has lost its payload becomes a dead letter.
+    /// beyond the first, `bytes` of them. What is damaged, or has lost its payload, becomes a dead letter.
     pub fn waiting(
         &self,
         route: &Name,
@@ -170,17 +181,20 @@ impl Store {
             let (mut items, mut size) = (Vec::new(), 0);
             for row in waiting.range(&begin[..]..=&end[..])? {
                 let (key, row) = row?;
-                let (_, _, id) = split_waiting(key.value())?;
+                let Some((_, _, id)) = readable(split_waiting(key.value())) else { continue };
                 if skip(ReadingId::from_u128(id)) {
                     continue;
                 }
                 if items.len() >= count || size >= bytes && !items.is_empty() {
-                    return Ok(Loaded { items, complete: false });
+                    return Ok((Loaded { items, complete: false }, None));
                 }
-                let journaled = journal.get(id)?.ok_or(row::Damaged { table: "journal" })?;
-                let reading = reading(id, journaled.value())?;
+                let journaled = journal.get(id)?;
+                let journaled = journaled.as_ref().map(|row| row.value()).unwrap_or_default();
+                let (Ok(reading), Ok(row)) = (reading(id, journaled), WaitingRow::read(row.value())) else {
+                    let lost = unreadable(LostWhat::Reading(route.clone(), lane), id);
+                    return Ok((Loaded { items, complete: false }, Some(lost)));
+                };
                 size += reading.it().size() + reading.bytes_to_come();
-                let row = WaitingRow::read(row.value())?;
                 let lane = Lane { route: route.clone(), key: row.key.into() };
                 let (attempts, due) = (row.attempts, row.due);
                 items.push(reading.map(|reading| Waiting {
@@ -190,10 +204,11 @@ impl Store {
                     due,
                 }));
             }
-            Ok(Loaded { items, complete: true })
+            Ok((Loaded { items, complete: true }, None))
         })?;
         self.complete(loaded, |waiting| {
-            (LostWhat::Reading(waiting.lane.clone()), waiting.reading.id.as_u128())
+            let Lane { route, .. } = &waiting.lane;
+            (LostWhat::Reading(route.clone(), waiting.lane.id()), waiting.reading.id.as_u128())
         })
     }
 
@@ -204,8 +219,13 @@ impl Store {
             let (mut begin, mut routes) = (Vec::new(), Vec::new());
             while let Some(row) = waiting.range(&begin[..]..)?.next() {
                 let (key, _) = row?;
-                let (route, _, _) = split_waiting(key.value())?;
-                let route: Name = route.parse().map_err(|_| row::Damaged { table: "waiting" })?;
+                let route = split_waiting(key.value()).and_then(|(route, _, _)| {
+                    route.parse::<Name>().map_err(|_| Damaged { table: "waiting" })
+                });
+                let Some(route) = readable(route) else {
+                    begin = behind(key.value());
+                    continue;
+                };
                 key::route(&mut begin, &route);
                 begin = key::behind(&begin);
                 routes.push(route);
@@ -221,7 +241,10 @@ impl Store {
             let (mut begin, mut targets) = (Vec::new(), Vec::new());
             while let Some(row) = outbox.range(&begin[..]..)?.next() {
                 let (key, _) = row?;
-                let (target, _) = split_queued(key.value())?;
+                let Some((target, _)) = readable(split_queued(key.value())) else {
+                    begin = behind(key.value());
+                    continue;
+                };
                 key::target(&mut begin, &target);
                 begin = key::behind(&begin);
                 targets.push(target);
@@ -231,7 +254,7 @@ impl Store {
     }
 
     /// What is queued for the target, oldest first, without what `skip` says yes to; at most `count` deliveries and,
-    /// beyond the first, `bytes` of them. What has lost its payload becomes a dead letter.
+    /// beyond the first, `bytes` of them. What is damaged, or has lost its payload, becomes a dead letter.
     pub fn queued(
         &self,
         target: &Target,
@@ -245,18 +268,21 @@ impl Store {
             let (mut items, mut size) = (Vec::new(), 0);
             for row in read.open_table(OUTBOX)?.range(&begin[..]..&key::behind(&begin)[..])? {
                 let (key, row) = row?;
-                let (target, id) = split_queued(key.value())?;
+                let Some((_, id)) = readable(split_queued(key.value())) else { continue };
                 if skip(DeliveryId::from_u128(id)) {
                     continue;
                 }
                 if items.len() >= count || size >= bytes && !items.is_empty() {
-                    return Ok(Loaded { items, complete: false });
+                    return Ok((Loaded { items, complete: false }, None));
                 }
-                let queued = delivery(target, id, row.value())?;
+                let Ok(queued) = delivery(target.clone(), id, row.value()) else {
+                    let lost = unreadable(LostWhat::Delivery(target.clone()), id);
+                    return Ok((Loaded { items, complete: false }, Some(lost)));
+                };
                 size += queued.it().delivery.size() + queued.bytes_to_come();
                 items.push(queued);
             }
-            Ok(Loaded { items, complete: true })
+            Ok((Loaded { items, complete: true }, None))
         })?;
         self.complete(loaded, |queued| {
             (LostWhat::Delivery(queued.target.clone()), queued.delivery.id.as_u128())
@@ -278,26 +304,35 @@ impl Store {
     pub fn reading(&self, id: ReadingId) -> Result<Option<Reading>> {
         let reading = self.shared().ask(|read| {
             let row = read.open_table(JOURNAL)?.get(id.as_u128())?;
-            row.map(|row| reading(id.as_u128(), row.value())).transpose()
+            Ok(row.map(|row| reading(id.as_u128(), row.value())).transpose()?)
         })?;
         Ok(self.shown(reading)?.into_iter().next())
     }
 }
 
-pub(crate) fn split_waiting(key: &[u8]) -> Result<(&str, LaneId, u128), row::Damaged> {
-    key::split_waiting(key).ok_or(row::Damaged { table: "waiting" })
+/// Where to go on behind a key of which nothing can be made.
+fn behind(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
-pub(crate) fn split_queued(key: &[u8]) -> Result<(Target, u128), row::Damaged> {
-    key::split_queued(key).ok_or(row::Damaged { table: "outbox" })
+fn unreadable(what: LostWhat, id: u128) -> Lost {
+    Lost { what, id, cause: "it cannot be read".to_owned() }
 }
 
-pub(crate) fn reading(id: u128, row: &[u8]) -> Result<Partial<Reading>, redb::Error> {
+pub(crate) fn split_waiting(key: &[u8]) -> Result<(&str, LaneId, u128), Damaged> {
+    key::split_waiting(key).ok_or(Damaged { table: "waiting" })
+}
+
+pub(crate) fn split_queued(key: &[u8]) -> Result<(Target, u128), Damaged> {
+    key::split_queued(key).ok_or(Damaged { table: "outbox" })
+}
+
+pub(crate) fn reading(id: u128, row: &[u8]) -> Result<Partial<Reading>, Damaged> {
     let (_, rest) = row::read_head::<JournalHead<'_>>(row, "journal")?;
-    Ok(row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(id, "journal")?)
+    row::read::<ReadingRow<'_>>(rest, "journal")?.into_reading(id, "journal")
 }
 
-pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Partial<Queued>, redb::Error> {
+pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Partial<Queued>, Damaged> {
     let (head, rest) = row::read_head::<QueuedHead<'_>>(row, "outbox")?;
     let (attempts, due) = (head.attempts, Timestamp::from_nanos(head.due));
     let last_cause = head.last_cause.map(str::to_owned);
@@ -305,7 +340,7 @@ pub(crate) fn delivery(target: Target, id: u128, row: &[u8]) -> Result<Partial<Q
     Ok(delivery.map(|delivery| Queued { target, delivery: Arc::new(delivery), attempts, due, last_cause }))
 }
 
-pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<Partial<DeadLetter>, redb::Error> {
+pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<Partial<DeadLetter>, Damaged> {
     let (head, rest) = row::read_head::<DeadHead<'_>>(row, "dead letters")?;
     let (time, attempts) = (Timestamp::from_nanos(head.time), head.attempts);
     let (id, cause) = (DeadLetterId::from_u128(id), head.cause.to_owned());
@@ -313,9 +348,9 @@ pub(crate) fn dead_letter(id: u128, row: &[u8]) -> Result<Partial<DeadLetter>, r
 }
 
 /// What a dead letter is of; `rest` follows its head.
-pub(crate) fn subject(head: &DeadHead<'_>, rest: &[u8]) -> Result<Partial<Subject>, row::Damaged> {
+pub(crate) fn subject(head: &DeadHead<'_>, rest: &[u8]) -> Result<Partial<Subject>, Damaged> {
     let table = "dead letters";
-    let name = |name: &str| name.parse::<Name>().map_err(|_| row::Damaged { table });
+    let name = |name: &str| name.parse::<Name>().map_err(|_| Damaged { table });
     let target = match &head.subject {
         SubjectRow::Reading { route, key } => {
             let reading = row::read::<ReadingRow<'_>>(rest, table)?.into_reading(head.id, table)?;

@@ -4,7 +4,6 @@ use redb::ReadableTable;
 
 use crate::apply::Batch;
 use crate::digest::Digest;
-use crate::row;
 
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
 
@@ -25,7 +24,11 @@ impl Batch<'_> {
         let table = self.tables.payloads()?;
         let rows = table.get(file.as_bytes())?.map_or(0, |rows| rows.value());
         match rows {
-            0 => return Err(row::Damaged { table: "payloads" }.into()),
+            // Nothing is known to refer to it, as for those who tidy up: to fail would only fail others, and again.
+            0 => {
+                tracing::error!(payload = %file, "nothing was known to refer to it");
+                self.unreferred.push(file);
+            }
             1 => {
                 table.remove(file.as_bytes())?;
                 self.ledger.payloads -= 1;

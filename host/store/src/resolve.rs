@@ -21,11 +21,11 @@ use crate::tables::DEAD;
 pub const LOST_ATTRIBUTE: &str = "sandbar.payload-lost";
 
 impl Store {
-    /// What is to be handled or delivered. What has lost its payload becomes a dead letter, later, and nothing behind
-    /// it is loaded before.
+    /// What is to be handled or delivered. What has lost its payload, or comes next and is damaged, becomes a dead
+    /// letter, later, and nothing behind it is loaded before.
     pub(crate) fn complete<T: Carries>(
         &self,
-        loaded: Loaded<Partial<T>>,
+        (loaded, damaged): (Loaded<Partial<T>>, Option<Lost>),
         what: impl Fn(&T) -> (LostWhat, u128),
     ) -> Result<Loaded<T>, StoreError> {
         let mut items = Vec::with_capacity(loaded.items.len());
@@ -38,19 +38,21 @@ impl Store {
                 Found::Whole(payload) => items.push(partial.with(payload)),
                 Found::Gone => {}
                 Found::Missing(missing) => {
-                    let fault = missing.fault();
-                    if let Missing::Lost(cause) = missing {
-                        let (what, id) = what(partial.it());
-                        self.lose(Lost { what, id, cause });
-                    }
-                    if items.is_empty() {
-                        return Err(fault.into());
-                    }
-                    return Ok(Loaded { items, complete: false });
+                    let fault = match missing {
+                        Missing::Lost(cause) => {
+                            let (what, id) = what(partial.it());
+                            self.lose(Lost { what, id, cause })
+                        }
+                        Missing::Unreadable(error) => Fault::of_io(&error),
+                    };
+                    return ends_with(items, fault);
                 }
             }
         }
-        Ok(Loaded { items, complete: loaded.complete })
+        match damaged {
+            Some(lost) => ends_with(items, self.lose(lost)),
+            None => Ok(Loaded { items, complete: loaded.complete }),
+        }
     }
 
     /// What is shown to people and programs: it says if its payload is not to be had.
@@ -78,12 +80,19 @@ impl Store {
         Ok(items)
     }
 
-    /// Nobody waits for it: whoever asked asks again.
-    fn lose(&self, lost: Lost) {
+    /// Nobody waits for it: whoever asked is told this, and asks again.
+    pub(crate) fn lose(&self, lost: Lost) -> Fault {
         tracing::error!(cause = lost.cause, "it becomes a dead letter");
+        let fault = Fault::Io { cause: lost.cause.clone() };
         let shared = self.shared();
         drop(shared.queue.push(New { work: Work::Lose(lost), large: Large::None }, shared.clock.now()));
+        fault
     }
+}
+
+/// What there is in front of what cannot be had, if anything.
+fn ends_with<T>(items: Vec<T>, fault: Fault) -> Result<Loaded<T>, StoreError> {
+    if items.is_empty() { Err(fault.into()) } else { Ok(Loaded { items, complete: false }) }
 }
 
 /// What came of looking for a payload.

@@ -143,9 +143,7 @@ pub(crate) fn weight(row: &[u8], payload_bytes: u64) -> u64 {
 
 /// The same of a whole row of dead letters. One that is damaged weighs something, too.
 pub(crate) fn weight_of_dead_letter(row: &[u8]) -> u64 {
-    let head = read_head::<DeadHead<'_>>(row, "dead letters");
-    let kept = head.and_then(|(head, rest)| head.kept(rest));
-    weight(row, kept.map_or(0, |(_, bytes)| bytes))
+    weight(row, kept_of_dead_letter(row).map_or(0, |(_, bytes)| bytes))
 }
 
 impl<'a> ReadingRow<'a> {
@@ -251,6 +249,12 @@ pub(crate) fn kept_of_reading(row: &[u8], table: &'static str) -> Result<(Option
 pub(crate) fn kept_of_delivery(row: &[u8], table: &'static str) -> Result<(Option<Digest>, u64), Damaged> {
     let (_, message) = read_head::<(u128, IgnoredText, u64)>(row, table)?;
     kept_of_message(message, table)
+}
+
+/// The same of a whole row of dead letters.
+pub(crate) fn kept_of_dead_letter(row: &[u8]) -> Result<(Option<Digest>, u64), Damaged> {
+    let (head, rest) = read_head::<DeadHead<'_>>(row, "dead letters")?;
+    head.kept(rest)
 }
 
 /// The file that the payload of a delivery in the outbox has, of its whole row.

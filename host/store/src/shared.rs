@@ -35,7 +35,7 @@ impl Shared {
         payloads: Payloads,
     ) -> Self {
         let counts = Counts::default();
-        counts.set(&opened.ledger, opened.sweep.oldest());
+        counts.set(&opened.ledger, None);
         Self {
             queue: Queue::new(options.queue_max, options.queue_bytes, opened.ledger.last_id, options.seed),
             options,

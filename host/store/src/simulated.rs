@@ -43,6 +43,8 @@ struct State {
     fail_writes: Option<Failure>,
     fail_syncs: Option<Failure>,
     fail_reads: bool,
+    /// Bytes of the storage that cannot be read.
+    bad: BTreeSet<usize>,
     /// How many more writes and syncs there is power for.
     power: Option<u64>,
     /// Which opening the disk belongs to; older ones can do nothing.
@@ -92,6 +94,7 @@ impl Simulated {
             fail_writes: None,
             fail_syncs: None,
             fail_reads: false,
+            bad: BTreeSet::new(),
             power: None,
             opening: 0,
             life: 0,
@@ -126,6 +129,14 @@ impl Simulated {
     /// From now on reads fail with EIO, or no longer.
     pub fn fail_reads(&self, fail: bool) {
         self.0.lock().fail_reads = fail;
+    }
+
+    /// From now on reads fail with EIO of wherever the storage holds these bytes now; with none, of nowhere.
+    pub fn fail_reads_of(&self, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        let held = state.cached.windows(bytes.len().max(1)).enumerate();
+        let bad = held.filter(|(_, held)| *held == bytes).map(|(at, _)| at).collect();
+        state.bad = bad;
     }
 
     /// From now on files of payloads cannot be written, or again can.
@@ -380,10 +391,10 @@ impl StorageBackend for Opening {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.disk.0.lock();
         state.alive(self.opening)?;
-        if state.fail_reads {
+        let from = offset as usize;
+        if state.fail_reads || state.bad.range(from..from + out.len()).next().is_some() {
             return Err(Failure::Broken.error());
         }
-        let from = offset as usize;
         let there = state.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(there);
         Ok(())

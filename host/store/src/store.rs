@@ -95,11 +95,11 @@ impl Store {
             Arc::new(move |bytes| medium.takes(bytes))
         };
         let payloads = Payloads::new(folder, Writers::new(committer, takes));
-        let begin = (opened.ledger, opened.sweep);
+        let ledger = opened.ledger;
         let shared = Arc::new(Shared::new(options, clock, medium, opened, payloads));
         shared.collect_payloads();
         let (alive, ended) = watch::channel(());
-        let committing = Committing::new(shared.clone(), begin, alive);
+        let committing = Committing::new(shared.clone(), ledger, alive);
         match committer {
             Committer::Task => drop(tokio::spawn(committing.run())),
             Committer::Thread => start_thread(committing).map_err(failed(path))?,
@@ -174,6 +174,11 @@ impl Store {
     /// What is queued for the target becomes dead letters, likewise.
     pub async fn discard_target(&self, target: Target) -> Result<(), StoreError> {
         self.in_chunks(|| Work::DiscardTarget(target.clone())).await
+    }
+
+    /// What a driver has kept as the ingress of this name is dropped, likewise.
+    pub async fn discard_ingress(&self, ingress: Name) -> Result<(), StoreError> {
+        self.in_chunks(|| Work::DiscardIngress(ingress.clone())).await
     }
 
     /// What was given up on waits again, under its old id and without attempts.

@@ -1,8 +1,8 @@
 //! How readings were handled and deliveries offered: entries in the order of their commits, for those who ask
 //! what became of a reading.
 //!
-//! All that one transaction has to tell goes into one row at the end of the table, and the oldest rows make room:
-//! that costs little, whatever is going on. Who asks about a reading reads on from its acceptance.
+//! All that one transaction has to tell goes into one row at the end of the table, and the oldest rows make room as
+//! what leaves by itself does (`retention.rs`): that costs little, whatever is going on. Who asks about a reading reads on from its acceptance.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::Batch;
 use crate::change::{FailedAttempt, FailedDelivery, LaneId, NewDelivery, Next, Trace, TracedCall};
+use crate::damaged::readable;
 use crate::error::StoreError;
 use crate::key;
-use crate::row::{self, DeadHead, JournalHead, QueuedHead, SubjectRow, WaitingRow};
+use crate::query::LOOK_AT_MAX;
+use crate::retention::Chunk;
+use crate::row::{self, Damaged, DeadHead, JournalHead, QueuedHead, SubjectRow, WaitingRow};
 use crate::store::Store;
 use crate::tables::{DEAD, JOURNAL, OUTBOX, TRACE, WAITING};
 
 /// A row is begun anew when it has become so large.
 const ROW_BYTES: usize = 48 << 10;
-/// Old rows that one commit removes: more than it writes, or they would never become fewer.
-const REMOVED_AT_ONCE: usize = 8;
 
 /// One thing that happened.
 #[derive(Serialize, Deserialize)]
@@ -147,30 +148,40 @@ impl TraceRow {
 }
 
 impl Batch<'_> {
-    /// Puts what was noted at the end of the table; the oldest rows go while there are more than `most` bytes.
+    /// Puts what was noted at the end of the table, unless none is to be kept.
     pub(crate) fn write_trace(&mut self, most: u64) -> Result<(), redb::Error> {
         let rows = std::mem::take(&mut self.trace.rows);
-        if rows.is_empty() || most == 0 && self.ledger.trace_bytes == 0 {
+        if rows.is_empty() || most == 0 {
             return Ok(());
         }
-        let begin = ReadingId::first_at(self.now).as_u128();
+        // Ids run ahead of a clock that was set back: what is told of a reading must not lie in front of its own.
+        let begin = ReadingId::first_at(self.now).as_u128().max(self.ledger.last_id);
         let table = self.tables.trace()?;
-        for row in rows.iter().filter(|_| most > 0) {
+        for row in &rows {
             let key = begin.max(self.ledger.last_trace.saturating_add(1));
             table.insert(key, &row[..])?;
             self.ledger.last_trace = key;
             self.ledger.trace_bytes += row.len() as u64;
-        }
-        for _ in 0..REMOVED_AT_ONCE.max(2 * rows.len()) {
-            if self.ledger.trace_bytes <= most {
-                break;
-            }
-            match table.pop_first()? {
-                Some((_, row)) => self.ledger.trace_bytes -= row.value().len() as u64,
-                None => self.ledger.trace_bytes = 0,
-            }
+            self.traced = (self.traced.0 + 1, self.traced.1 + row.len() as u64);
         }
         Ok(())
+    }
+
+    /// The oldest rows go while there are more than `most` bytes, a chunk of them. True if any went.
+    pub(crate) fn trim_trace(&mut self, most: u64, alone: bool) -> Result<bool, redb::Error> {
+        let chunk = Chunk::new(alone, self.traced.0, self.traced.1);
+        let (mut rows, mut bytes) = (0, 0);
+        while self.ledger.trace_bytes > most && chunk.takes(rows, bytes) {
+            let Some((_, row)) = self.tables.trace()?.pop_first()? else {
+                // There is nothing left that could have been counted.
+                self.ledger.trace_bytes = 0;
+                break;
+            };
+            let gone = row.value().len() as u64;
+            self.ledger.trace_bytes = self.ledger.trace_bytes.saturating_sub(gone);
+            (rows, bytes) = (rows + 1, bytes + gone);
+        }
+        Ok(rows > 0)
     }
 }
 
@@ -245,15 +256,17 @@ impl Store {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(trace),
                 opened => opened?,
             };
-            // The clock may have been set back: then the keys ran ahead of it, never behind.
+            // The clock may have been set back: then the keys ran ahead of it with the ids, never behind.
             let from = ReadingId::first_at(reading.time()).as_u128();
             for row in table.range(from..)? {
                 let (key, row) = row?;
                 let time = ReadingId::from_u128(key.value()).time();
                 let mut rest = row.value();
-                while !rest.is_empty() {
-                    let (entry, behind) = row::read_head::<Entry<'_>>(rest, "trace")?;
-                    trace.take(entry, reading, time)?;
+                // What comes behind what is damaged in a row cannot be told.
+                while let Ok((entry, behind)) = row::read_head::<Entry<'_>>(rest, "trace") {
+                    if trace.take(entry, reading, time).is_err() {
+                        break;
+                    }
                     rest = behind;
                 }
             }
@@ -267,7 +280,7 @@ impl Store {
 }
 
 impl ReadingTrace {
-    fn take(&mut self, entry: Entry<'_>, reading: ReadingId, time: Timestamp) -> Result<(), redb::Error> {
+    fn take(&mut self, entry: Entry<'_>, reading: ReadingId, time: Timestamp) -> Result<(), Damaged> {
         match entry {
             Entry::Handled {
                 route,
@@ -325,19 +338,20 @@ impl ReadingTrace {
     }
 }
 
-fn target_of(row: &SubjectRow<'_>) -> Result<Target, redb::Error> {
-    let damaged = || row::Damaged { table: "trace" };
+fn target_of(row: &SubjectRow<'_>) -> Result<Target, Damaged> {
+    let damaged = || Damaged { table: "trace" };
     Ok(match row {
         SubjectRow::Sink(name) => Target::Sink(name.parse().map_err(|_| damaged())?),
         SubjectRow::Device(device) => Target::Device((*device).into()),
-        SubjectRow::Reading { .. } => return Err(damaged().into()),
+        SubjectRow::Reading { .. } => return Err(damaged()),
     })
 }
 
 fn lanes(read: &ReadTransaction, reading: ReadingId) -> Result<Vec<TracedLane>, redb::Error> {
     let id = reading.as_u128();
     let Some(row) = read.open_table(JOURNAL)?.get(id)? else { return Ok(Vec::new()) };
-    let (head, _) = row::read_head::<JournalHead<'_>>(row.value(), "journal")?;
+    let head = readable(row::read_head::<JournalHead<'_>>(row.value(), "journal"));
+    let Some((head, _)) = head else { return Ok(Vec::new()) };
     let waiting = read.open_table(WAITING)?;
     let mut key = Vec::new();
     let mut lanes = Vec::with_capacity(head.lanes.len());
@@ -345,10 +359,7 @@ fn lanes(read: &ReadTransaction, reading: ReadingId) -> Result<Vec<TracedLane>, 
         key::waiting(&mut key, &route, LaneId(lane), id);
         let waits = match waiting.get(&key[..])? {
             None => None,
-            Some(row) => {
-                let row = WaitingRow::read(row.value())?;
-                Some((row.attempts, row.due))
-            }
+            Some(row) => readable(WaitingRow::read(row.value())).map(|row| (row.attempts, row.due)),
         };
         lanes.push(TracedLane { route: route.into_owned(), waits });
     }
@@ -361,11 +372,11 @@ fn dead_letters(
     reading: ReadingId,
     deliveries: &[TracedDelivery],
 ) -> Result<Vec<DeadLetterId>, redb::Error> {
-    const LOOK_AT_MAX: usize = 50_000;
     let mut found = Vec::new();
     for row in read.open_table(DEAD)?.range(reading.as_u128()..)?.take(LOOK_AT_MAX) {
         let (id, row) = row?;
-        let (head, _) = row::read_head::<DeadHead<'_>>(row.value(), "dead letters")?;
+        let head = row::read_head::<DeadHead<'_>>(row.value(), "dead letters");
+        let Ok((head, _)) = head else { continue };
         let is_own = deliveries.iter().any(|delivery| delivery.id.as_u128() == head.id);
         if is_own || head.id == reading.as_u128() {
             found.push(DeadLetterId::from_u128(id.value()));
@@ -380,6 +391,8 @@ fn outbox(read: &ReadTransaction, target: &Target, id: DeliveryId) -> Result<Wai
     let mut key = Vec::new();
     key::queued(&mut key, target, id.as_u128());
     let Some(row) = read.open_table(OUTBOX)?.get(&key[..])? else { return Ok(None) };
-    let (head, _) = row::read_head::<QueuedHead<'_>>(row.value(), "outbox")?;
-    Ok(Some((head.attempts, Timestamp::from_nanos(head.due), head.last_cause.map(str::to_owned))))
+    let head = readable(row::read_head::<QueuedHead<'_>>(row.value(), "outbox"));
+    Ok(head.map(|(head, _)| {
+        (head.attempts, Timestamp::from_nanos(head.due), head.last_cause.map(str::to_owned))
+    }))
 }

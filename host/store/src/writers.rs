@@ -59,8 +59,8 @@ impl Writers {
         }
     }
 
-    /// What is pushed is for readings that the queue had room for, for outcomes of as many turns as there may be, or
-    /// has no payload.
+    /// What is pushed is for readings that the queue had room for, for outcomes of as many turns as there may be at once,
+    /// however many bytes those have, or has no payload.
     pub(crate) fn push(&self, job: Job) {
         match self {
             Self::Task(jobs) => drop(jobs.send(job)),

@@ -115,7 +115,8 @@ pub struct TrustTable {
 /// Where readings come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IngressTable {
-    /// The driver: what protocol or device it is.
+    /// The driver: what protocol or device it is. What it has kept, such as sessions or what it has read already, stays
+    /// for 30 days after the ingress is removed, and goes when the ingress gets another driver.
     pub driver: String,
     /// Seconds without a word after which a device that speaks through this ingress is lost, also while it is
     /// connected. Without it, `devices.silence_s` counts for those that are not.

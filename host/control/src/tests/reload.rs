@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use expect_test::expect;
+use sandbar_reading::{Scope, StateWrite};
 use sandbar_runtime::test_components;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -214,5 +215,33 @@ async fn the_hosts_own_settings_wait_for_the_next_start() {
     let applied = host.control.apply(host.declared(&text)).await.unwrap();
     assert_eq!(applied.at_next_start, ["host.depth_max", "api.listen"]);
     assert!(applied.added.is_empty() && applied.changed.is_empty() && applied.removed.is_empty());
+    host.stop().await;
+}
+
+/// It was never dropped, and whatever driver came next under the name found it.
+#[tokio::test]
+async fn what_a_driver_has_kept_waits_for_its_ingress_to_come_back_and_not_for_another_driver() {
+    let simulated = "[ingress.a]\ndriver = \"simulator\"\ncount = 1\n";
+    let web = "[ingress.a]\ndriver = \"webhook\"\nlisten = \"127.0.0.1:0\"\npaths = [{ path = \"/a\" }]\n";
+    let scope = Scope::Ingress(name("a"));
+    let keep = async |host: &Host| {
+        let write = StateWrite { name: "k".into(), value: Some("v".into()), expires: None };
+        host.control.inner.store.keep(scope.clone(), vec![write]).await.unwrap();
+    };
+    let is_kept = |host: &Host| host.control.inner.store.state(&scope, "k").unwrap().is_some();
+    let host = Host::start(simulated).await;
+    keep(&host).await;
+    for text in ["", simulated] {
+        host.control.apply(host.declared(text)).await.unwrap();
+        assert!(is_kept(&host), "{text}");
+    }
+    host.control.apply(host.declared(web)).await.unwrap();
+    assert!(!is_kept(&host));
+
+    keep(&host).await;
+    let host = host.restart("").await.restart(web).await;
+    assert!(is_kept(&host));
+    let host = host.restart(simulated).await;
+    assert!(!is_kept(&host));
     host.stop().await;
 }

@@ -1,7 +1,5 @@
 //! What each change of what is known of devices writes, within the transaction that it shares with others.
 
-use std::borrow::Cow;
-
 use redb::ReadableTable;
 use sandbar_reading::{Delivery, DeliveryId, Name, ReadingId, Target, Timestamp};
 
@@ -14,11 +12,11 @@ use super::{
     RESOURCES_MAX,
 };
 use crate::apply::{Batch, Ids, Made};
+use crate::damaged::readable;
 use crate::error::StoreError;
 use crate::key;
 use crate::queue::Done;
-use crate::row;
-use crate::row::file_of_queued;
+use crate::row::{self, Damaged, file_of_queued};
 use crate::tables::META;
 
 type Result<T, E = redb::Error> = std::result::Result<T, E>;
@@ -60,7 +58,7 @@ impl Batch<'_> {
             let mut table = transaction.open_table(TWINS)?;
             for (device, resources) in &batch.resources {
                 let old = table.get(&**device)?.map(|old| old.value().to_vec()).unwrap_or_default();
-                let mut values = values(&old, "device resources")?;
+                let mut values = readable(values(&old, "device resources")).unwrap_or_default();
                 for resource in resources {
                     values.set(&resource.name, resource.time, &resource.value, RESOURCES_MAX);
                 }
@@ -88,13 +86,12 @@ impl Batch<'_> {
         let mut gone = Vec::new();
         for row in commands.range(&begin[..]..&key::behind(&begin)[..])? {
             let (key, row) = row?;
-            let (_, id) = split_command(key.value())?;
-            gone.push(command(device, id, row.value())?);
+            let command = split_command(key.value()).and_then(|(_, id)| command(device, id, row.value()));
+            gone.push((key.value().to_vec(), readable(command).and_then(|command| command.expires)));
         }
-        for command in gone {
-            let key = of_command(device, command.id.as_u128());
+        for (key, expires) in gone {
             commands.remove(&key[..])?;
-            if let Some(expires) = command.expires {
+            if let Some(expires) = expires {
                 transaction.open_table(COMMANDS_DUE)?.remove(&due(expires, &key)[..])?;
             }
         }
@@ -219,9 +216,9 @@ impl Batch<'_> {
         };
         key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
         let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
-        if let Some(file) = waited.transpose()? {
+        if let Some(file) = waited {
             self.ledger.outbox -= 1;
-            self.refer_no_more(file)?;
+            self.refer_no_more(readable(file).flatten())?;
         }
         let unanswered = command.asks && command.answer.is_none() && state == CommandState::Expired;
         let is_open = match command.state {
@@ -251,7 +248,7 @@ impl Batch<'_> {
     fn command(&mut self, device: &str, id: u128) -> Result<Option<CommandRow>> {
         let table = self.tables.transaction.open_table(COMMANDS)?;
         let row = table.get(&of_command(device, id)[..])?;
-        row.map(|row| command(device, id, row.value())).transpose()
+        Ok(row.and_then(|row| readable(command(device, id, row.value()))))
     }
 
     fn write_command(&mut self, command: &CommandRow) -> Result<()> {
@@ -260,6 +257,7 @@ impl Batch<'_> {
         row::append(&mut self.row, &Command::of(command));
         let transaction = self.tables.transaction;
         transaction.open_table(COMMANDS)?.insert(&key[..], &self.row[..])?;
+        self.commands_written += 1;
         if let Some(expires) = command.expires {
             let due = due(expires, &key);
             let mut table = transaction.open_table(COMMANDS_DUE)?;
@@ -282,8 +280,8 @@ impl Batch<'_> {
         let rows = commands.range(&begin[..]..&key::behind(&begin)[..])?;
         for row in rows.take(PRUNED_MAX + COMMANDS_KEPT) {
             let (key, row) = row?;
-            let (_, id) = split_command(key.value())?;
-            oldest.push((key.value().to_vec(), command(device, id, row.value())?));
+            let command = split_command(key.value()).and_then(|(_, id)| command(device, id, row.value()));
+            oldest.extend(readable(command).map(|command| (key.value().to_vec(), command)));
         }
         oldest.truncate(oldest.len().saturating_sub(COMMANDS_KEPT));
         for (key, command) in oldest.into_iter().filter(|(_, command)| !command.state.waits()) {
@@ -303,7 +301,7 @@ impl Batch<'_> {
         let mut found = None;
         for row in table.range(..&end[..])? {
             let (due, _) = row?;
-            let (_, of, command) = split_due(due.value())?;
+            let Some((_, of, command)) = readable(split_due(due.value())) else { continue };
             if (of.as_str(), command) == (device, id.as_u128()) {
                 found = Some(due.value().to_vec());
                 break;
@@ -318,7 +316,7 @@ impl Batch<'_> {
     fn desire(&mut self, device: &str, resource: &str, value: Option<&str>) -> Result<Done> {
         let mut table = self.tables.transaction.open_table(DESIRED)?;
         let old = table.get(device)?.map(|old| old.value().to_vec()).unwrap_or_default();
-        let mut values = values(&old, "device desires")?;
+        let mut values = readable(values(&old, "device desires")).unwrap_or_default();
         let done = match value {
             Some(value) => values.set(resource, self.now, value, RESOURCES_MAX),
             None => {
@@ -344,13 +342,13 @@ const PRUNE_EVERY: u128 = 16;
 const PRUNED_MAX: usize = 1024;
 
 /// Of a row, or of none.
-pub(super) fn values<'a>(row: &'a [u8], table: &'static str) -> Result<Values<'a>> {
+pub(super) fn values<'a>(row: &'a [u8], table: &'static str) -> Result<Values<'a>, Damaged> {
     match row {
-        [] => Ok(Values(Vec::<(Cow<'a, str>, u64, Cow<'a, str>)>::new())),
-        row => Ok(row::read(row, table)?),
+        [] => Ok(Values::default()),
+        row => row::read(row, table),
     }
 }
 
-pub(super) fn command(device: &str, id: u128, row: &[u8]) -> Result<CommandRow> {
-    Ok(row::read::<Command<'_>>(row, "device commands")?.into_command(device, id)?)
+pub(super) fn command(device: &str, id: u128, row: &[u8]) -> Result<CommandRow, Damaged> {
+    row::read::<Command<'_>>(row, "device commands")?.into_command(device, id)
 }

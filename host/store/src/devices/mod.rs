@@ -5,12 +5,14 @@
 //! reading that is in it, so that the next start can make up for what was journaled behind it.
 
 mod apply;
+mod forget;
 mod row;
 mod store;
 
 use bytes::Bytes;
 use sandbar_reading::{ContentType, Delivery, DeliveryId, Message, Name, ReadingId, Timestamp};
 
+pub(crate) use self::forget::EndedCommands;
 use crate::change::Accept;
 
 /// A device as the registry has it.
@@ -68,7 +70,8 @@ pub struct DevicesBatch {
 /// How many resources of a device are kept: the first so many.
 pub const RESOURCES_MAX: usize = 64;
 
-/// How many commands of a device are remembered, about; those that wait are always.
+/// How many commands of a device are remembered, about, as long as there are not too many of all
+/// ([`Options::commands`](crate::Options::commands)); those that wait are always.
 pub const COMMANDS_KEPT: usize = 64;
 
 /// A command that somebody wants a device to carry out.

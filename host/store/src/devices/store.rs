@@ -12,6 +12,7 @@ use super::row::{
 use super::{
     CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, HandedOver, NewCommand, Resource,
 };
+use crate::damaged::readable;
 use crate::error::StoreError;
 use crate::queue::Work;
 use crate::store::Store;
@@ -19,7 +20,7 @@ use crate::tables::META;
 use crate::{key, row};
 
 impl Store {
-    /// Writes what the registry has learnt. Done in the order of the calls.
+    /// Writes what the registry has learnt. Done in the order of the calls, as long as there is room at each.
     pub fn put_devices(
         &self,
         batch: DevicesBatch,
@@ -91,14 +92,15 @@ impl Store {
             .await
     }
 
-    /// All devices, by id.
+    /// All devices, by id; those whose rows are damaged are left out.
     pub fn devices(&self) -> Result<Vec<DeviceRow>, StoreError> {
         self.shared().ask(|read| {
             let Some(table) = opened(read.open_table(DEVICES))? else { return Ok(Vec::new()) };
             let mut devices = Vec::new();
             for row in table.iter()? {
                 let (id, row) = row?;
-                devices.push(row::read::<Known<'_>>(row.value(), "devices")?.into_device(id.value())?);
+                let known = row::read::<Known<'_>>(row.value(), "devices");
+                devices.extend(readable(known.and_then(|known| known.into_device(id.value()))));
             }
             Ok(devices)
         })
@@ -132,7 +134,7 @@ impl Store {
         self.shared().ask(|read| {
             let Some(table) = opened(read.open_table(COMMANDS))? else { return Ok(None) };
             let row = table.get(&of_command(device, id.as_u128())[..])?;
-            row.map(|row| command(device, id.as_u128(), row.value())).transpose()
+            Ok(row.map(|row| command(device, id.as_u128(), row.value())).transpose()?)
         })
     }
 
@@ -154,8 +156,8 @@ impl Store {
             let mut commands = Vec::new();
             for row in table.range(&begin[..]..&end[..])?.rev() {
                 let (key, row) = row?;
-                let (_, id) = split_command(key.value())?;
-                let command = command(device, id, row.value())?;
+                let command = split_command(key.value()).and_then(|(_, id)| command(device, id, row.value()));
+                let Some(command) = readable(command) else { continue };
                 if wanted(&command) {
                     commands.push(command);
                 }
@@ -173,8 +175,10 @@ impl Store {
             let Some(table) = opened(read.open_table(COMMANDS_DUE))? else { return Ok(Vec::new()) };
             let mut due = Vec::new();
             for row in table.iter()?.take(limit) {
-                let (expires, device, id) = split_due(row?.0.value())?;
-                due.push((expires, device.into(), DeliveryId::from_u128(id)));
+                let known = readable(split_due(row?.0.value()));
+                due.extend(known.map(|(expires, device, id)| {
+                    (expires, device.into_boxed_str(), DeliveryId::from_u128(id))
+                }));
             }
             Ok(due)
         })
@@ -194,7 +198,7 @@ fn resources(
     let Some(table) = opened(read.open_table(table))? else { return Ok(Vec::new()) };
     let row = table.get(device)?;
     let row = row.as_ref().map(|row| row.value()).unwrap_or_default();
-    Ok(values(row, name)?.into_resources())
+    Ok(readable(values(row, name)).unwrap_or_default().into_resources())
 }
 
 /// `None` in a file from before there were devices.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandbar_reading::Refused;
 use sandbar_store::simulated::Failure;
-use sandbar_store::{Fault, Kind, StoreError};
+use sandbar_store::{Fault, Kind, Retention, StoreError};
 
 use crate::rig::{Rig, accept, handled, lane, options, scope_of, write};
 
@@ -162,4 +162,38 @@ async fn a_panic_while_the_storage_is_asked_is_an_answer() {
     assert!(matches!(asked, Err(StoreError::Unavailable(Fault::Io { .. }))), "{asked:?}");
     assert_eq!(rig.state_text(&scope, "a").as_deref(), Some("1"));
     assert_eq!(rig.store.stats().fault, None);
+}
+
+/// Each commit looked at the oldest reading first, and failed with it: the store was in a fault for ever.
+#[tokio::test(start_paused = true)]
+async fn where_the_oldest_reading_cannot_be_read_it_stays_for_a_while_and_all_else_goes_on() {
+    let retention = Retention { age: None, bytes: None };
+    // Too small a cache to answer from memory.
+    let mut rig = Rig::new(sandbar_store::Options { cache_bytes: 0, retention, ..options() });
+    // So large that its page is its own.
+    let oldest = "old".repeat(1000);
+    rig.put(&[], &oldest).await;
+    for _ in 0..20 {
+        rig.put(&[], &"x".repeat(3000)).await;
+    }
+    rig.options.retention.bytes = Some(30_000);
+    rig.restart().await;
+    rig.disk.fail_reads_of(oldest.as_bytes());
+    while rig.store.stats().fault.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // To open the file anew it may have to be read whole.
+    rig.disk.fail_reads_of(b"");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.disk.fail_reads_of(oldest.as_bytes());
+    for _ in 0..50 {
+        rig.put(&[], "x").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((rig.recoveries(), rig.store.stats().journal_count), (1, 21 + 50));
+
+    rig.disk.fail_reads_of(b"");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(rig.store.stats().journal_bytes <= 30_000);
+    assert_eq!(rig.recoveries(), 1);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "also what tests share is a test")]
 
 mod damage;
+mod damaged_rows;
 mod faults;
 mod large;
 mod large_faults;

@@ -413,6 +413,43 @@ async fn what_a_sink_hands_over_is_a_command_once() {
     assert!(commands().iter().all(|row| row.state == CommandState::Acknowledged));
 }
 
+/// There is no end of devices whose ids are made anew each time, and so there was none of their commands.
+#[tokio::test(start_paused = true)]
+async fn of_very_many_commands_the_oldest_that_have_ended_are_forgotten_whatever_devices_they_were_for() {
+    let rig = Rig::new(Options { commands: 50, ..options() });
+    let own = lane("r", "k");
+    let devices: Vec<_> = (0..300).map(|n| format!("device-{n}")).collect();
+    let target = |device: &str| Target::Device(device.into());
+    let reading = rig.put(&[&own], "x").await;
+    let deliveries = devices.iter().map(|device| delivery(&target(device), reading, "on")).collect();
+    rig.store.settle(Outcome { deliveries, ..handled(&own, &[reading]) }).await.unwrap();
+    // One waits.
+    for device in &devices[1..] {
+        let target = target(device);
+        let accepted = vec![rig.queued(&target)[0].delivery.id];
+        rig.store.delivered(Delivered { target, accepted, failed: vec![] }).await.unwrap();
+    }
+    rig.pass(Duration::from_secs(60)).await;
+    let remembered = |device: &String| !rig.store.commands(device, None, 9, &|_| true).unwrap().is_empty();
+    let count = devices.iter().filter(|device| remembered(device)).count();
+    assert!((40..=55).contains(&count), "{count}");
+    assert!(remembered(&devices[0]) && remembered(&devices[299]) && !remembered(&devices[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_driver_kept_as_a_discarded_ingress_is_dropped() {
+    let rig = Rig::new(options());
+    let scopes = ["web", "web2"].map(|ingress| Scope::Ingress(name(ingress)));
+    for scope in &scopes {
+        let expires = Some(rig.clock.now().after(Duration::from_secs(60)));
+        let writes = (0..300).map(|n| StateWrite { expires, ..write(&n.to_string(), "v") }).collect();
+        rig.store.keep(scope.clone(), writes).await.unwrap();
+    }
+    rig.store.discard_ingress(name("web")).await.unwrap();
+    assert_eq!(rig.store.state_used(&scopes[0]).unwrap(), (0, 0));
+    assert_eq!(rig.store.state_used(&scopes[1]).unwrap().1, 300);
+}
+
 /// It was looked at every second for ever.
 #[tokio::test]
 async fn that_a_command_is_due_which_is_not_known_is_forgotten() {

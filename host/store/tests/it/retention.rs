@@ -91,12 +91,11 @@ async fn what_still_waits_stays_and_goes_once_it_is_handled() {
 async fn old_readings_go_and_young_ones_stay_also_across_a_restart() {
     let mut rig = Rig::new(keeping(Some(60), None));
     rig.put(&[], "old").await;
-    rig.clock.forward(Duration::from_secs(59));
+    rig.pass(Duration::from_secs(30)).await;
     rig.put(&[], "young").await;
     rig.restart().await;
     assert_eq!(rig.journaled(), ["old", "young"]);
-    rig.clock.forward(Duration::from_secs(2));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(32)).await;
     assert_eq!(rig.journaled(), ["young"]);
 }
 
@@ -107,16 +106,14 @@ async fn a_redriven_reading_that_was_forgotten_is_journaled_again() {
     let id = rig.put(&[&lane], "lost").await;
     let failed = FailedAttempt { reading: id, attempts: 5, cause: "trap".into(), next: Next::DeadLetter };
     rig.store.settle(Outcome { failed: Some(failed), ..handled(&lane, &[]) }).await.unwrap();
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(62)).await;
     assert_eq!(rig.store.reading(id), Ok(None));
 
     rig.store.redrive(rig.dead_letters()[0].id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(rig.waiting_ids(&lane), [id]);
     rig.store.settle(handled(&lane, &[id])).await.unwrap();
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(62)).await;
     assert_eq!(rig.store.reading(id), Ok(None));
     assert_eq!((rig.store.stats().journal_count, rig.store.stats().journal_bytes), (0, 0));
 }
@@ -131,21 +128,18 @@ async fn a_redriven_reading_that_is_older_than_one_that_waits_goes_too() {
     rig.store.settle(Outcome { failed: Some(failed), ..handled(&own, &[]) }).await.unwrap();
     rig.clock.forward(Duration::from_secs(1));
     let waits = rig.put(&[&stuck], "waits").await;
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(62)).await;
     assert_eq!(rig.journaled(), ["waits"]);
 
     rig.store.redrive(rig.dead_letters()[0].id).await.unwrap();
     assert_eq!(rig.journaled(), ["old", "waits"]);
     rig.store.settle(handled(&own, &[old])).await.unwrap();
     for _ in 0..3 {
-        rig.clock.forward(Duration::from_secs(61));
-        tokio::time::sleep(Duration::from_secs(61)).await;
+        rig.pass(Duration::from_secs(62)).await;
     }
     assert_eq!(rig.journaled(), ["waits"]);
     rig.store.settle(handled(&stuck, &[waits])).await.unwrap();
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(62)).await;
     assert!(rig.journaled().is_empty());
 }
 
@@ -158,6 +152,34 @@ async fn an_idle_store_writes_nothing() {
     rig.clock.forward(Duration::from_secs(3600));
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((rig.store.stats().commits, rig.disk.syncs()), before);
+}
+
+/// A box that began with an old clock lost, as soon as it had the time, what it had taken before.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_before_the_clock_was_set_forward_is_not_old_for_that() {
+    let rig = Rig::new(keeping(Some(60), None));
+    rig.put(&[], "before").await;
+    rig.pass(Duration::from_secs(10)).await;
+    rig.clock.forward(Duration::from_secs(10 * 365 * 24 * 3600));
+    rig.put(&[], "after").await;
+    rig.pass(Duration::from_secs(40)).await;
+    assert_eq!(rig.journaled(), ["before", "after"]);
+    rig.pass(Duration::from_secs(15)).await;
+    assert_eq!(rig.journaled(), ["after"]);
+    rig.pass(Duration::from_secs(15)).await;
+    assert!(rig.journaled().is_empty());
+}
+
+/// It was looked at again only once the clock had come back to where it had been.
+#[tokio::test(start_paused = true)]
+async fn what_had_waited_goes_also_when_the_clock_was_set_back_since() {
+    let rig = Rig::new(keeping(None, Some(0)));
+    let lane = lane("r", "k");
+    let id = rig.put(&[&lane], "x").await;
+    rig.clock.set(1_600_000_000_000);
+    rig.store.settle(handled(&lane, &[id])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.store.stats().journal_count, 0);
 }
 
 impl Rig {

@@ -90,6 +90,30 @@ impl Rig {
         self.store.observe(self.told.clone());
     }
 
+    /// Time goes by, for the clock, too: not in one step, as when somebody sets it.
+    pub(crate) async fn pass(&self, time: Duration) {
+        for _ in 0..time.as_secs() {
+            self.clock.forward(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Closes the store, changes its file behind its back, and opens it again.
+    pub(crate) async fn edit(&mut self, edit: impl FnOnce(&redb::WriteTransaction)) {
+        self.store.clone().close().await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        std::fs::write(&path, self.disk.bytes()).unwrap();
+        {
+            let database = redb::Database::open(&path).unwrap();
+            let transaction = database.begin_write().unwrap();
+            edit(&transaction);
+            transaction.commit().unwrap();
+        }
+        self.disk = Simulated::holding(std::fs::read(&path).unwrap(), 1);
+        self.open();
+    }
+
     pub(crate) async fn accept(&self, lanes: &[&Lane], payload: &str) -> Result<Receipt, Refused> {
         self.store.accept(accept(lanes, payload))?.committed.await
     }

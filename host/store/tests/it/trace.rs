@@ -80,3 +80,37 @@ async fn the_oldest_go_when_there_is_too_much_and_none_is_kept_where_none_is_wan
     assert_eq!(rig.store.stats().trace_bytes, 0);
     assert!(rig.store.trace(id).unwrap().handlings.is_empty());
 }
+
+/// As many rows went as came, and so a file of small ones grew without end once they were large.
+#[tokio::test(start_paused = true)]
+async fn so_much_goes_as_comes_also_when_what_is_old_is_small() {
+    let rig = Rig::new(Options { trace_bytes: 20_000, ..options() });
+    let own = lane("r", "k");
+    let settle = async |message: &str| {
+        let id = rig.put(&[&own], "x").await;
+        let line = TracedLine { level: 3, context: "c".into(), message: message.into() };
+        let calls = vec![TracedCall { lines: vec![line], ..call(1, None) }];
+        let traces = vec![Trace { reading: id, calls, deliveries: 0, chained: 0 }];
+        rig.store.settle(Outcome { traces, ..handled(&own, &[id]) }).await.unwrap();
+    };
+    for _ in 0..500 {
+        settle("x").await;
+    }
+    assert!(rig.store.stats().trace_bytes > 19_000);
+    for _ in 0..20 {
+        settle(&"x".repeat(10_000)).await;
+        assert!(rig.store.stats().trace_bytes <= 20_000);
+    }
+}
+
+/// Ids had run ahead of the clock, and what was told of the reading lay in front of where it was looked for.
+#[tokio::test]
+async fn what_became_of_a_reading_is_told_also_when_the_clock_was_set_back_since() {
+    let rig = Rig::new(options());
+    let own = lane("r", "k");
+    let id = rig.put(&[&own], "x").await;
+    rig.clock.set(1_600_000_000_000);
+    let traces = vec![trace(id, 0, None)];
+    rig.store.settle(Outcome { traces, ..handled(&own, &[id]) }).await.unwrap();
+    assert_eq!(rig.store.trace(id).unwrap().handlings.len(), 1);
+}
