@@ -24,7 +24,7 @@ use crate::jitter::Jitter;
 use crate::places::NotTaken;
 use crate::replies::{Awaited, Said};
 use crate::spans::Offer;
-use crate::unloadable::Unloadable;
+use crate::unloadable::{STORE_WAIT, Unloadable};
 
 /// How long an outlet waits for a device that cannot be reached: only its arrival changes that, but its commands grow old
 /// meanwhile.
@@ -243,13 +243,10 @@ struct Work {
 }
 
 impl Work {
-    /// How long to wait when the store cannot be asked; it says so itself, and mends itself.
-    const STORE_WAIT: Duration = Duration::from_millis(500);
-
     async fn run(&self) {
         while !self.outlet.stop.is_cancelled() {
             if !self.load() {
-                let _ = self.pause(Self::STORE_WAIT).await;
+                let _ = self.pause(STORE_WAIT).await;
                 continue;
             }
             let now = self.means.clock.now();
@@ -284,7 +281,7 @@ impl Work {
         tokio::select! {
             biased;
             () = self.outlet.stop.cancelled() => {}
-            () = tokio::time::sleep(Self::STORE_WAIT) => {}
+            () = tokio::time::sleep(STORE_WAIT) => {}
         }
     }
 
@@ -482,7 +479,7 @@ impl Work {
         while self.means.store.delivered(offered.delivered.clone()).await.is_err() {
             tokio::select! {
             biased;
-                () = tokio::time::sleep(Self::STORE_WAIT) => {}
+                () = tokio::time::sleep(STORE_WAIT) => {}
                 () = self.outlet.stop.cancelled() => return,
             }
         }

@@ -43,7 +43,7 @@ use crate::pipeline::Options;
 use crate::replies::{Awaited, Said};
 use crate::route::Route;
 use crate::router::Router;
-use crate::unloadable::Unloadable;
+use crate::unloadable::{STORE_WAIT, Unloadable};
 
 /// How many readings, and bytes of them, one turn may hold.
 const TURN_READINGS: usize = 1024;
@@ -52,8 +52,6 @@ const TURN_BYTES: usize = 1 << 20;
 const TURN_TIME: Duration = Duration::from_millis(5);
 /// How many turns of one runner may wait for their commit.
 const SETTLING_MAX: usize = 64;
-/// How long to wait when the store cannot be asked; it says so itself, and mends itself.
-const STORE_WAIT: Duration = Duration::from_millis(500);
 /// A shorter rest is nobody's concern.
 const REST_TOLD: Duration = Duration::from_secs(1);
 /// How long a lane waits whose turn could not be committed: its handler is called again for nothing if the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbar_ingress::Answer;
 use sandbar_reading::{
     Attributes, Failure, Inbound, Lineage, Message, Name, Output, Reading, ReadingId, Sampling, Scope,
-    Target, Timestamp, TraceContext, attempt_span,
+    Target, Timestamp, TraceContext, attempt_span, backoff,
 };
 use sandbar_runtime::{Fault, LogLevel};
 use sandbar_store::{
@@ -16,7 +16,6 @@ use sandbar_telemetry::Span;
 
 use super::calls::{Called, Hands};
 use super::lanes::{Ended, Turn};
-use crate::backoff::backoff;
 use crate::intake::lanes_of;
 use crate::lane_state::LaneState;
 use crate::logs::{RouteLogs, Speaker};

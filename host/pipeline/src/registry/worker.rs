@@ -14,6 +14,7 @@ use super::steps::Steps;
 use super::{DEVICES_INGRESS, DeviceEvent, Known, Registry, mark, tell, watch};
 use crate::intake::lanes_of;
 use crate::router::Router;
+use crate::unloadable::STORE_WAIT;
 
 /// What changes within this time is written at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -26,9 +27,6 @@ const SAVE_AFTER: Duration = Duration::from_secs(10);
 
 /// How many devices one commit takes: it is in the way of readings as long as it lasts.
 const CHUNK: usize = 256;
-
-/// When the store fails; it mends itself.
-const STORE_WAIT: Duration = Duration::from_millis(500);
 
 /// A device of which something is being written, and what it takes to do that again.
 struct Saving {
