@@ -5,7 +5,7 @@
 mod rig;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -20,27 +20,34 @@ use self::rig::Rig;
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Goes with the paused time, and is set forward.
+/// Goes with the paused time, and is set forward and back.
 struct Set {
     began: Instant,
-    ahead_s: AtomicU64,
+    ahead_s: AtomicI64,
 }
 
 impl Set {
     fn forward(&self, by: Duration) {
-        self.ahead_s.fetch_add(by.as_secs(), Ordering::Relaxed);
+        self.ahead_s.fetch_add(by.as_secs().cast_signed(), Ordering::Relaxed);
+    }
+
+    fn back(&self, by: Duration) {
+        self.ahead_s.fetch_sub(by.as_secs().cast_signed(), Ordering::Relaxed);
     }
 }
 
 impl Clock for Set {
     fn now(&self) -> Timestamp {
-        let ahead = Duration::from_secs(self.ahead_s.load(Ordering::Relaxed));
-        Timestamp::from_millis(1_800_000_000_000).after(self.began.elapsed() + ahead)
+        let ahead_s = self.ahead_s.load(Ordering::Relaxed);
+        let ahead = Duration::from_secs(ahead_s.unsigned_abs());
+        let right = Timestamp::from_millis(1_800_000_000_000).after(self.began.elapsed());
+        if ahead_s < 0 { right.before(ahead) } else { right.after(ahead) }
     }
 }
 
-/// Its far end is never there.
-struct Down;
+/// Its far end is never there, however often it is offered something.
+#[derive(Default)]
+struct Down(AtomicUsize);
 
 impl AnySink for Down {
     fn kind(&self) -> &'static str {
@@ -48,6 +55,7 @@ impl AnySink for Down {
     }
 
     fn deliver<'a>(&'a self, _: &'a [Delivery], _: &'a Progress) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         let down = DeliveryError::Retry { delivered: 0, after: None, cause: Cause::new("down") };
         Box::pin(std::future::ready(Err(down)))
     }
@@ -55,7 +63,7 @@ impl AnySink for Down {
 
 impl Rig {
     fn new() -> (Self, Arc<Set>) {
-        let clock = Arc::new(Set { began: Instant::now(), ahead_s: AtomicU64::new(0) });
+        let clock = Arc::new(Set { began: Instant::now(), ahead_s: AtomicI64::new(0) });
         let silence = Some(Duration::from_secs(60));
         let devices = Some(DeviceOptions { max: 10, silence, silence_by_type: Default::default() });
         let options = Options { devices, ..Options::default() };
@@ -114,7 +122,7 @@ async fn a_command_is_not_over_because_the_clock_was_set() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_sink_is_not_given_up_on_because_the_clock_was_set() {
     let (rig, clock) = Rig::new();
-    rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Down), Offering::default()).await;
+    rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Down::default()), Offering::default()).await;
     rig.pipeline.set_routes(vec![Route { sinks: vec!["out".parse().unwrap()], ..rig::route() }]);
     rig.accept().await;
     sleep(Duration::from_secs(5)).await;
@@ -127,4 +135,24 @@ async fn what_waits_for_a_sink_is_not_given_up_on_because_the_clock_was_set() {
     assert_eq!(counts(), (1, 0));
     sleep(Duration::from_secs(15 * 60)).await;
     assert_eq!(counts(), (0, 1), "it failed for an hour, whatever the clock says");
+}
+
+/// Each delivery that came woke its outlet, which then waited for the head's time by the clock anew.
+#[tokio::test(start_paused = true)]
+async fn a_sink_is_tried_again_though_the_clock_was_set_back_and_more_comes_meanwhile() {
+    let (rig, clock) = Rig::new();
+    let down = Arc::new(Down::default());
+    let wait = Duration::from_secs(60);
+    let offering = Offering { first_wait: wait, longest_wait: wait, ..Offering::default() };
+    rig.pipeline.set_sink("out".parse().unwrap(), down.clone(), offering).await;
+    rig.pipeline.set_routes(vec![Route { sinks: vec!["out".parse().unwrap()], ..rig::route() }]);
+    rig.accept().await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(down.0.load(Ordering::Relaxed), 1);
+    clock.back(MONTH);
+    for _ in 0..70 {
+        rig.accept().await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(down.0.load(Ordering::Relaxed) >= 2);
 }

@@ -244,26 +244,33 @@ struct Work {
 
 impl Work {
     async fn run(&self) {
+        let mut waiting: Option<((DeliveryId, Timestamp), Instant)> = None;
         while !self.outlet.stop.is_cancelled() {
             if !self.load() {
                 let _ = self.pause(STORE_WAIT).await;
                 continue;
             }
             let now = self.means.clock.now();
-            let due = self.outlet.queue.lock().head_due();
-            match due {
+            let head = self.outlet.queue.lock().head();
+            match head {
                 None if matches!(self.way, Way::Device(_)) && self.outlet.queue.lock().close_if_empty() => {
                     return;
                 }
                 None => self.woken().await,
-                Some(due) if due > now => {
-                    // No longer than that, should the clock have been set back meanwhile.
-                    let wait = due.since(now).min(self.offering.longest_wait.max(AFTER_MAX));
-                    if self.pause(wait).await {
+                Some(head @ (_, due)) if due > now => {
+                    // Measured once, by a clock that nobody sets: who is woken meanwhile waits for the rest only.
+                    let known = waiting.filter(|(of, _)| *of == head);
+                    let (_, until) = *waiting.insert(known.unwrap_or_else(|| {
+                        // No longer than that, should the clock have been set back since it was written.
+                        let wait = due.since(now).min(self.offering.longest_wait.max(AFTER_MAX));
+                        (head, Instant::now() + wait)
+                    }));
+                    if self.pause(until.saturating_duration_since(Instant::now())).await {
                         self.outlet.queue.lock().head_is_due();
                     }
                 }
                 Some(_) => {
+                    waiting = None;
                     if !self.offer(now).await {
                         self.outlet.health.lock().failing_since.get_or_insert_with(Instant::now);
                         self.outlet.queue.lock().keep_head();
