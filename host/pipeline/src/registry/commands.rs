@@ -109,10 +109,10 @@ impl Registry {
     ) -> Result<DeliveryId, CommandProblem> {
         let device = order.device.clone();
         let (id, committed) = self.store.put_command(self.new_command(order, true, None))?;
-        // Before the commit: the device may be faster than this task.
+        // Before the commit: the device, or its driver's refusal, may be faster than this task.
         let mut awaiting = self.devices.queries().expect(id, &device, correlation);
-        committed.await?;
         let failed = self.devices.failed(id);
+        committed.await?;
         let answer = tokio::select! {
             answer = awaiting.answer() => answer,
             () = tokio::time::sleep(within) => None,
@@ -329,5 +329,46 @@ impl Registry {
         self.store.remove_device(device).await?;
         self.tell(|| DeviceEvent::Removed(device.into()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::pin::pin;
+
+    use sandbar_ingress::CommandError;
+    use sandbar_reading::SystemClock;
+    use sandbar_store::simulated::Simulated;
+    use sandbar_store::{Committer, Store};
+
+    use super::*;
+    use crate::pipeline::{Options, Pipeline};
+    use crate::registry::DeviceOptions;
+
+    /// Who asked had not begun to listen, and waited its whole time.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_is_faster_than_who_asks_is_heard() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock));
+        let (disk, modules) = (Arc::new(Simulated::new(1)), folder.path().to_owned());
+        let store = Store::open(disk, modules, <_>::default(), clock.clone(), Committer::Task).unwrap();
+        let devices = Some(DeviceOptions { max: 1, silence: None, silence_by_type: HashMap::new() });
+        let pipeline = Pipeline::start(store, clock, Options { devices, ..Options::default() }).unwrap();
+        let mut lamp = pipeline.intake().attach(&"coap".parse().unwrap(), "lamp");
+        let order = Order {
+            device: "lamp".into(),
+            name: "on".parse().unwrap(),
+            content_type: ContentType::TEXT,
+            payload: "x".into(),
+            within: None,
+            at_once: true,
+        };
+        let registry = pipeline.registry().unwrap().clone();
+        let mut asked = pin!(registry.asked(order, Duration::from_secs(60), Correlation::Next));
+        assert!(futures::poll!(&mut asked).is_pending());
+        lamp.next().await.unwrap().fail(CommandError::Reject("no".to_owned()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let problem = asked.await.unwrap_err();
+        assert!(matches!(&problem, CommandProblem::Failed { cause, .. } if cause == "no"), "{problem:?}");
     }
 }
