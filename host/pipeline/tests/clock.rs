@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sandbar_pipeline::{DeviceOptions, Offering, Options, Order, Route};
-use sandbar_reading::{Clock, ContentType, Delivery, Inbound, Timestamp};
+use sandbar_reading::{Clock, ContentType, Delivery, DeliveryId, Inbound, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError, Progress};
 use sandbar_store::simulated::Simulated;
 use sandbar_store::{CommandState, Presence};
@@ -78,6 +78,22 @@ impl Rig {
         self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
     }
 
+    async fn order(&self, within: Duration) -> DeliveryId {
+        let order = Order {
+            device: "d".into(),
+            name: "open".parse().unwrap(),
+            content_type: ContentType::TEXT,
+            payload: "now".into(),
+            within: Some(within),
+            at_once: false,
+        };
+        self.pipeline.registry().unwrap().order(order).await.unwrap()
+    }
+
+    fn state_of(&self, id: DeliveryId) -> CommandState {
+        self.store.command("d", id).unwrap().unwrap().state
+    }
+
     fn presence(&self) -> Presence {
         self.pipeline.registry().unwrap().get("d").unwrap().presence
     }
@@ -101,22 +117,28 @@ async fn a_command_is_not_over_because_the_clock_was_set() {
     let (rig, clock) = Rig::new();
     rig.accept().await;
     sleep(Duration::from_secs(5)).await;
-    let registry = rig.pipeline.registry().unwrap();
-    let order = Order {
-        device: "d".into(),
-        name: "open".parse().unwrap(),
-        content_type: ContentType::TEXT,
-        payload: "now".into(),
-        within: Some(Duration::from_secs(60)),
-        at_once: false,
-    };
-    let id = registry.order(order).await.unwrap();
-    let state = || rig.store.command("d", id).unwrap().unwrap().state;
+    let id = rig.order(Duration::from_secs(60)).await;
     clock.forward(MONTH);
     sleep(Duration::from_secs(50)).await;
-    assert_eq!(state(), CommandState::Queued);
+    assert_eq!(rig.state_of(id), CommandState::Queued);
     sleep(Duration::from_secs(15)).await;
-    assert_eq!(state(), CommandState::Expired);
+    assert_eq!(rig.state_of(id), CommandState::Expired);
+}
+
+/// They were looked at first, and were as many as are looked at.
+#[tokio::test(start_paused = true)]
+async fn commands_that_the_clock_leapt_over_do_not_keep_others_from_being_over() {
+    let (rig, clock) = Rig::new();
+    rig.accept().await;
+    for _ in 0..70 {
+        rig.order(Duration::from_secs(600)).await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    clock.forward(MONTH);
+    sleep(Duration::from_secs(5)).await;
+    let id = rig.order(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(rig.state_of(id), CommandState::Expired);
 }
 
 #[tokio::test(start_paused = true)]

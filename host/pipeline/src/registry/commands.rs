@@ -16,7 +16,7 @@ const WAITING_MAX: usize = 256;
 /// For how long a command that is to reach a desired value may be on its way; the next arrival sends another one.
 const DESIRED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How many expired commands are ended at once.
+/// How many expired commands are ended at once, about.
 const EXPIRED_MAX: usize = 64;
 
 /// How long after its time is over the answer to a query may still be looked for.
@@ -206,18 +206,27 @@ impl Registry {
 
     pub(super) async fn expire_commands(&self) {
         let now = self.clock.now();
-        let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return };
         // A query's own wait ends it, and knows better.
         let over = |expires: Timestamp| expires.after(LATE) <= now;
-        for (expires, device, id) in due.into_iter().filter(|(expires, ..)| over(*expires)) {
-            let Ok(command) = self.store.command(&device, id) else { continue };
-            let leapt = command.map(|command| self.leaps.lock().since(command.created));
-            if !over(expires.after(leapt.unwrap_or_default())) {
-                continue;
+        let (mut ended, mut last) = (0, None);
+        while let Ok(mut due) = self.store.commands_due(last.as_ref(), EXPIRED_MAX) {
+            for (expires, device, id) in due.iter().filter(|(expires, ..)| over(*expires)) {
+                let Ok(command) = self.store.command(device, *id) else { continue };
+                let leapt = command.map(|command| self.leaps.lock().since(command.created));
+                if !over(expires.after(leapt.unwrap_or_default())) {
+                    continue;
+                }
+                let cause = Some("its time was over".to_owned());
+                // If the store fails, the next look ends it.
+                let _ = self.end(device, *id, CommandState::Expired, cause).await;
+                ended += 1;
             }
-            let cause = Some("its time was over".to_owned());
-            // If the store fails, the next look ends it.
-            let _ = self.end(&device, id, CommandState::Expired, cause).await;
+            // Those that are over by a clock that was set, and have their time yet, must not hide what is behind them.
+            let is_full = due.len() == EXPIRED_MAX && ended < EXPIRED_MAX;
+            last = due.pop().filter(|(expires, ..)| is_full && over(*expires));
+            if last.is_none() {
+                return;
+            }
         }
     }
 

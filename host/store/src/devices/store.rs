@@ -6,8 +6,8 @@ use sandbar_reading::{ContentType, DeliveryId, ReadingId, Refused, Timestamp};
 
 use super::apply::{command, values};
 use super::row::{
-    COMMANDS, COMMANDS_DUE, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, commands_of, of_command, split_command,
-    split_due,
+    COMMANDS, COMMANDS_DUE, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, commands_of, due, of_command,
+    split_command, split_due,
 };
 use super::{CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, NewCommand, Resource};
 use crate::error::StoreError;
@@ -159,16 +159,26 @@ impl Store {
         })
     }
 
-    /// The first `limit` commands that have not ended, by when they expire.
-    pub fn commands_due(&self, limit: usize) -> Result<Vec<(Timestamp, Box<str>, DeliveryId)>, StoreError> {
+    /// The first `limit` commands that have not ended, by when they expire, behind `after`.
+    pub fn commands_due(
+        &self,
+        after: Option<&(Timestamp, Box<str>, DeliveryId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, Box<str>, DeliveryId)>, StoreError> {
         self.shared().ask(|read| {
             let Some(table) = opened(read.open_table(COMMANDS_DUE))? else { return Ok(Vec::new()) };
-            let mut due = Vec::new();
-            for row in table.iter()?.take(limit) {
-                let (expires, device, id) = split_due(row?.0.value())?;
-                due.push((expires, device.into(), DeliveryId::from_u128(id)));
+            let mut begin = Vec::new();
+            if let Some((expires, device, id)) = after {
+                begin = due(*expires, &of_command(device, id.as_u128()));
+                // The first key behind it.
+                begin.push(0);
             }
-            Ok(due)
+            let mut commands = Vec::new();
+            for row in table.range(&begin[..]..)?.take(limit) {
+                let (expires, device, id) = split_due(row?.0.value())?;
+                commands.push((expires, device.into(), DeliveryId::from_u128(id)));
+            }
+            Ok(commands)
         })
     }
 
