@@ -13,7 +13,7 @@ use sandbar_pipeline::{DeviceOptions, Offering, Options, Order, Route};
 use sandbar_reading::{Clock, ContentType, Delivery, DeliveryId, Inbound, Timestamp};
 use sandbar_sinks::{AnySink, Cause, DeliveryError, Progress};
 use sandbar_store::simulated::Simulated;
-use sandbar_store::{CommandState, Presence};
+use sandbar_store::{CommandState, Presence, ReadingQuery};
 use tokio::time::{Instant, sleep};
 
 use self::rig::Rig;
@@ -110,6 +110,21 @@ async fn a_device_is_not_lost_because_the_clock_was_set() {
     assert_eq!(rig.presence(), Presence::Online);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(rig.presence(), Presence::Lost);
+}
+
+/// It waited until the clock was where it had been, and all other devices behind it.
+#[tokio::test(start_paused = true)]
+async fn what_a_device_said_is_written_though_the_clock_was_set_back() {
+    let (rig, clock) = Rig::new();
+    rig.accept().await;
+    sleep(Duration::from_secs(5)).await;
+    rig.accept().await;
+    sleep(Duration::from_secs(1)).await;
+    clock.back(MONTH);
+    sleep(Duration::from_secs(15)).await;
+    let newest = ReadingQuery { newest_first: true, limit: 1, ..ReadingQuery::default() };
+    let newest = rig.store.readings(&newest).unwrap().items[0].id;
+    assert_eq!(rig.store.devices_seen().unwrap(), Some(newest));
 }
 
 #[tokio::test(start_paused = true)]

@@ -221,7 +221,7 @@ impl Registry {
                 let _ = self.end(device, *id, CommandState::Expired, cause).await;
                 ended += 1;
             }
-            // Those that are over by a clock that was set, and have their time yet, must not hide what is behind them.
+            // Those that only a clock that was set says are over must not hide what is behind them.
             let is_full = due.len() == EXPIRED_MAX && ended < EXPIRED_MAX;
             last = due.pop().filter(|(expires, ..)| is_full && over(*expires));
             if last.is_none() {

@@ -188,7 +188,8 @@ impl Registry {
     async fn save_old(&self) -> bool {
         let now = self.clock.now();
         loop {
-            let ids = self.old(|since| now.since(since) >= SAVE_AFTER);
+            // The clock may have been set back since then.
+            let ids = self.old(|since| since > now || now.since(since) >= SAVE_AFTER);
             if ids.is_empty() {
                 return true;
             }
