@@ -118,11 +118,14 @@ impl Committing {
         let mut waiters = Vec::with_capacity(changes.len());
         // Held to the end: a commit that is told to have failed may refer to their files all the same.
         let mut pins = Vec::new();
+        // Likewise: to the end they may be news to the observer.
+        let mut late = Vec::new();
         for change in changes {
             let files = change.pins.as_ref().map(|pins| pins.files().to_vec()).unwrap_or_default();
             work.push((change.work, Ids::new(change.ids, files)));
             waiters.push(change.done);
             pins.extend(change.pins);
+            late.extend(change.late);
         }
         // A panic of the storage's library ends this transaction, not the host.
         let result = catch_unwind(AssertUnwindSafe(|| self.write(work))).unwrap_or_else(|_| Err(panicked()));

@@ -20,6 +20,7 @@ mod error;
 mod folder;
 mod held;
 mod key;
+mod late;
 mod medium;
 mod opened;
 mod options;

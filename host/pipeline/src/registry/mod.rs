@@ -142,6 +142,8 @@ pub struct Registry {
     was_full: AtomicBool,
     changes: AtomicU64,
     stop: CancellationToken,
+    /// The worker has ended.
+    ended: CancellationToken,
     /// Nothing is learnt any more: the host goes, not its devices.
     frozen: CancellationToken,
 }
@@ -157,7 +159,7 @@ struct Known {
     urgent: Vec<Arc<str>>,
     /// Those that have arrived and should be told what their resources ought to be.
     arrived: Vec<Arrival>,
-    /// All readings up to this one were looked at.
+    /// The last reading that was looked at; those before it were, too, but for what comes late.
     seen: Option<ReadingId>,
 }
 
@@ -200,10 +202,16 @@ impl Registry {
             was_full: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
             frozen: CancellationToken::new(),
         });
         registry.watch_all();
-        tokio::spawn(Arc::clone(&registry).work(steps));
+        let (ended, worker) = (registry.ended.clone().drop_guard(), Arc::clone(&registry));
+        tokio::spawn(async move {
+            // However it ends.
+            let _ended = ended;
+            worker.work(steps).await;
+        });
         Ok(registry)
     }
 
@@ -243,8 +251,10 @@ impl Registry {
 
     /// The journal may have what was not told.
     pub(crate) fn look_again(&self) {
-        let seen = self.known.lock().seen;
-        self.inbox.look_from(seen.unwrap_or(ReadingId::from_u128(0)));
+        let seen = self.known.lock().seen.unwrap_or(ReadingId::from_u128(0));
+        // Also what was late, and may be there though its commit was told to have failed.
+        let late = self.store.oldest_late();
+        self.inbox.look_from(late.map_or(seen, |late| late.min(seen)));
         self.wake.notify_one();
     }
 
@@ -465,7 +475,8 @@ impl Registry {
     pub(crate) async fn stop(&self) {
         self.freeze();
         self.stop.cancel();
-        self.wake.notify_one();
+        // What it has taken to look at is nowhere else.
+        self.ended.cancelled().await;
         self.save_all().await;
     }
 }

@@ -64,7 +64,9 @@ impl Registry {
     }
 
     async fn look_at_readings(&self) {
-        let Waiting { readings, from, .. } = self.inbox.take();
+        let Waiting { mut readings, from, .. } = self.inbox.take();
+        // One with a large payload comes after younger ones.
+        readings.sort_unstable_by_key(|reading| reading.id);
         for chunk in readings.chunks(CHUNK) {
             self.look_at(chunk);
             tokio::task::yield_now().await;
@@ -73,9 +75,7 @@ impl Registry {
         let mut cursor = from.as_u128().checked_sub(1).map(ReadingId::from_u128);
         while !self.stop.is_cancelled() {
             let query = ReadingQuery { cursor, limit: CHUNK, ..ReadingQuery::default() };
-            let Ok(page) = self.store.readings(&query) else {
-                return self.inbox.look_from(from);
-            };
+            let Ok(page) = self.store.readings(&query) else { break };
             let readings: Vec<_> = page.items.into_iter().map(Arc::new).collect();
             self.look_at(&readings);
             cursor = page.cursor.or(cursor);
@@ -84,6 +84,9 @@ impl Registry {
             }
             tokio::task::yield_now().await;
         }
+        // Later, or after the next start.
+        let next = |cursor: ReadingId| ReadingId::from_u128(cursor.as_u128().saturating_add(1));
+        self.inbox.look_from(cursor.map_or(from, next));
     }
 
     fn look_at(&self, readings: &[Arc<Reading>]) {
@@ -255,6 +258,9 @@ impl Registry {
 
     fn batch(&self, ids: &[Arc<str>], router: &Router) -> (DevicesBatch, Vec<Saving>) {
         let ingress: Name = DEVICES_INGRESS.parse().expect("it is a name");
+        // In this order: what is late no more is in the inbox, unless it was looked at.
+        let late = self.store.oldest_late();
+        let unseen = late.into_iter().chain(self.inbox.first()).min();
         let mut batch = DevicesBatch::default();
         let mut all = Vec::with_capacity(ids.len());
         let mut known = self.known.lock();
@@ -279,17 +285,18 @@ impl Registry {
             batch.rows.push(row);
             all.push(Saving { id: Arc::clone(id), told, resources, unsaved, event });
         }
-        batch.seen = known.saved();
+        batch.seen = known.saved(unseen);
         (batch, all)
     }
 }
 
 impl Known {
-    /// All readings up to this one are in what was, or is being, written.
-    fn saved(&self) -> Option<ReadingId> {
-        let dirty = self.dirty.iter().filter_map(|(_, id)| self.devices.get(id)?.unsaved).min();
-        match dirty {
-            Some(first) => first.as_u128().checked_sub(1).map(ReadingId::from_u128),
+    /// All readings up to this one are in what was, or is being, written. `unseen`: the first that was not looked at,
+    /// though younger ones may have been.
+    fn saved(&self, unseen: Option<ReadingId>) -> Option<ReadingId> {
+        let dirty = self.dirty.iter().filter_map(|(_, id)| self.devices.get(id)?.unsaved);
+        match dirty.chain(unseen).min() {
+            Some(first) => first.as_u128().checked_sub(1).map(ReadingId::from_u128).min(self.seen),
             None => self.seen,
         }
     }
