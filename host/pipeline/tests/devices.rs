@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_pipeline::{DeviceOptions, Options, Pipeline};
+use sandbar_pipeline::{DEVICES_INGRESS, DeviceOptions, Options, Pipeline};
 use sandbar_reading::{ContentType, Inbound, Lineage, SystemClock};
-use sandbar_store::simulated::Simulated;
-use sandbar_store::{Accept, Journaling};
+use sandbar_store::simulated::{Failure, Simulated};
+use sandbar_store::{Accept, Journaling, ReadingQuery};
 use tokio::time::sleep;
 
 use self::rig::Rig;
+
+/// Whether a commit that is told to have failed is there afterwards depends on it.
+const SEEDS: u64 = 40;
 
 fn options() -> Options {
     let devices = Some(DeviceOptions { max: 10, silence: None, silence_by_type: HashMap::new() });
@@ -80,4 +83,21 @@ async fn a_stop_in_the_middle_of_what_is_made_up_for_leaves_the_rest_to_the_next
     sleep(Duration::from_secs(30)).await;
     assert!(is_known(&next, "second") && is_known(&next, "third"));
     assert!(rig.store.devices_seen().unwrap() >= Some(third.id));
+}
+
+/// What it takes to tell it again was at hand, and whether that was needed nobody asked.
+#[tokio::test(start_paused = true)]
+async fn that_a_device_came_is_told_once_though_the_commit_was_told_to_have_failed() {
+    for seed in 0..SEEDS {
+        let rig = Rig::on(Simulated::new(seed), Arc::new(SystemClock), options());
+        rig.journal("robot", "x").committed.await.unwrap();
+        rig.disk.fail_syncs(Some(Failure::Broken));
+        sleep(Duration::from_millis(200)).await;
+        assert!(rig.store.stats().fault.is_some());
+        rig.disk.fail_syncs(None);
+        sleep(Duration::from_secs(30)).await;
+        let ingress = Some(DEVICES_INGRESS.parse().unwrap());
+        let told = ReadingQuery { ingress, limit: 10, ..ReadingQuery::default() };
+        assert_eq!(rig.store.readings(&told).unwrap().items.len(), 1, "seed {seed}");
+    }
 }

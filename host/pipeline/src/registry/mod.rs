@@ -161,6 +161,8 @@ struct Known {
     arrived: Vec<Arrival>,
     /// The last reading that was looked at; those before it were, too, but for what comes late.
     seen: Option<ReadingId>,
+    /// Of some it is not known whether what was written is there.
+    is_in_doubt: bool,
 }
 
 impl Registry {

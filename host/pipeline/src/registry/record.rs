@@ -38,6 +38,8 @@ pub(super) struct Record {
     pub(super) silence: Option<Duration>,
     /// The last presence that is, or is about to be, a reading.
     pub(super) told: Option<Presence>,
+    /// A commit with another one was told to have failed, and may be there.
+    pub(super) is_in_doubt: bool,
     /// Some of its resources should have a certain value.
     pub(super) has_desired: bool,
     /// When it came last.
@@ -71,6 +73,7 @@ impl Record {
             life: Life::begin(now),
             silence: None,
             told: None,
+            is_in_doubt: false,
             has_desired: false,
             arrived: now,
             is_unheard: false,

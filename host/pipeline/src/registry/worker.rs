@@ -52,8 +52,7 @@ impl Registry {
             let now = self.clock.now();
             self.look_at_clock(&mut steps, now);
             self.look_at_silence(now);
-            let mut well = self.save_urgent().await;
-            well &= self.save_old().await;
+            let well = self.resolve_doubts() && self.save_urgent().await && self.save_old().await;
             self.bring_desired().await;
             self.expire_commands().await;
             tokio::select! {
@@ -205,6 +204,9 @@ impl Registry {
     /// Everything that was learnt.
     pub(super) async fn save_all(&self) {
         self.look_at_readings().await;
+        if !self.resolve_doubts() {
+            return;
+        }
         loop {
             let ids = self.old(|_| true);
             if ids.is_empty() || !self.save(&ids).await {
@@ -227,7 +229,30 @@ impl Registry {
         ids
     }
 
-    /// False if the store fails: then they are to be written again.
+    /// What was told to have failed may be there: the store knows now. False if it cannot be asked.
+    fn resolve_doubts(&self) -> bool {
+        if !self.known.lock().is_in_doubt {
+            return true;
+        }
+        let rows = match self.store.devices() {
+            Ok(rows) => rows,
+            Err(_) if self.store.stats().fault.is_some() => return false,
+            // A row is damaged: what is told twice is the smaller harm.
+            Err(_) => Vec::new(),
+        };
+        let mut known = self.known.lock();
+        for row in rows {
+            if let Some(record) = known.devices.get_mut(&*row.id).filter(|record| record.is_in_doubt) {
+                // It was told in the transaction that wrote the row.
+                record.told = Some(row.presence);
+            }
+        }
+        known.devices.values_mut().for_each(|record| record.is_in_doubt = false);
+        known.is_in_doubt = false;
+        true
+    }
+
+    /// False if the store fails: then they are to be written again, once it is known what is there.
     async fn save(&self, ids: &[Arc<str>]) -> bool {
         // Kept until it is committed: the removal of a route waits for whatever still goes to it.
         let router = self.router.load_full();
@@ -245,10 +270,11 @@ impl Registry {
         }
         let now = self.clock.now();
         let mut known = self.known.lock();
+        known.is_in_doubt = true;
         let Known { devices, dirty, urgent, .. } = &mut *known;
         for Saving { id, told, resources, unsaved, .. } in saving {
             let Some(record) = devices.get_mut(&id) else { continue };
-            record.told = told;
+            (record.told, record.is_in_doubt) = (told, true);
             record.give_back(resources);
             record.unsaved = unsaved.or(record.unsaved);
             mark(record, true, now, dirty, urgent);
