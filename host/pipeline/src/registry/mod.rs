@@ -11,6 +11,7 @@ mod record;
 mod steps;
 mod tell;
 mod twin;
+mod words;
 mod worker;
 
 use std::cmp::Reverse;
@@ -48,8 +49,8 @@ pub const LABELS_MAX: usize = 32;
 /// The most bytes of a name, a type, a label's key or value.
 pub const TEXT_MAX: usize = 255;
 
-/// How many events may wait for who watches; then some are missed.
-const EVENTS_MAX: usize = 4096;
+/// How many events, of 64 KiB at most, may wait for who watches; then some are missed.
+const EVENTS_MAX: usize = 1024;
 
 /// How devices are kept.
 #[derive(Clone, Debug)]
@@ -293,7 +294,7 @@ impl Registry {
                 DeviceNote::Seen => record.life.seen(now, now),
                 DeviceNote::Reported { resource, value } => {
                     record.life.seen(now, now);
-                    record.report(twin::resource(&resource, &value, now));
+                    record.words.report(twin::resource(&resource, &value, now));
                 }
                 DeviceNote::Left => record.life.parts(Presence::Offline, now),
                 DeviceNote::Lost => record.life.parts(Presence::Lost, now),
@@ -403,9 +404,11 @@ impl Registry {
     /// The last values of its resources, by name.
     pub fn resources(&self, device: &str) -> Result<Vec<Resource>, StoreError> {
         // Asked first: what is written in between is in one of them.
-        let newer = self.known.lock().devices.get(device).map(Record::resources).unwrap_or_default();
+        let newer = self.known.lock().devices.get(device).map(|record| record.words.clone());
         let mut resources = self.store.resources(device)?;
-        for new in newer {
+        let mut newer = newer.unwrap_or_default();
+        newer.look_into(device);
+        for new in newer.resources() {
             match resources.binary_search_by(|old| old.name.cmp(&new.name)) {
                 Ok(at) if resources[at].time <= new.time => resources[at] = new,
                 Ok(_) => {}

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandbar_reading::{Lineage, Name, Reading, ReadingId, Timestamp};
-use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery, Resource};
+use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery};
 use tokio::time::Instant;
 
 use super::inbox::Waiting;
 use super::steps::Steps;
+use super::words::Words;
 use super::{DEVICES_INGRESS, DeviceEvent, Known, Registry, mark, tell, watch};
 use crate::intake::lanes_of;
 use crate::router::Router;
@@ -32,7 +33,7 @@ const CHUNK: usize = 256;
 struct Saving {
     id: Arc<str>,
     told: Option<Presence>,
-    resources: Vec<Resource>,
+    words: Words,
     unsaved: Option<ReadingId>,
     event: Option<DeviceEvent>,
 }
@@ -91,6 +92,7 @@ impl Registry {
     fn look_at(&self, readings: &[Arc<Reading>]) {
         let now = self.clock.now();
         let silences = self.silences.load();
+        let mut talkers = Vec::new();
         let mut known = self.known.lock();
         for reading in readings {
             known.seen = known.seen.max(Some(reading.id));
@@ -109,8 +111,10 @@ impl Registry {
                 record.through(&reading.ingress);
                 record.life.seen(reading.id.time(), now);
             }
-            record.keep(reading);
-            record.unsaved.get_or_insert(reading.id);
+            if record.words.add(reading) {
+                talkers.push(Arc::clone(&record.id));
+            }
+            record.is_not_saved_from(reading.id);
             let is_urgent = before != record.life.presence || record.told.is_none();
             if is_urgent && record.has_desired {
                 arrived.push(record.arrive(now));
@@ -120,7 +124,22 @@ impl Registry {
             watch(record, looks, &silences);
         }
         drop(known);
+        self.look_into(talkers);
         self.tell_of(readings);
+    }
+
+    /// What these devices said of their resources; while that is done, others may be spoken of.
+    fn look_into(&self, mut devices: Vec<Arc<str>>) {
+        devices.sort_unstable();
+        devices.dedup();
+        for device in devices {
+            let words = self.known.lock().devices.get_mut(&device).map(|record| record.words.take());
+            let Some(mut words) = words else { continue };
+            words.look_into(&device);
+            if let Some(record) = self.known.lock().devices.get_mut(&device) {
+                record.words.give_back(words);
+            }
+        }
     }
 
     fn tell_of(&self, readings: &[Arc<Reading>]) {
@@ -272,11 +291,13 @@ impl Registry {
         let mut known = self.known.lock();
         known.is_in_doubt = true;
         let Known { devices, dirty, urgent, .. } = &mut *known;
-        for Saving { id, told, resources, unsaved, .. } in saving {
+        for Saving { id, told, words, unsaved, .. } in saving {
             let Some(record) = devices.get_mut(&id) else { continue };
             (record.told, record.is_in_doubt) = (told, true);
-            record.give_back(resources);
-            record.unsaved = unsaved.or(record.unsaved);
+            record.words.give_back(words);
+            if let Some(first) = unsaved {
+                record.is_not_saved_from(first);
+            }
             mark(record, true, now, dirty, urgent);
         }
         false
@@ -301,17 +322,22 @@ impl Registry {
                 batch.readings.push(Accept { ingress, inbound, lineage, lanes, keep });
                 record.told = Some(row.presence);
             }
-            let resources = record.take_resources();
-            if !resources.is_empty() {
-                batch.resources.push((row.id.clone(), resources.clone()));
-            }
+            let words = record.words.take();
             let unsaved = record.unsaved.take();
             (record.dirty, record.is_urgent) = (None, false);
             let event = is_urgent.then(|| DeviceEvent::Changed(row.clone()));
             batch.rows.push(row);
-            all.push(Saving { id: Arc::clone(id), told, resources, unsaved, event });
+            all.push(Saving { id: Arc::clone(id), told, words, unsaved, event });
         }
         batch.seen = known.saved(unseen);
+        drop(known);
+        for Saving { id, words, .. } in &mut all {
+            words.look_into(id);
+            let resources = words.resources();
+            if !resources.is_empty() {
+                batch.resources.push(((**id).into(), resources));
+            }
+        }
         (batch, all)
     }
 }
