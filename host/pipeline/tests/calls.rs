@@ -12,11 +12,12 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sandbar_pipeline::{Attempts, Candidate, ErrorLimit, Handler, Mode, Options, Route, Sandbox};
 use sandbar_reading::{
-    Attributes, Clock, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
-    TraceContext,
+    Attributes, Clock, Command, ContentType, Inbound, Lineage, Message, Name, Output, Reading, SystemClock,
+    Timestamp, TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::simulated::Simulated;
+use sandbar_store::{Accept, Lane};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -95,6 +96,18 @@ impl Rig {
             ..Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into())
         };
         self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+    }
+
+    /// Readings that wait for the route before it is there.
+    async fn waits(&self, device: &str, payload: &'static [u8]) {
+        let accept = Accept {
+            ingress: "peers".parse().unwrap(),
+            inbound: Inbound::new("in".parse().unwrap(), ContentType::TEXT, payload.into()),
+            lineage: Lineage::default(),
+            lanes: vec![Lane { route: route_name(), key: device.into() }],
+            keep: Vec::new(),
+        };
+        self.store.accept(accept).unwrap().committed.await.unwrap();
     }
 
     /// Returns how many attempts have failed.
@@ -296,4 +309,35 @@ async fn a_panic_of_the_dispatch_itself_costs_no_reading() {
     let breaks = at_first(move || clock.0.store(true, Ordering::Relaxed));
     rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(breaks) }]);
     assert_eq!(rig.handles_two_and_goes().await, 0);
+}
+
+/// What it had asked the store for nobody asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_dispatch_while_it_loads_costs_no_reading() {
+    let clock = Arc::new(Broken::default());
+    let rig = Rig::by(clock.clone());
+    rig.waits("a", b"x").await;
+    sleep(Duration::from_secs(1)).await;
+    // It is asked next when what waits was loaded.
+    clock.0.store(true, Ordering::Relaxed);
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(puts_out(Vec::new())) }]);
+    sleep(LONG).await;
+    assert!(!clock.0.load(Ordering::Relaxed));
+    assert_eq!(rig.handled(), 1);
+}
+
+/// The whole route waited with it, half a second before each turn.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_loaded_costs_the_others_nothing() {
+    let rig = Rig::new();
+    for device in ["a", "b", "c", "d"] {
+        rig.waits(device, &[b'x'; 100_000]).await;
+        rig.waits(&device.to_uppercase(), b"x").await;
+    }
+    rig.disk.payloads().iter().for_each(|payload| rig.disk.fail_payload(payload, true));
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(puts_out(Vec::new())) }]);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.handled(), 4);
+    sleep(LONG).await;
+    assert_eq!((rig.store.stats().waiting, rig.store.stats().dead_letters), (0, 4));
 }

@@ -8,7 +8,7 @@ mod stats;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parking_lot::{Mutex, RwLock};
-use sandbar_reading::{Clock, Name, ReadingId};
+use sandbar_reading::{Clock, Name, ReadingId, Timestamp};
 use sandbar_runtime::Fault;
 use sandbar_store::{LaneId, Store, StoreError, Waiting};
 use sandbar_telemetry::{Span, Telemetry};
@@ -50,6 +50,8 @@ const TURN_READINGS: usize = 1024;
 const TURN_BYTES: usize = 1 << 20;
 /// A turn that has taken longer lets other lanes have theirs.
 const TURN_TIME: Duration = Duration::from_millis(5);
+/// How many lanes the store is asked for at once, at least: most of them may be known.
+const LANES_AT_ONCE: usize = 256;
 /// How many turns of one runner may wait for their commit.
 const SETTLING_MAX: usize = 64;
 /// A shorter rest is nobody's concern.
@@ -176,7 +178,7 @@ impl Dispatch {
         self.shared.options.depth_max
     }
 
-    pub(crate) fn now(&self) -> sandbar_reading::Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 
@@ -230,24 +232,30 @@ impl RouteDispatch {
     /// Does for a lane what it needs.
     fn need(self: &Arc<Self>, lane: Option<LaneId>, need: Need) {
         match (need, lane) {
-            (Need::Nothing, _) | (Need::WakeAt(_), None) => {}
+            (Need::Nothing, _) | (Need::WakeAt(_) | Need::WakeAfter(_), None) => {}
             (Need::Runner, _) => self.start_runner(),
             (Need::WakeAt(due), Some(lane)) => {
                 // No longer than that, should the clock have been set back meanwhile.
                 let wait = due.since(self.shared.clock.now()).min(self.route.load().attempts.longest_wait);
-                let route = self.clone();
-                route.shared.runtime.clone().spawn(async move {
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(wait) => {}
-                        () = route.stop.cancelled() => return,
-                    }
-                    let now = route.shared.clock.now().max(due);
-                    let need = route.work.lock().lanes.wake(lane, now);
-                    route.need(Some(lane), need);
-                });
+                self.wake_after(lane, wait, due);
             }
+            (Need::WakeAfter(wait), Some(lane)) => self.wake_after(lane, wait, Timestamp::default()),
         }
+    }
+
+    /// Then it is `due`, whatever the clock says.
+    fn wake_after(self: &Arc<Self>, lane: LaneId, wait: Duration, due: Timestamp) {
+        let route = self.clone();
+        route.shared.runtime.clone().spawn(async move {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(wait) => {}
+                () = route.stop.cancelled() => return,
+            }
+            let now = route.shared.clock.now().max(due);
+            let need = route.work.lock().lanes.wake(lane, now);
+            route.need(Some(lane), need);
+        });
     }
 
     /// Another runner, unless there are as many as the route may have.
@@ -370,14 +378,26 @@ impl RouteDispatch {
                 Wanted::Readings { lane, .. } => Some(lane.id()),
                 Wanted::Lanes { .. } => None,
             };
-            if let Err(unavailable) = self.answer(wanted) {
+            let answered = catch_unwind(AssertUnwindSafe(|| self.answer(wanted)));
+            let answered = answered.unwrap_or_else(|panic| {
+                // Nobody else asks it again.
                 self.work.lock().lanes.not_answered(lane);
-                if self.unloadable.is_told(&self.shared.store, &unavailable) {
-                    let route = &self.route.load().name;
-                    tracing::warn!(%route, error = %unavailable, "what waits cannot be loaded; tried again");
-                }
-                return false;
+                resume_unwind(panic)
+            });
+            let Err(error) = answered else { continue };
+            let store = &self.shared.store;
+            if self.unloadable.is_told(store, &error) {
+                let route = &self.route.load().name;
+                tracing::warn!(%route, %error, "what waits cannot be loaded; tried again");
             }
+            // Of its own faults the store says when they are over; this is one of this lane.
+            let is_the_lanes = matches!(error, StoreError::Unavailable(_)) && store.stats().fault.is_none();
+            let Some(lane) = lane.filter(|_| is_the_lanes) else {
+                self.work.lock().lanes.not_answered(lane);
+                return false;
+            };
+            let need = self.work.lock().lanes.unloadable(lane);
+            self.need(Some(lane), need);
         }
     }
 
@@ -394,17 +414,18 @@ impl RouteDispatch {
             }
             Wanted::Lanes { count } => {
                 let name = self.route.load().name.clone();
-                let (mut unknown, mut after) = (Vec::new(), None);
+                let (mut unknown, mut after, at_once) = (Vec::new(), None, count.max(LANES_AT_ONCE));
                 let all = loop {
-                    let some = store.lanes(&name, after, count)?;
+                    let some = store.lanes(&name, after, at_once)?;
                     after = some.last().map(|lane| lane.id());
-                    let complete = some.len() < count;
+                    let complete = some.len() < at_once;
                     let work = self.work.lock();
                     unknown.extend(some.into_iter().filter(|lane| !work.lanes.knows(lane.id())));
                     if complete || unknown.len() >= count {
-                        break complete;
+                        break complete && unknown.len() <= count;
                     }
                 };
+                unknown.truncate(count);
                 self.work.lock().lanes.found(unknown, all);
             }
         }
