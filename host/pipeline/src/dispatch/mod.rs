@@ -48,12 +48,14 @@ use crate::unloadable::{STORE_WAIT, Unloadable};
 /// How many readings, and bytes of them, one turn may hold.
 const TURN_READINGS: usize = 1024;
 const TURN_BYTES: usize = 1 << 20;
-/// A turn that has taken longer lets other lanes have theirs.
+/// A turn that has taken longer, or put out more bytes, lets other lanes have theirs.
 const TURN_TIME: Duration = Duration::from_millis(5);
+const TURN_OUTPUT_BYTES: usize = 4 << 20;
 /// How many lanes the store is asked for at once, at least: most of them may be known.
 const LANES_AT_ONCE: usize = 256;
-/// How many turns of one runner may wait for their commit.
+/// How many turns of one runner may wait for their commit, and with how many bytes no further one begins.
 const SETTLING_MAX: usize = 64;
+const SETTLING_BYTES: usize = 8 << 20;
 /// A shorter rest is nobody's concern.
 const REST_TOLD: Duration = Duration::from_secs(1);
 /// How long a lane waits whose turn could not be committed: its handler is called again for nothing if the
@@ -217,7 +219,32 @@ struct RouteWork {
 /// The lanes whose turns a runner has taken and not settled.
 type Taken = Mutex<BTreeSet<LaneId>>;
 type Settled = (Settling, Result<(), StoreError>);
-type Settlings<'a> = FuturesUnordered<BoxFuture<'a, Settled>>;
+
+/// A runner's turns on their way through the store.
+#[derive(Default)]
+struct Settlings<'a> {
+    under_way: FuturesUnordered<BoxFuture<'a, Settled>>,
+    /// What came of them, in memory until it is committed.
+    bytes: usize,
+}
+
+impl<'a> Settlings<'a> {
+    fn are_enough(&self) -> bool {
+        self.under_way.len() >= SETTLING_MAX || self.bytes >= SETTLING_BYTES
+    }
+
+    fn push(&mut self, settles: BoxFuture<'a, Settled>, bytes: usize) {
+        self.bytes += bytes;
+        self.under_way.push(settles);
+    }
+
+    /// `None` if there are none.
+    async fn next(&mut self) -> Option<Settled> {
+        let settled = self.under_way.next().await?;
+        self.bytes -= settled.0.bytes;
+        Some(settled)
+    }
+}
 
 /// A turn on its way through the store.
 struct Settling {
@@ -226,6 +253,7 @@ struct Settling {
     said: Vec<(ReadingId, Said)>,
     counts: Counts,
     spans: Vec<Span>,
+    bytes: usize,
 }
 
 impl RouteDispatch {
@@ -261,10 +289,14 @@ impl RouteDispatch {
     /// Another runner, unless there are as many as the route may have.
     fn start_runner(self: &Arc<Self>) {
         let mut work = self.work.lock();
-        if work.runners < self.route.load().concurrency.max(1) && !self.stop.is_cancelled() {
+        if work.runners < self.runners_max() && !self.stop.is_cancelled() {
             work.runners += 1;
             self.shared.runtime.spawn(self.clone().run());
         }
+    }
+
+    fn runners_max(&self) -> usize {
+        self.route.load().concurrency.max(1)
     }
 
     /// One runner, whatever panics: it is counted until it has nothing to do.
@@ -296,21 +328,17 @@ impl RouteDispatch {
     /// Takes turns while there are any, with one sandbox.
     async fn take_turns(self: &Arc<Self>, taken: &Taken) {
         let mut sandbox = Sandboxed::default();
-        let mut settling = FuturesUnordered::new();
+        let mut settling = Settlings::default();
         loop {
             if !self.stop.is_cancelled() && !self.load() {
                 tokio::time::sleep(STORE_WAIT).await;
             }
-            let turn = if self.stop.is_cancelled() || settling.len() >= SETTLING_MAX {
-                None
-            } else {
-                let readings = self.route.load().batch.clamp(1, TURN_READINGS);
-                self.work.lock().lanes.take(readings, TURN_BYTES)
-            };
+            let turn =
+                if self.stop.is_cancelled() || settling.are_enough() { None } else { self.next_turn() };
             match turn {
                 Some(turn) => {
                     taken.lock().insert(turn.lane.id());
-                    let settles = {
+                    let (settles, bytes) = {
                         let mut handled = pin!(self.handle(&turn, &mut sandbox));
                         loop {
                             // Earlier turns must not wait for a slow handler to be told that they are committed.
@@ -321,7 +349,7 @@ impl RouteDispatch {
                             }
                         }
                     };
-                    settling.push(settles);
+                    settling.push(settles, bytes);
                     let rest = self.waste(sandbox.wasted.take());
                     self.rest(rest, &mut settling, taken).await;
                 }
@@ -332,6 +360,16 @@ impl RouteDispatch {
                 },
             }
         }
+    }
+
+    /// `None` also if there are more runners than there may be now.
+    fn next_turn(&self) -> Option<Turn> {
+        let route = self.route.load();
+        let mut work = self.work.lock();
+        if work.runners > route.concurrency.max(1) {
+            return None;
+        }
+        work.lanes.take(route.batch.clamp(1, TURN_READINGS), TURN_BYTES)
     }
 
     /// How long to rest for what the last turn wasted.
@@ -360,10 +398,11 @@ impl RouteDispatch {
         }
     }
 
-    /// False if somebody found more to do in the meantime.
+    /// False if somebody found more to do in the meantime, and no other runner is to do it.
     fn end_runner(&self) -> bool {
+        let runners_max = self.runners_max();
         let mut work = self.work.lock();
-        if work.lanes.has_work() && !self.stop.is_cancelled() {
+        if work.lanes.has_work() && work.runners <= runners_max && !self.stop.is_cancelled() {
             return false;
         }
         work.runners -= 1;
@@ -432,8 +471,8 @@ impl RouteDispatch {
         Ok(())
     }
 
-    /// Handles a turn, and gives what it came to the store.
-    async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> BoxFuture<'a, Settled> {
+    /// Handles a turn, and gives what it came to, so many bytes, to the store.
+    async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> (BoxFuture<'a, Settled>, usize) {
         // In this order: a route that was replaced since is of a router that was, and whose end is waited for.
         let router = self.shared.router.load_full();
         let route = self.route.load_full();
@@ -448,9 +487,10 @@ impl RouteDispatch {
             sampling: self.shared.telemetry.sampling(),
         };
         let began = Instant::now();
+        let enough = |bytes: usize| bytes >= TURN_OUTPUT_BYTES || began.elapsed() > TURN_TIME;
         let handled = async {
             match sandbox.ready(&route, turn).await {
-                Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
+                Ok(hands) => turn::run(&context, hands, turn, enough).await,
                 Err(fault) => Done::without_sandbox(&context, turn, fault),
             }
         };
@@ -468,22 +508,24 @@ impl RouteDispatch {
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
         let said = if route.reply.is_somebody() { done.said } else { Vec::new() };
-        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said, counts, spans: done.spans };
+        let Done { bytes, ended, spans, outcome, .. } = done;
+        let settling = Settling { lane: turn.lane.id(), ended, said, counts, spans, bytes };
         if nothing {
-            return Box::pin(std::future::ready((settling, Ok(()))));
+            return (std::future::ready((settling, Ok(()))).boxed(), bytes);
         }
-        let settled = self.shared.store.settle(done.outcome);
-        Box::pin(async move {
+        let settled = self.shared.store.settle(outcome);
+        let settles = async move {
             let result = settled.await;
             // Kept for so long: the removal of a route waits for whatever still goes to it.
             drop(router);
             (settling, result)
-        })
+        };
+        (settles.boxed(), bytes)
     }
 
     fn settled(self: &Arc<Self>, (settling, result): Settled, taken: &Taken) {
         let now = self.shared.clock.now();
-        let Settling { lane, ended, said, counts, spans } = settling;
+        let Settling { lane, ended, said, counts, spans, bytes: _ } = settling;
         let ended = match result {
             Ok(()) => {
                 self.stats.count(&counts);
