@@ -30,6 +30,9 @@ use crate::unloadable::{STORE_WAIT, Unloadable};
 /// meanwhile.
 const UNREACHABLE_WAIT: Duration = Duration::from_secs(60);
 
+/// How long an offer that is under way may take when its outlet is to end: a far end may never answer.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
 /// What a device has had for so long without a word of it is written as sent.
 const SENT_AFTER: Duration = Duration::from_millis(100);
 
@@ -169,7 +172,7 @@ impl Outlet {
         self.stop.cancel();
     }
 
-    /// Returns once nothing is being offered any more.
+    /// Returns once nothing is being offered any more: seconds after it was told to stop, whatever the far end does.
     pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         // An error means that the task is gone, which is an end too.
@@ -321,6 +324,12 @@ impl Work {
         }
     }
 
+    /// Resolves so long after the outlet was told to end.
+    async fn stopped_for(&self, grace: Duration) {
+        self.outlet.stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    }
+
     /// Whether the time is over; else there is something to look at before.
     async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
@@ -330,20 +339,29 @@ impl Work {
         }
     }
 
-    /// False if the target cannot be reached at all for now.
+    /// False if the target cannot be reached at all for now, or nothing came of it before the outlet's end.
     async fn offer(&self, now: Timestamp) -> bool {
         let batch_max = self.batch_max.load(Ordering::Relaxed);
-        let batch = self.outlet.queue.lock().batch(batch_max, self.offering.batch_bytes);
+        let mut batch = self.outlet.queue.lock().batch(batch_max, self.offering.batch_bytes);
         let mut deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
         let offers = self.offers(&mut deliveries, &batch, now);
         // What others wrote may panic: that is a failure like any other, and no end of the outlet.
         let progress = Progress::default();
-        let delivered = AssertUnwindSafe(self.deliver(&deliveries, &progress)).catch_unwind().await;
+        let delivered = AssertUnwindSafe(self.deliver(&deliveries, &progress)).catch_unwind();
         let panicked = |_| {
             let cause = Cause::new("delivering it panicked");
             Some(Err(DeliveryError::Retry { delivered: progress.taken(), after: None, cause }))
         };
-        let Some(result) = delivered.unwrap_or_else(panicked) else { return false };
+        let result = tokio::select! {
+            biased;
+            delivered = delivered => delivered.unwrap_or_else(panicked),
+            () = self.stopped_for(STOP_GRACE) => {
+                // What the far end has is not offered again. The rest is, and has not failed.
+                batch.truncate(progress.taken());
+                (!batch.is_empty()).then_some(Ok(()))
+            }
+        };
+        let Some(result) = result else { return false };
         let failing = self.outlet.health.lock().failing();
         let target = &self.outlet.target;
         let offered = after_offer(
@@ -420,11 +438,16 @@ impl Work {
                     }
                 })
             }
-            Way::Device(devices) => self.carry_out(devices, batch).await,
+            Way::Device(devices) => self.carry_out(devices, batch, progress).await,
         }
     }
 
-    async fn carry_out(&self, devices: &Devices, batch: &[Delivery]) -> Option<Result<(), DeliveryError>> {
+    async fn carry_out(
+        &self,
+        devices: &Devices,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> Option<Result<(), DeliveryError>> {
         let Target::Device(device) = &self.outlet.target else { return None };
         for (at, delivery) in batch.iter().enumerate() {
             let cause = |text: String| Cause::new(text);
@@ -454,6 +477,7 @@ impl Work {
                 }
                 Err(NotTaken::Unreachable) => return None,
             }
+            progress.reached(at + 1);
         }
         Some(Ok(()))
     }
