@@ -72,12 +72,16 @@ impl Control {
         after.components.extend(built.components.clone());
         after.keep_active_components();
         let old = before.wanted.clone();
+        *self.inner.leaving.write().await = plan.clone();
         self.inner.swap_in(&plan, built, &mut after).await;
         if let Err(error) = self.inner.take_out(&plan, &mut after).await {
-            return Err(self.inner.put_back(&plan, before, after, &error).await);
+            let error = self.inner.put_back(&plan, before, after, &error).await;
+            *self.inner.leaving.write().await = Plan::default();
+            return Err(error);
         }
         let new = after.wanted.clone();
         *self.inner.running.write() = after;
+        *self.inner.leaving.write().await = Plan::default();
         self.watch_candidates(plan.routes.set());
         self.inner.tidy_up(&old, &new).await;
         self.inner.mend().await;

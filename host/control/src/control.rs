@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::declared::Declared;
 use crate::error::ControlError;
+use crate::plan::Plan;
 use crate::rates::Rates;
 use crate::running::Running;
 
@@ -48,6 +49,9 @@ pub(crate) struct Inner {
     pub(crate) running: RwLock<Running>,
     /// Changes are made one after the other.
     pub(crate) changing: Mutex<()>,
+    /// The change whose removed routes and sinks are about to go. Who puts something back to wait holds it until that
+    /// is done: else it might wait for what has gone.
+    pub(crate) leaving: tokio::sync::RwLock<Plan>,
     pub(crate) stopping: AtomicBool,
     /// Tries on journaled readings that may be under way.
     pub(crate) trying: Semaphore,

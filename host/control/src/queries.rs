@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::control::Control;
 use crate::error::ControlError;
+use crate::plan::Plan;
 use crate::views::Page;
 use crate::what::What;
 
@@ -152,7 +153,8 @@ impl Control {
     /// It waits again where it waited, without attempts. Refused if its route or sink is no longer there.
     pub async fn redrive(&self, id: DeadLetterId) -> Result<(), ControlError> {
         let letter = self.dead_letter(id).await?;
-        if let Some(gone) = self.gone(&letter) {
+        let leaving = self.inner.leaving.read().await;
+        if let Some(gone) = self.gone(&letter, &leaving) {
             return Err(ControlError::Conflict(format!("{gone} is no longer there")));
         }
         self.inner.store.redrive(id).await.map_err(|error| about(id, error))
@@ -168,7 +170,11 @@ impl Control {
             let page = self
                 .dead_letters(DeadLetterQuery { route, target, cursor, oldest_first: false, limit: AT_ONCE })
                 .await?;
-            for letter in page.items.iter().filter(|letter| self.gone(letter).is_none()) {
+            for letter in &page.items {
+                let leaving = self.inner.leaving.read().await;
+                if self.gone(letter, &leaving).is_some() {
+                    continue;
+                }
                 match self.inner.store.redrive(letter.id).await {
                     Ok(()) => redriven += 1,
                     // Somebody else was faster.
@@ -192,17 +198,18 @@ impl Control {
         Ok(redriven)
     }
 
-    /// Where it would wait, if that is no longer there.
-    fn gone(&self, letter: &DeadLetter) -> Option<String> {
+    /// Where it would wait, if that is no longer there, or is about to go.
+    fn gone(&self, letter: &DeadLetter, leaving: &Plan) -> Option<String> {
         let running = self.inner.running.read();
         match &letter.subject {
             sandbar_store::Subject::Reading { lane, .. }
-                if !running.wanted.routes.contains_key(&lane.route) =>
+                if !running.wanted.routes.contains_key(&lane.route)
+                    || leaving.routes.removed.contains(&lane.route) =>
             {
                 Some(format!("route `{}`", lane.route))
             }
             sandbar_store::Subject::Delivery { target: Target::Sink(sink), .. }
-                if !running.wanted.sinks.contains_key(sink) =>
+                if !running.wanted.sinks.contains_key(sink) || leaving.sinks.removed.contains(sink) =>
             {
                 Some(format!("sink `{sink}`"))
             }

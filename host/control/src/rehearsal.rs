@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sandbar_pipeline::backoff;
 use sandbar_reading::{
     ConfigError, Failure, IdGenerator, Inbound, Lineage, Name, Output, Reading, ReadingId, StateWrite,
-    Timestamp,
+    Timestamp, backoff,
 };
 use sandbar_runtime::{
     Fault, Handler, HandlerStats, HttpAnswer, LogLine, Options, Runtime, StateUnavailable, StateView,

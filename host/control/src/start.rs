@@ -72,6 +72,7 @@ impl Control {
             token,
             running: parking_lot::RwLock::new(Running::nothing(declared.clone())),
             changing: tokio::sync::Mutex::default(),
+            leaving: tokio::sync::RwLock::default(),
             stopping: false.into(),
             trying: tokio::sync::Semaphore::new(2),
             cancelled: parking_lot::Mutex::default(),

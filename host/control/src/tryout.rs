@@ -147,7 +147,10 @@ impl Control {
             Some(component) => Some(Side::new(self, &name, &table, component).await?),
             None => None,
         };
-        let filter = build::route(&name, &table, Ok(None)).filter;
+        let filter = match &asked.route {
+            Some(_) => build::route(&name, &table, Ok(None)).filter,
+            None => Filter { topics: asked.topic.iter().cloned().collect(), ..Filter::default() },
+        };
         let readings = match (asked.dead_letters, &asked.route) {
             (false, _) => self.newest(&name, &filter, &asked).await?,
             (true, Some(route)) => self.newest_letters(route, asked.last).await?,

@@ -1,6 +1,8 @@
 //! What one connection has under way: readings on their way to the disk, in order, and replies to come.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -53,6 +55,10 @@ pub(crate) struct Exchange<T = ()> {
     reply_timeout: Duration,
     waiting: VecDeque<(T, Offered)>,
     offered: FuturesOrdered<BoxFuture<'static, Outcome<T>>>,
+    /// What became of the first of those that were offered, where that is known already.
+    ended: VecDeque<Outcome<T>>,
+    /// One of them was refused for a time, and is to be held: nothing more is offered before it.
+    is_refused: Arc<AtomicBool>,
     /// Refused for a time, in order; they go before those that wait.
     held: VecDeque<(T, Offered)>,
     held_until: Option<Instant>,
@@ -67,6 +73,8 @@ impl<T: Clone + Send + 'static> Exchange<T> {
             reply_timeout,
             waiting: VecDeque::new(),
             offered: FuturesOrdered::new(),
+            ended: VecDeque::new(),
+            is_refused: Arc::default(),
             held: VecDeque::new(),
             held_until: None,
             replies: SelectAll::new(),
@@ -75,12 +83,16 @@ impl<T: Clone + Send + 'static> Exchange<T> {
 
     /// Whether more may be read from the peer.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.len() < WAITING_MAX && self.replies.len() < UNANSWERED_MAX && self.held_until.is_none()
+        self.waiting.len() < WAITING_MAX && self.replies.len() < UNANSWERED_MAX && !self.holds()
+    }
+
+    fn holds(&self) -> bool {
+        self.held_until.is_some() || self.is_refused.load(Ordering::Relaxed)
     }
 
     /// Whether no reading is on its way; replies may be.
     pub(crate) fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.offered.is_empty() && self.held.is_empty()
+        self.waiting.is_empty() && self.offered.is_empty() && self.ended.is_empty() && self.held.is_empty()
     }
 
     /// Whether nothing is to come.
@@ -103,12 +115,19 @@ impl<T: Clone + Send + 'static> Exchange<T> {
         self.waiting.clear();
         self.held.clear();
         self.held_until = None;
+        self.is_refused.store(false, Ordering::Relaxed);
     }
 
     /// Never resolves while there is nothing to say. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> (T, Say) {
         loop {
             self.offer().await;
+            if let Some((from, offered, result)) = self.ended.pop_front() {
+                if let Some(say) = self.settle(from.clone(), offered, result) {
+                    return (from, say);
+                }
+                continue;
+            }
             let held_until = self.held_until;
             tokio::select! {
                 Some((from, offered, result)) = self.offered.next() => {
@@ -124,26 +143,32 @@ impl<T: Clone + Send + 'static> Exchange<T> {
         }
     }
 
-    /// Begins to hand over what waits; stops at the first that is refused at once, so that none overtakes it.
+    /// Begins to hand over what waits; stops once one that is to be held was refused, so that none overtakes it.
     async fn offer(&mut self) {
-        while self.held_until.is_none() && self.offered.len() < OFFERED_MAX {
+        while !self.waiting.is_empty() && self.offered.len() + self.ended.len() < OFFERED_MAX {
+            // A file that could not be written refuses one long after it was offered.
+            while let Poll::Ready(Some(outcome)) = futures::poll!(self.offered.next()) {
+                self.ended.push_back(outcome);
+            }
+            if self.holds() {
+                return;
+            }
             let Some((from, offered)) = self.waiting.pop_front() else { return };
             let again = (self.manner == Manner::Hold).then(|| offered.clone());
             let (inbound, keep) = offered;
-            let session = self.session.clone();
-            let mut accepting =
-                async move { (from, again, session.accept_keeping(inbound, keep).await) }.boxed();
+            let (session, is_refused) = (self.session.clone(), Arc::clone(&self.is_refused));
+            let accepting = async move {
+                let result = session.accept_keeping(inbound, keep).await;
+                if again.is_some() && result.as_ref().err().and_then(wait).is_some() {
+                    is_refused.store(true, Ordering::Relaxed);
+                }
+                (from, again, result)
+            };
+            let mut accepting = accepting.boxed();
             match futures::poll!(&mut accepting) {
                 Poll::Pending => self.offered.push_back(accepting),
-                Poll::Ready(outcome) => {
-                    if let (_, Some(_), Err(refused)) = &outcome
-                        && let Some(wait) = wait(refused)
-                    {
-                        self.held_until = Some(Instant::now() + wait);
-                    }
-                    // Held in its turn: those before it may be refused, too.
-                    self.offered.push_back(std::future::ready(outcome).boxed());
-                }
+                // Held in its turn: those before it may be refused, too.
+                Poll::Ready(outcome) => self.offered.push_back(std::future::ready(outcome).boxed()),
             }
         }
     }
@@ -178,6 +203,7 @@ impl<T: Clone + Send + 'static> Exchange<T> {
 
     fn release(&mut self) {
         self.held_until = None;
+        self.is_refused.store(false, Ordering::Relaxed);
         while let Some(held) = self.held.pop_back() {
             self.waiting.push_front(held);
         }
@@ -260,6 +286,24 @@ mod tests {
             assert!(matches!(in_time(exchange.next()).await, (_, Say::Acknowledge(_))));
         }
         assert_eq!(payloads(&host), ["1", "1", "2", "3"], "the first one was in doubt");
+    }
+
+    /// A picture whose file could not be written, and a reading that came before that was looked at.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_after_a_while_is_not_overtaken() {
+        let host = StandIn::new();
+        let mut exchange = exchange(&host, Manner::Hold);
+        host.hold();
+        host.refuse_late(Refused::DiskFull);
+        exchange.add((), inbound(1));
+        assert!(futures::poll!(std::pin::pin!(exchange.next())).is_pending());
+        host.release();
+        exchange.add((), inbound(2));
+        for _ in 0..2 {
+            assert!(matches!(in_time(exchange.next()).await, (_, Say::Acknowledge(_))));
+        }
+        assert_eq!(payloads(&host), ["1", "2"]);
+        assert!(exchange.is_done() && exchange.has_room());
     }
 
     #[tokio::test]

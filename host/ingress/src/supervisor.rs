@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sandbar_reading::{Name, Timestamp, with_causes};
+use sandbar_reading::{Name, Timestamp, backoff, with_causes};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -178,7 +178,8 @@ impl Ingress {
                 }
             };
             failures = if session.accepted() > 0 { 1 } else { failures + 1 };
-            let wait = backoff(failures, self.options, rand::random());
+            let SupervisorOptions { backoff_min, backoff_max } = self.options;
+            let wait = backoff(backoff_min, backoff_max, failures, rand::random());
             self.failed(text, failures, wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -255,13 +256,6 @@ impl Drop for Ingress {
         });
         info!(ingress = %self.name, "stopped");
     }
-}
-
-/// `jitter`, 0 to 1, takes up to half off, so that many links lost at once do not come back at once.
-fn backoff(failures: u32, options: SupervisorOptions, jitter: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(31);
-    let full = options.backoff_min.saturating_mul(1 << doublings).min(options.backoff_max);
-    full.mul_f64(1.0 - jitter / 2.0)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

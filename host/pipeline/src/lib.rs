@@ -2,7 +2,6 @@
 //!
 //! The store is told everything first; what is here in memory is a window on it that may be lost at any time.
 
-mod backoff;
 mod candidate;
 mod delivery;
 mod devices;
@@ -26,7 +25,6 @@ mod spans;
 mod tail;
 mod unloadable;
 
-pub use backoff::backoff;
 pub use candidate::{Candidate, Compared, Difference, ErrorLimit, Mode, difference};
 pub use delivery::{Circuit, Offering, OutletStatus};
 pub use devices::Devices;

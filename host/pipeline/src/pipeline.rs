@@ -340,10 +340,11 @@ impl Pipeline {
 
     /// Ends turns and offers that are under way, and begins no more. Drivers are stopped before.
     pub async fn stop(&self) {
-        self.dispatch.stop().await;
-        self.deliveries.stop().await;
+        // First, since it waits for nobody: what is journaled after it, the next start makes up for.
         if let Some(registry) = &self.registry {
             registry.stop().await;
         }
+        self.dispatch.stop().await;
+        self.deliveries.stop().await;
     }
 }

@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar_reading::{Name, Reading, TopicFilter};
+use sandbar_reading::{ContentType, Name, Reading, TopicFilter};
 
 use crate::candidate::Candidate;
 use crate::handlers::Handler;
 use crate::key::Key;
+use crate::registry::DEVICES_INGRESS;
 
 /// Everything the pipeline needs to know of a route.
 #[derive(Clone)]
@@ -69,16 +70,61 @@ pub struct Filter {
     pub content_types: Vec<Box<str>>,
 }
 
+/// What a filter objects to, but for topics and devices: a router finds its routes by those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Objection {
+    OwnMessage,
+    Presence,
+    Ingress,
+    ContentType,
+}
+
 impl Filter {
+    /// That a device came or went is for routes that say so: by the ingress, or by a topic that begins with its name.
+    /// As with topics that begin with `$`, a wildcard alone does not.
+    fn names_presence(&self) -> bool {
+        let names = |topic: &TopicFilter| topic.as_str().split('/').next() == Some(DEVICES_INGRESS);
+        !self.ingresses.is_empty() || self.topics.iter().any(names)
+    }
+
+    /// Whatever the topic and the device are.
+    pub(crate) fn objects(
+        &self,
+        route: &Name,
+        ingress: &Name,
+        content_type: &ContentType,
+    ) -> Option<Objection> {
+        if ingress.chained_from() == Some(route.as_str()) {
+            return Some(Objection::OwnMessage);
+        }
+        if ingress.as_str() == DEVICES_INGRESS && !self.names_presence() {
+            return Some(Objection::Presence);
+        }
+        if !self.ingresses.is_empty() && !self.ingresses.contains(ingress) {
+            return Some(Objection::Ingress);
+        }
+        let takes =
+            self.content_types.is_empty() || self.content_types.iter().any(|range| content_type.is_in(range));
+        (!takes).then_some(Objection::ContentType)
+    }
+
     /// Why a route of this name does not take a reading; `None` if it takes it.
     pub fn objection(&self, route: &Name, reading: &Reading) -> Option<String> {
         let quoted = |all: Vec<&str>| all.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
-        if reading.ingress.chained_from() == Some(route.as_str()) {
-            return Some("it is a message of the route itself".to_owned());
-        }
-        if !self.ingresses.is_empty() && !self.ingresses.contains(&reading.ingress) {
-            let wanted = quoted(self.ingresses.iter().map(Name::as_str).collect());
-            return Some(format!("it came in through `{}`, not through {wanted}", reading.ingress));
+        let objection = self.objects(route, &reading.ingress, &reading.content_type);
+        match objection {
+            Some(Objection::OwnMessage) => return Some("it is a message of the route itself".to_owned()),
+            Some(Objection::Presence) => {
+                return Some(format!(
+                    "that a device came or went is for routes that name the ingress `{DEVICES_INGRESS}`, \
+                     or a topic that begins so"
+                ));
+            }
+            Some(Objection::Ingress) => {
+                let wanted = quoted(self.ingresses.iter().map(Name::as_str).collect());
+                return Some(format!("it came in through `{}`, not through {wanted}", reading.ingress));
+            }
+            Some(Objection::ContentType) | None => {}
         }
         if !self.topics.is_empty() && !self.topics.iter().any(|topic| topic.matches(&reading.topic)) {
             let wanted = quoted(self.topics.iter().map(TopicFilter::as_str).collect());
@@ -92,13 +138,10 @@ impl Filter {
                 None => format!("it is about no device, and not about {wanted}"),
             });
         }
-        if !self.content_types.is_empty()
-            && !self.content_types.iter().any(|range| reading.content_type.is_in(range))
-        {
+        objection.map(|_| {
             let wanted = quoted(self.content_types.iter().map(|range| &**range).collect());
-            return Some(format!("its content type `{}` is not {wanted}", reading.content_type));
-        }
-        None
+            format!("its content type `{}` is not {wanted}", reading.content_type)
+        })
     }
 }
 

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sandbar_reading::{Inbound, Name, TopicFilter, TopicTree};
+use sandbar_reading::{Inbound, Name, TopicTree};
 
-use crate::registry::DEVICES_INGRESS;
-use crate::route::{Filter, Route};
+use crate::route::Route;
 
 /// Finds the routes that take a reading, at a cost that grows with those that do and not with those that are.
 #[derive(Default)]
@@ -93,32 +92,17 @@ impl Place {
     }
 }
 
-/// That a device came or went is for routes that say so: by the ingress, or by a topic that begins with its name.
-/// As with topics that begin with `$`, a wildcard alone does not.
-fn wants_presence(route: &Route) -> bool {
-    let Filter { ingresses, topics, .. } = &route.filter;
-    let names = |topic: &TopicFilter| topic.as_str().split('/').next() == Some(DEVICES_INGRESS);
-    !ingresses.is_empty() || topics.iter().any(names)
-}
-
 /// What a place does not decide.
 fn agrees(route: &Route, ingress: &Name, inbound: &Inbound) -> bool {
-    let filter = &route.filter;
-    if ingress.as_str() == DEVICES_INGRESS && !wants_presence(route) {
-        return false;
-    }
-    (filter.ingresses.is_empty() || filter.ingresses.contains(ingress))
-        && (filter.content_types.is_empty()
-            || filter.content_types.iter().any(|range| inbound.content_type.is_in(range)))
-        && ingress.chained_from() != Some(route.name.as_str())
+    route.filter.objects(&route.name, ingress, &inbound.content_type).is_none()
 }
 
 #[cfg(test)]
 mod tests {
-    use sandbar_reading::ContentType;
+    use sandbar_reading::{ContentType, Lineage, Reading, ReadingId, Timestamp, TopicFilter};
 
     use super::*;
-    use crate::route::Attempts;
+    use crate::route::{Attempts, Filter};
 
     fn route(name: &str, filter: Filter) -> Arc<Route> {
         Arc::new(Route {
@@ -140,13 +124,32 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    /// The routes that take it now; whoever asks later what they take (a replay, a try, the trace) is told the same.
     fn matched(router: &Router, ingress: &str, topic: &str, device: Option<&str>) -> Vec<String> {
         let inbound = Inbound {
             device: device.map(Into::into),
             ..Inbound::new(topic.parse().unwrap(), ContentType::JSON, "".into())
         };
         let ingress = Name::parse_ingress(ingress).unwrap();
-        router.matches(&ingress, &inbound).iter().map(|route| route.name.to_string()).collect()
+        let matched: Vec<_> =
+            router.matches(&ingress, &inbound).iter().map(|route| route.name.to_string()).collect();
+        let Inbound { topic, device, content_type, attributes, payload, .. } = inbound;
+        let reading = Reading {
+            id: ReadingId::from_u128(1),
+            ingress,
+            topic,
+            device,
+            time: Timestamp::default(),
+            content_type,
+            attributes,
+            payload,
+            lineage: Lineage::default(),
+        };
+        for route in router.routes() {
+            let objection = route.filter.objection(&route.name, &reading);
+            assert_eq!(objection.is_none(), matched.contains(&route.name.to_string()), "{objection:?}");
+        }
+        matched
     }
 
     #[test]

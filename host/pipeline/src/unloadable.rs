@@ -1,4 +1,4 @@
-//! When it is told that the store cannot say what waits, though it is well.
+//! What is done while the store cannot say what waits, and when that is told.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use sandbar_store::{Store, StoreError};
 use tokio::time::Instant;
 
-/// It is told once in so long.
+/// How long to wait when the store cannot be asked; it says so itself, and mends itself.
+pub(crate) const STORE_WAIT: Duration = Duration::from_millis(500);
+
+/// That it cannot say what waits, though it is well, is told once in so long.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

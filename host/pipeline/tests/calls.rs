@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sandbar_pipeline::{Attempts, Candidate, ErrorLimit, Handler, Mode, Options, Route, Sandbox};
 use sandbar_reading::{
-    Attributes, Clock, Command, ContentType, Inbound, Message, Name, Output, Reading, SystemClock, Timestamp,
-    TraceContext,
+    Attributes, Clock, Command, ContentType, Inbound, Lineage, Message, Name, Output, Reading, SystemClock,
+    Timestamp, TraceContext,
 };
 use sandbar_runtime::{Call, Fault, Handled, StateView};
 use sandbar_store::simulated::Simulated;
+use sandbar_store::{Accept, Lane};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -97,6 +99,18 @@ impl Rig {
         self.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
     }
 
+    /// Readings that wait for the route before it is there.
+    async fn waits(&self, device: &str, payload: &'static [u8]) {
+        let accept = Accept {
+            ingress: "peers".parse().unwrap(),
+            inbound: Inbound::new("in".parse().unwrap(), ContentType::TEXT, payload.into()),
+            lineage: Lineage::default(),
+            lanes: vec![Lane { route: route_name(), key: device.into() }],
+            keep: Vec::new(),
+        };
+        self.store.accept(accept).unwrap().committed.await.unwrap();
+    }
+
     /// Returns how many attempts have failed.
     async fn handles_two_and_goes(&self) -> u64 {
         self.accept("a").await;
@@ -165,6 +179,73 @@ async fn a_commit_comes_after_as_many_readings_of_a_key_as_the_route_says() {
         assert_eq!(rig.handled(), 7);
         assert_eq!(seen.lock()[1..], expected, "a batch of {batch}");
     }
+}
+
+/// How many deliveries were committed at each call, if each reading, of these keys, puts out so many MiB.
+async fn committed_at_each_call(devices: &[&str], mib: usize) -> Vec<u64> {
+    let rig = Rig::new();
+    let (gate, committed) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (opens, seen, store) = (gate.clone(), committed.clone(), rig.store.clone());
+    let payload = Bytes::from(vec![b'x'; mib << 20]);
+    let puts_out = doing(Arc::new(move || {
+        let (gate, committed, store) = (gate.clone(), committed.clone(), store.clone());
+        let Output::Message(message) = message("out") else { unreachable!() };
+        let outputs = vec![Output::Message(Message { payload: payload.clone(), ..message })];
+        Box::pin(async move {
+            let _passed = gate.acquire().await.unwrap();
+            committed.lock().push(store.stats().outbox);
+            Ok(Handled { outputs, ..Handled::default() })
+        })
+    }));
+    let sinks = vec!["out".parse().unwrap()];
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, sinks, ..route(puts_out) }]);
+    // The first has a turn of its own; the others wait for it.
+    for device in devices {
+        rig.accept(device).await;
+        sleep(LONG).await;
+    }
+    opens.add_permits(1);
+    sleep(LONG).await;
+    assert_eq!(rig.store.stats().outbox, devices.len() as u64);
+    seen.lock().clone()
+}
+
+/// As many readings as a turn may have, in as many turns as may wait: half a gigabyte.
+#[tokio::test(start_paused = true)]
+async fn much_that_is_put_out_is_committed_before_there_is_more() {
+    assert_eq!(committed_at_each_call(&["a"; 7], 2).await, [0, 1, 1, 3, 3, 5, 5]);
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let at_each = committed_at_each_call(&keys, 1).await;
+    assert_eq!(at_each.iter().filter(|committed| **committed == 0).count(), 8, "{at_each:?}");
+}
+
+/// While something waited, there were as many runners as ever.
+#[tokio::test(start_paused = true)]
+async fn fewer_readings_are_handled_at_once_as_soon_as_the_route_says_so() {
+    let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(0)));
+    let (opens, seen) = (gate.clone(), begun.clone());
+    let waits = doing(Arc::new(move || {
+        let (gate, begun) = (gate.clone(), begun.clone());
+        Box::pin(async move {
+            *begun.lock() += 1;
+            gate.acquire().await.unwrap().forget();
+            Ok(Handled::default())
+        })
+    }));
+    let rig = Rig::new();
+    rig.pipeline.set_routes(vec![Route { concurrency: 4, ..route(waits.clone()) }]);
+    for device in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        rig.accept(device).await;
+    }
+    sleep(LONG).await;
+    assert_eq!(*seen.lock(), 4);
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(waits) }]);
+    opens.add_permits(4);
+    sleep(LONG).await;
+    assert_eq!((rig.handled(), *seen.lock()), (4, 5));
+    opens.add_permits(4);
+    sleep(LONG).await;
+    assert_eq!((rig.handled(), *seen.lock()), (8, 8));
 }
 
 fn message(topic: &str) -> Output {
@@ -296,4 +377,35 @@ async fn a_panic_of_the_dispatch_itself_costs_no_reading() {
     let breaks = at_first(move || clock.0.store(true, Ordering::Relaxed));
     rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(breaks) }]);
     assert_eq!(rig.handles_two_and_goes().await, 0);
+}
+
+/// What it had asked the store for nobody asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_dispatch_while_it_loads_costs_no_reading() {
+    let clock = Arc::new(Broken::default());
+    let rig = Rig::by(clock.clone());
+    rig.waits("a", b"x").await;
+    sleep(Duration::from_secs(1)).await;
+    // It is asked next when what waits was loaded.
+    clock.0.store(true, Ordering::Relaxed);
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(puts_out(Vec::new())) }]);
+    sleep(LONG).await;
+    assert!(!clock.0.load(Ordering::Relaxed));
+    assert_eq!(rig.handled(), 1);
+}
+
+/// The whole route waited with it, half a second before each turn.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_loaded_costs_the_others_nothing() {
+    let rig = Rig::new();
+    for device in ["a", "b", "c", "d"] {
+        rig.waits(device, &[b'x'; 100_000]).await;
+        rig.waits(&device.to_uppercase(), b"x").await;
+    }
+    rig.disk.payloads().iter().for_each(|payload| rig.disk.fail_payload(payload, true));
+    rig.pipeline.set_routes(vec![Route { concurrency: 1, ..route(puts_out(Vec::new())) }]);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.handled(), 4);
+    sleep(LONG).await;
+    assert_eq!((rig.store.stats().waiting, rig.store.stats().dead_letters), (0, 4));
 }

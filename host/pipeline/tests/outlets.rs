@@ -157,3 +157,45 @@ async fn what_a_slow_sink_took_is_not_offered_again_when_its_time_is_over() {
         assert_eq!(*slow.batches.lock(), batches);
     }
 }
+
+/// Takes so many, and says nothing more.
+struct Hangs(usize);
+
+impl AnySink for Hangs {
+    fn kind(&self) -> &'static str {
+        "hangs"
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        progress.reached(self.0);
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Each stop of the host, and each change of the sink, waited for its whole time.
+#[tokio::test(start_paused = true)]
+async fn a_far_end_that_never_answers_holds_up_no_stop_and_no_change() {
+    let rig = Rig::new();
+    let sinks = vec!["out".parse().unwrap()];
+    rig.pipeline.set_routes(vec![Route { filter: Filter::default(), sinks, ..rig::route() }]);
+    for _ in 0..5 {
+        let inbound = Inbound::new("in".parse().unwrap(), ContentType::TEXT, "x".into());
+        rig.pipeline.intake().accept("peers".parse().unwrap(), inbound, Vec::new()).await.unwrap();
+    }
+    let set =
+        |taken| rig.pipeline.set_sink("out".parse().unwrap(), Arc::new(Hangs(taken)), Offering::default());
+    let soon = Duration::from_secs(10);
+    sleep(Duration::from_secs(1)).await;
+    set(2).await;
+    sleep(Duration::from_secs(1)).await;
+    timeout(soon, set(0)).await.unwrap();
+    assert_eq!(rig.store.stats().outbox, 3, "two were taken");
+    sleep(Duration::from_secs(1)).await;
+    timeout(soon, rig.pipeline.stop()).await.unwrap();
+    let left = rig.store.outbox(None, 10).unwrap().items;
+    assert_eq!(left.iter().map(|queued| queued.attempts).collect::<Vec<_>>(), [0, 0, 0]);
+}

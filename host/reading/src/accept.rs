@@ -22,7 +22,9 @@ impl Receipt {
     }
 }
 
-/// Why the host did not take an inbound. Nothing of it was kept; the peer is told in its protocol's terms.
+/// Why the host did not take an inbound; the peer is told in its protocol's terms. Nothing of it was kept, but after
+/// [`Storage`](Self::Storage) and [`DiskFull`](Self::DiskFull) that is not known: the commit that was told to have
+/// failed may be there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// More is waiting than may wait. HTTP 429 or 503, MQTT 0x97, SMTP 452, CoAP 5.03.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod attributes;
+mod backoff;
 mod causes;
 mod config;
 mod content_type;
@@ -22,6 +23,7 @@ mod trace;
 
 pub use accept::{Receipt, Refused};
 pub use attributes::{Attributes, RESERVED_PREFIX};
+pub use backoff::backoff;
 pub use causes::with_causes;
 pub use config::{ConfigError, settings};
 pub use content_type::{ContentType, ContentTypeError};

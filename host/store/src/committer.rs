@@ -138,11 +138,14 @@ impl Committing {
         let mut waiters = Vec::with_capacity(changes.len());
         // Held to the end: a commit that is told to have failed may refer to their files all the same.
         let mut pins = Vec::new();
+        // Likewise: to the end they may be news to the observer.
+        let mut late = Vec::new();
         for change in changes {
             let files = change.pins.as_ref().map(|pins| pins.files().to_vec()).unwrap_or_default();
             work.push((change.work, Ids::new(change.ids, files)));
             waiters.push(change.done);
             pins.extend(change.pins);
+            late.extend(change.late);
         }
         match self.write(work) {
             Ok(Written::Committed(committed)) => self.tell(*committed, waiters, began),

@@ -22,6 +22,7 @@ mod error;
 mod folder;
 mod held;
 mod key;
+mod late;
 mod medium;
 mod opened;
 mod options;
@@ -45,8 +46,8 @@ mod writers;
 
 pub use change::*;
 pub use devices::{
-    COMMANDS_KEPT, CommandRow, CommandState, DeviceRow, DevicesBatch, HandedOver, NewCommand, Presence,
-    RESOURCES_MAX, Resource,
+    COMMANDS_KEPT, CommandDue, CommandRow, CommandState, DeviceRow, DevicesBatch, HandedOver, NewCommand,
+    Presence, RESOURCES_MAX, Resource,
 };
 pub use digest::{Digest, DigestError};
 pub use documents::Kind;

@@ -15,6 +15,7 @@ use crate::change::{Accept, Delivered, LaneId, NewDelivery, Outcome, Replayed};
 use crate::devices::DevicesWork;
 use crate::documents::Kind;
 use crate::error::{Fault, StoreError};
+use crate::late::{IsLate, Late};
 use crate::payloads::Pins;
 
 /// A change, and who waits for it.
@@ -24,6 +25,8 @@ pub(crate) struct Change {
     pub(crate) ids: Range<u128>,
     /// The files of its large payloads. They must outlive the commit.
     pub(crate) pins: Option<Pins>,
+    /// If younger ones may be committed before it; until the observer was told of it.
+    pub(crate) late: Option<IsLate>,
     pub(crate) done: oneshot::Sender<Done>,
 }
 
@@ -237,6 +240,8 @@ struct State {
     prompt: usize,
     /// Those that cannot go yet.
     aside: Aside,
+    /// They, and those that could not go and have yet to be told of.
+    late: Late,
     drivers: Room,
     own: Room,
     ids: IdGenerator,
@@ -262,6 +267,7 @@ impl Queue {
                 changes: VecDeque::new(),
                 prompt: 0,
                 aside: Aside::default(),
+                late: Late::default(),
                 drivers: Room::default(),
                 own: Room::default(),
                 ids: IdGenerator::after(last_id),
@@ -306,7 +312,7 @@ impl Queue {
         };
         let size = Size { held, written: held.saturating_sub(in_files) };
         let (done, result) = oneshot::channel();
-        let change = Change { work, ids, pins, done };
+        let change = Change { work, ids, pins, late: None, done };
         let (news, ticket) = state.put(change, size, to_write);
         drop(state);
         if news {
@@ -407,6 +413,10 @@ impl Queue {
         self.state.lock().fault.clone()
     }
 
+    pub(crate) fn oldest_late(&self) -> Option<u128> {
+        self.state.lock().late.oldest()
+    }
+
     /// A reader found that the storage fails: the committer is to see to it.
     pub(crate) fn suspect(&self, fault: Fault) {
         self.state.lock().suspect = Some(fault);
@@ -440,13 +450,17 @@ impl Queue {
 
 impl State {
     /// Whether the committer is to be woken, and the ticket of what is to be written first.
-    fn put(&mut self, change: Change, size: Size, to_write: bool) -> (bool, Option<u64>) {
+    fn put(&mut self, mut change: Change, size: Size, to_write: bool) -> (bool, Option<u64>) {
         if to_write || !self.aside.is_empty() {
             let behind = behind(&change.work);
+            let is_held_back = to_write || self.aside.holds_back(&behind);
+            if is_held_back && !change.ids.is_empty() {
+                change.late = Some(self.late.note(change.ids.start));
+            }
             if to_write {
                 return (false, Some(self.aside.add_waiting(change, size, behind)));
             }
-            if self.aside.holds_back(&behind) {
+            if is_held_back {
                 self.aside.add(change, size, behind);
                 return (false, None);
             }

@@ -121,6 +121,12 @@ impl Store {
         Ok(Journaling { id, committed: Committed { id, done } })
     }
 
+    /// The first id of a reading that may yet be journaled after younger ones: its payload is being written, or it
+    /// must not overtake one whose is. Of all others the observer is told in the order of their ids.
+    pub fn oldest_late(&self) -> Option<ReadingId> {
+        self.shared().queue.oldest_late().map(ReadingId::from_u128)
+    }
+
     /// Writes a driver's or handler's state without a reading.
     pub fn keep(
         &self,

@@ -26,7 +26,8 @@ pub(crate) struct Wanted {
     topic: Option<FilterParam>,
     /// Is about this device.
     device: Option<DeviceParam>,
-    /// Accepted then or later.
+    /// Accepted then or later. One with a large payload is listed once that is on disk, which may be after younger
+    /// ones: who follows what comes looks back a little, or watches `/v1/tail`.
     since: Option<SinceParam>,
     /// The most to return.
     limit: LimitParam,

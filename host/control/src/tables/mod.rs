@@ -152,7 +152,8 @@ pub struct OfferingTable {
     pub first_wait_ms: u64,
     /// No wait is longer.
     pub longest_wait_ms: u64,
-    /// An offer that takes longer has failed.
+    /// An offer that takes longer has failed. Where the host stops or the sink is changed it has 3 seconds at most,
+    /// and what was not taken is offered again.
     pub timeout_ms: u64,
     /// A delivery that is older becomes a dead letter when it fails, and the sink has failed for an hour.
     pub give_up_after_hours: u64,

@@ -8,7 +8,7 @@ use sandbar_runtime::test_components;
 use sandbar_store::{Committer, Disk, Kind, Store, Subject};
 
 use super::{Host, name};
-use crate::{Control, DeadLetterQuery, SinkState, StartError};
+use crate::{Control, DeadLetterFilter, DeadLetterQuery, SinkState, StartError};
 
 fn blob(host: &Host, module: &str) -> PathBuf {
     let digest = host.control.module(module).unwrap().versions[0].digest.clone();
@@ -183,4 +183,34 @@ async fn a_file_that_cannot_work_does_not_start() {
         let refused = Control::start(super::start(&dir, text)).await.err().unwrap();
         assert!(matches!(&refused, StartError::Problem(problem) if problem.line == line), "{refused}");
     }
+}
+
+/// It waited for a route that nobody took out any more, and with it the journal kept the reading.
+#[tokio::test]
+async fn nothing_is_redriven_to_a_route_that_is_about_to_go() {
+    let host = Host::start("").await;
+    host.upload("m", test_components::reject()).await;
+    host.put_sink("out").await;
+    host.put_route("r", "m", "out").await;
+    host.send("a", "x").await;
+    super::until(|| host.control.status().store.dead_letters == 1).await;
+    let query = DeadLetterQuery { limit: 10, ..DeadLetterQuery::default() };
+    let letter = host.control.dead_letters(query).await.unwrap().items[0].id;
+
+    // The removal waits for whoever still routes by it.
+    let router = host.control.inner.pipeline.router();
+    let control = host.control.clone();
+    let removal = tokio::spawn(async move { control.remove_route(name("r")).await });
+    super::until(|| host.control.inner.pipeline.router().route("r").is_none()).await;
+    let refused = host.control.redrive(letter).await.unwrap_err();
+    assert_eq!(refused.to_string(), "route `r` is no longer there");
+    assert_eq!(host.control.redrive_all(DeadLetterFilter::default()).await.unwrap(), 0);
+    drop(router);
+    removal.await.unwrap().unwrap();
+    assert_eq!(host.control.status().store.waiting, 0);
+
+    // Another of that name is there at once.
+    host.put_route("r", "m", "out").await;
+    host.control.redrive(letter).await.unwrap();
+    host.stop().await;
 }

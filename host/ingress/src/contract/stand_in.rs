@@ -44,6 +44,7 @@ struct Memory {
     ids: IdGenerator,
     taken: Vec<Taken>,
     refusals: VecDeque<Refused>,
+    late_refusals: VecDeque<Refused>,
     doubts: VecDeque<Refused>,
     keeps_not: Option<Refused>,
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
@@ -91,6 +92,7 @@ impl StandIn {
             ids: IdGenerator::after(0),
             taken: Vec::new(),
             refusals: VecDeque::new(),
+            late_refusals: VecDeque::new(),
             doubts: VecDeque::new(),
             keeps_not: None,
             kept: BTreeMap::new(),
@@ -128,6 +130,11 @@ impl StandIn {
     /// Refuses the next reading so.
     pub fn refuse(&self, refused: Refused) {
         self.memory.lock().refusals.push_back(refused);
+    }
+
+    /// The same, once it has waited for [`Self::release`].
+    pub fn refuse_late(&self, refused: Refused) {
+        self.memory.lock().late_refusals.push_back(refused);
     }
 
     /// Takes the next reading, and says that it did not: as a commit does that failed too late.
@@ -250,7 +257,11 @@ impl StandIn {
         if let Some(refused) = self.memory.lock().refusals.pop_front() {
             return Err(refused);
         }
+        let late = self.memory.lock().late_refusals.pop_front();
         open.wait_for(|open| *open).await.expect("the sender is in self");
+        if let Some(refused) = late {
+            return Err(refused);
+        }
         let now = self.now();
         let accepted = {
             let mut memory = self.memory.lock();

@@ -65,7 +65,8 @@ async fn running(ingress: &Supervised) -> Status {
 
 #[test]
 fn waits_longer_after_each_failure() {
-    let millis = |failures, jitter| backoff(failures, SupervisorOptions::default(), jitter).as_millis();
+    let SupervisorOptions { backoff_min, backoff_max } = SupervisorOptions::default();
+    let millis = |failures, random| backoff(backoff_min, backoff_max, failures, random).as_millis();
     let waits: Vec<u128> = [1, 2, 3, 7, 8, 9, u32::MAX].map(|failures| millis(failures, 0.0)).into();
     assert_eq!(waits, [250, 500, 1000, 16_000, 30_000, 30_000, 30_000]);
     assert_eq!(millis(1, 1.0), 125);

@@ -46,7 +46,7 @@ impl Deliveries {
         Self { means, devices, stop, outlets: Arc::default(), runtime: Handle::current() }
     }
 
-    /// Sets or replaces a sink. What is being offered to the old one is finished first.
+    /// Sets or replaces a sink. What is being offered to the old one is finished first, if that is soon.
     pub(crate) async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
         let target = Target::Sink(name);
         self.retire(&target).await;
@@ -136,7 +136,7 @@ impl Deliveries {
         status
     }
 
-    /// Returns once nothing is being offered.
+    /// Returns once nothing is being offered; what takes long is left to the next start.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         let outlets: Vec<_> = self.outlets.lock().drain().map(|(_, outlet)| outlet).collect();

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use sandbar_reading::{Target, Timestamp};
+use sandbar_reading::{Target, Timestamp, backoff};
 use sandbar_sinks::DeliveryError;
 use sandbar_store::{Delivered, FailedDelivery, Next, Queued};
-
-use crate::backoff::backoff;
 
 /// Nothing is given up on before its target has failed for so long by a clock that nobody sets: what is old by the
 /// other one may be so because that was set forward.

@@ -24,11 +24,14 @@ use crate::jitter::Jitter;
 use crate::places::NotTaken;
 use crate::replies::{Awaited, Said};
 use crate::spans::Offer;
-use crate::unloadable::Unloadable;
+use crate::unloadable::{STORE_WAIT, Unloadable};
 
 /// How long an outlet waits for a device that cannot be reached: only its arrival changes that, but its commands grow old
 /// meanwhile.
 const UNREACHABLE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long an offer that is under way may take when its outlet is to end: a far end may never answer.
+const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// What a device has had for so long without a word of it is written as sent.
 const SENT_AFTER: Duration = Duration::from_millis(100);
@@ -169,7 +172,7 @@ impl Outlet {
         self.stop.cancel();
     }
 
-    /// Returns once nothing is being offered any more.
+    /// Returns once nothing is being offered any more: seconds after it was told to stop, whatever the far end does.
     pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         // An error means that the task is gone, which is an end too.
@@ -243,30 +246,34 @@ struct Work {
 }
 
 impl Work {
-    /// How long to wait when the store cannot be asked; it says so itself, and mends itself.
-    const STORE_WAIT: Duration = Duration::from_millis(500);
-
     async fn run(&self) {
+        let mut waiting: Option<((DeliveryId, Timestamp), Instant)> = None;
         while !self.outlet.stop.is_cancelled() {
             if !self.load() {
-                let _ = self.pause(Self::STORE_WAIT).await;
+                let _ = self.pause(STORE_WAIT).await;
                 continue;
             }
             let now = self.means.clock.now();
-            let due = self.outlet.queue.lock().head_due();
-            match due {
+            let head = self.outlet.queue.lock().head();
+            match head {
                 None if matches!(self.way, Way::Device(_)) && self.outlet.queue.lock().close_if_empty() => {
                     return;
                 }
                 None => self.woken().await,
-                Some(due) if due > now => {
-                    // No longer than that, should the clock have been set back meanwhile.
-                    let wait = due.since(now).min(self.offering.longest_wait.max(AFTER_MAX));
-                    if self.pause(wait).await {
+                Some(head @ (_, due)) if due > now => {
+                    // Measured once, by a clock that nobody sets: who is woken meanwhile waits for the rest only.
+                    let known = waiting.filter(|(of, _)| *of == head);
+                    let (_, until) = *waiting.insert(known.unwrap_or_else(|| {
+                        // No longer than that, should the clock have been set back since it was written.
+                        let wait = due.since(now).min(self.offering.longest_wait.max(AFTER_MAX));
+                        (head, Instant::now() + wait)
+                    }));
+                    if self.pause(until.saturating_duration_since(Instant::now())).await {
                         self.outlet.queue.lock().head_is_due();
                     }
                 }
                 Some(_) => {
+                    waiting = None;
                     if !self.offer(now).await {
                         self.outlet.health.lock().failing_since.get_or_insert_with(Instant::now);
                         self.outlet.queue.lock().keep_head();
@@ -284,7 +291,7 @@ impl Work {
         tokio::select! {
             biased;
             () = self.outlet.stop.cancelled() => {}
-            () = tokio::time::sleep(Self::STORE_WAIT) => {}
+            () = tokio::time::sleep(STORE_WAIT) => {}
         }
     }
 
@@ -317,6 +324,12 @@ impl Work {
         }
     }
 
+    /// Resolves so long after the outlet was told to end.
+    async fn stopped_for(&self, grace: Duration) {
+        self.outlet.stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    }
+
     /// Whether the time is over; else there is something to look at before.
     async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
@@ -326,20 +339,29 @@ impl Work {
         }
     }
 
-    /// False if the target cannot be reached at all for now.
+    /// False if the target cannot be reached at all for now, or nothing came of it before the outlet's end.
     async fn offer(&self, now: Timestamp) -> bool {
         let batch_max = self.batch_max.load(Ordering::Relaxed);
-        let batch = self.outlet.queue.lock().batch(batch_max, self.offering.batch_bytes);
+        let mut batch = self.outlet.queue.lock().batch(batch_max, self.offering.batch_bytes);
         let mut deliveries: Vec<Delivery> = batch.iter().map(|queued| (*queued.delivery).clone()).collect();
         let offers = self.offers(&mut deliveries, &batch, now);
         // What others wrote may panic: that is a failure like any other, and no end of the outlet.
         let progress = Progress::default();
-        let delivered = AssertUnwindSafe(self.deliver(&deliveries, &progress)).catch_unwind().await;
+        let delivered = AssertUnwindSafe(self.deliver(&deliveries, &progress)).catch_unwind();
         let panicked = |_| {
             let cause = Cause::new("delivering it panicked");
             Some(Err(DeliveryError::Retry { delivered: progress.taken(), after: None, cause }))
         };
-        let Some(result) = delivered.unwrap_or_else(panicked) else { return false };
+        let result = tokio::select! {
+            biased;
+            delivered = delivered => delivered.unwrap_or_else(panicked),
+            () = self.stopped_for(STOP_GRACE) => {
+                // What the far end has is not offered again. The rest is, and has not failed.
+                batch.truncate(progress.taken());
+                (!batch.is_empty()).then_some(Ok(()))
+            }
+        };
+        let Some(result) = result else { return false };
         let failing = self.outlet.health.lock().failing();
         let target = &self.outlet.target;
         let offered = after_offer(
@@ -416,11 +438,16 @@ impl Work {
                     }
                 })
             }
-            Way::Device(devices) => self.carry_out(devices, batch).await,
+            Way::Device(devices) => self.carry_out(devices, batch, progress).await,
         }
     }
 
-    async fn carry_out(&self, devices: &Devices, batch: &[Delivery]) -> Option<Result<(), DeliveryError>> {
+    async fn carry_out(
+        &self,
+        devices: &Devices,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> Option<Result<(), DeliveryError>> {
         let Target::Device(device) = &self.outlet.target else { return None };
         for (at, delivery) in batch.iter().enumerate() {
             let cause = |text: String| Cause::new(text);
@@ -450,6 +477,7 @@ impl Work {
                 }
                 Err(NotTaken::Unreachable) => return None,
             }
+            progress.reached(at + 1);
         }
         Some(Ok(()))
     }
@@ -482,7 +510,7 @@ impl Work {
         while self.means.store.delivered(offered.delivered.clone()).await.is_err() {
             tokio::select! {
             biased;
-                () = tokio::time::sleep(Self::STORE_WAIT) => {}
+                () = tokio::time::sleep(STORE_WAIT) => {}
                 () = self.outlet.stop.cancelled() => return,
             }
         }

@@ -140,8 +140,9 @@ impl OutletQueue {
         }
     }
 
-    pub(crate) fn head_due(&self) -> Option<Timestamp> {
-        self.front.front().map(|queued| queued.due)
+    /// The head, and when it is due.
+    pub(crate) fn head(&self) -> Option<(DeliveryId, Timestamp)> {
+        self.front.front().map(|queued| (queued.delivery.id, queued.due))
     }
 
     /// Closes the queue if nothing is left for its target.

@@ -5,8 +5,9 @@
 //! those in its queue; the route says with `Unknown` that the store may have lanes that are not here.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use sandbar_reading::{ReadingId, Timestamp};
+use sandbar_reading::{ReadingId, Timestamp, backoff};
 use sandbar_store::{Lane, LaneId, Waiting};
 
 /// How much of what waits a route holds in memory. One reading may always be loaded.
@@ -14,6 +15,7 @@ use sandbar_store::{Lane, LaneId, Waiting};
 pub struct Window {
     pub readings: usize,
     pub bytes: usize,
+    /// Those that wait for their time take nobody's place; there may be several times as many.
     pub lanes: usize,
     pub per_lane: usize,
 }
@@ -24,9 +26,17 @@ impl Default for Window {
     }
 }
 
+/// So many times as many lanes as are at work, those that wait for their time included, are in memory.
+const LANES_TIMES: usize = 8;
+
+/// How long a lane waits that cannot be loaded though the store is well: at first, and at most.
+const UNLOADABLE_WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+
 pub(crate) struct Lanes {
     window: Window,
     lanes: HashMap<LaneId, LaneQueue>,
+    /// How many of them wait for their time.
+    blocked: usize,
     ready: VecDeque<LaneId>,
     /// Lanes whose queue is empty though the store has more.
     hungry: VecDeque<LaneId>,
@@ -43,6 +53,8 @@ struct LaneQueue {
     more: bool,
     /// The time of its head has come while that was not in memory, whatever the clock says once it is.
     due: bool,
+    /// How often in a row it could not be loaded.
+    unloadable: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +102,8 @@ pub(crate) enum Need {
     Runner,
     /// Call [`Lanes::wake`] then.
     WakeAt(Timestamp),
+    /// The same, after so long.
+    WakeAfter(Duration),
 }
 
 /// How a turn ended.
@@ -109,6 +123,7 @@ impl Lanes {
         Self {
             window,
             lanes: HashMap::new(),
+            blocked: 0,
             ready: VecDeque::new(),
             hungry: VecDeque::new(),
             unknown: Unknown::Some,
@@ -120,7 +135,7 @@ impl Lanes {
     /// A reading that was just committed, or put back.
     pub(crate) fn push(&mut self, waiting: Waiting, now: Timestamp) -> Need {
         let id = waiting.lane.id();
-        let room = self.has_room();
+        let (room, place) = (self.has_room(), self.places() > 0);
         let Some(lane) = self.lanes.get_mut(&id) else {
             return match &mut self.unknown {
                 // Its lane may have older readings that only the store has.
@@ -129,7 +144,7 @@ impl Lanes {
                     *missed = true;
                     Need::Nothing
                 }
-                Unknown::None if room && self.lanes.len() < self.window.lanes => {
+                Unknown::None if room && place => {
                     self.add_lane(waiting.lane.clone(), false);
                     self.load(id, waiting);
                     self.rest(id, now)
@@ -198,7 +213,7 @@ impl Lanes {
     pub(crate) fn wake(&mut self, id: LaneId, now: Timestamp) -> Need {
         match self.lanes.get_mut(&id) {
             Some(lane) if lane.phase == Phase::Blocked => {
-                lane.due = lane.queue.is_empty();
+                lane.due |= lane.queue.is_empty() && lane.unloadable == 0;
                 self.rest(id, now)
             }
             _ => Need::Nothing,
@@ -218,7 +233,7 @@ impl Lanes {
             lane.more = false;
             return Some(Wanted::Readings { lane: lane.lane.clone(), count, bytes });
         }
-        let count = self.window.lanes.saturating_sub(self.lanes.len());
+        let count = self.places();
         if self.unknown == Unknown::Some && count > 0 {
             self.unknown = Unknown::BeingFound { missed: false };
             return Some(Wanted::Lanes { count });
@@ -233,6 +248,7 @@ impl Lanes {
         }
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.more |= !all;
+            lane.unloadable = 0;
             if std::mem::take(&mut lane.due)
                 && let Some(head) = lane.queue.front_mut()
             {
@@ -254,11 +270,21 @@ impl Lanes {
         }
     }
 
+    /// The store is well, but this lane cannot be loaded: it waits for itself, ever longer, and for nobody else.
+    pub(crate) fn unloadable(&mut self, id: LaneId) -> Need {
+        let Some(lane) = self.lanes.get_mut(&id) else { return Need::Nothing };
+        lane.unloadable = lane.unloadable.saturating_add(1);
+        (lane.phase, lane.more) = (Phase::Blocked, true);
+        self.blocked += 1;
+        Need::WakeAfter(backoff(UNLOADABLE_WAIT.0, UNLOADABLE_WAIT.1, lane.unloadable, 0.0))
+    }
+
     /// The store could not be asked: both kinds of question are to be asked again.
     pub(crate) fn not_answered(&mut self, lane: Option<LaneId>) {
         match lane {
             Some(id) => {
-                if let Some(lane) = self.lanes.get_mut(&id) {
+                let lane = self.lanes.get_mut(&id);
+                if let Some(lane) = lane.filter(|lane| lane.phase == Phase::Loading) {
                     (lane.phase, lane.more) = (Phase::Hungry, true);
                     self.hungry.push_back(id);
                 }
@@ -293,16 +319,18 @@ impl Lanes {
 
     /// A turn can be taken, or something is wanted.
     pub(crate) fn has_work(&self) -> bool {
-        let lanes_wanted = self.unknown == Unknown::Some && self.lanes.len() < self.window.lanes;
+        let lanes_wanted = self.unknown == Unknown::Some && self.places() > 0;
         !self.ready.is_empty() || self.has_room() && (lanes_wanted || !self.hungry.is_empty())
     }
 
     /// Puts a lane where it belongs when nobody works on it.
     fn rest(&mut self, id: LaneId, now: Timestamp) -> Need {
         let Some(lane) = self.lanes.get_mut(&id) else { return Need::Nothing };
+        self.blocked -= usize::from(lane.phase == Phase::Blocked);
         match lane.queue.front().map(|head| head.due) {
             Some(due) if due > now => {
                 lane.phase = Phase::Blocked;
+                self.blocked += 1;
                 // What waits behind it need not wait in memory.
                 self.forget_queue(id, 1);
                 // Nor need the head: lanes that wait must leave half of the window to those that do not.
@@ -332,8 +360,16 @@ impl Lanes {
         self.loaded == 0 || self.loaded < self.window.readings && self.loaded_bytes < self.window.bytes
     }
 
+    /// For how many more lanes there is a place.
+    fn places(&self) -> usize {
+        let at_work = self.lanes.len() - self.blocked;
+        let all = self.window.lanes.saturating_mul(LANES_TIMES);
+        self.window.lanes.saturating_sub(at_work).min(all.saturating_sub(self.lanes.len()))
+    }
+
     fn add_lane(&mut self, lane: Lane, more: bool) {
-        let queue = LaneQueue { lane, queue: VecDeque::new(), phase: Phase::Hungry, more, due: false };
+        let (queue, phase) = (VecDeque::new(), Phase::Hungry);
+        let queue = LaneQueue { lane, queue, phase, more, due: false, unloadable: 0 };
         self.lanes.insert(queue.lane.id(), queue);
     }
 

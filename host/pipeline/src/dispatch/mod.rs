@@ -8,7 +8,7 @@ mod stats;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use parking_lot::{Mutex, RwLock};
-use sandbar_reading::{Clock, Name, ReadingId};
+use sandbar_reading::{Clock, Name, ReadingId, Timestamp};
 use sandbar_runtime::Fault;
 use sandbar_store::{LaneId, Store, StoreError, Waiting};
 use sandbar_telemetry::{Span, Telemetry};
@@ -43,17 +43,19 @@ use crate::pipeline::Options;
 use crate::replies::{Awaited, Said};
 use crate::route::Route;
 use crate::router::Router;
-use crate::unloadable::Unloadable;
+use crate::unloadable::{STORE_WAIT, Unloadable};
 
 /// How many readings, and bytes of them, one turn may hold.
 const TURN_READINGS: usize = 1024;
 const TURN_BYTES: usize = 1 << 20;
-/// A turn that has taken longer lets other lanes have theirs.
+/// A turn that has taken longer, or put out more bytes, lets other lanes have theirs.
 const TURN_TIME: Duration = Duration::from_millis(5);
-/// How many turns of one runner may wait for their commit.
+const TURN_OUTPUT_BYTES: usize = 4 << 20;
+/// How many lanes the store is asked for at once, at least: most of them may be known.
+const LANES_AT_ONCE: usize = 256;
+/// How many turns of one runner may wait for their commit, and with how many bytes no further one begins.
 const SETTLING_MAX: usize = 64;
-/// How long to wait when the store cannot be asked; it says so itself, and mends itself.
-const STORE_WAIT: Duration = Duration::from_millis(500);
+const SETTLING_BYTES: usize = 8 << 20;
 /// A shorter rest is nobody's concern.
 const REST_TOLD: Duration = Duration::from_secs(1);
 /// How long a lane waits whose turn could not be committed: its handler is called again for nothing if the
@@ -178,7 +180,7 @@ impl Dispatch {
         self.shared.options.depth_max
     }
 
-    pub(crate) fn now(&self) -> sandbar_reading::Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 
@@ -218,7 +220,32 @@ struct RouteWork {
 /// The lanes whose turns a runner has taken and not settled.
 type Taken = Mutex<BTreeSet<LaneId>>;
 type Settled = (Settling, Result<(), StoreError>);
-type Settlings<'a> = FuturesUnordered<BoxFuture<'a, Settled>>;
+
+/// A runner's turns on their way through the store.
+#[derive(Default)]
+struct Settlings<'a> {
+    under_way: FuturesUnordered<BoxFuture<'a, Settled>>,
+    /// What came of them, in memory until it is committed.
+    bytes: usize,
+}
+
+impl<'a> Settlings<'a> {
+    fn are_enough(&self) -> bool {
+        self.under_way.len() >= SETTLING_MAX || self.bytes >= SETTLING_BYTES
+    }
+
+    fn push(&mut self, settles: BoxFuture<'a, Settled>, bytes: usize) {
+        self.bytes += bytes;
+        self.under_way.push(settles);
+    }
+
+    /// `None` if there are none.
+    async fn next(&mut self) -> Option<Settled> {
+        let settled = self.under_way.next().await?;
+        self.bytes -= settled.0.bytes;
+        Some(settled)
+    }
+}
 
 /// A turn on its way through the store.
 struct Settling {
@@ -227,39 +254,50 @@ struct Settling {
     said: Vec<(ReadingId, Said)>,
     counts: Counts,
     spans: Vec<Span>,
+    bytes: usize,
 }
 
 impl RouteDispatch {
     /// Does for a lane what it needs.
     fn need(self: &Arc<Self>, lane: Option<LaneId>, need: Need) {
         match (need, lane) {
-            (Need::Nothing, _) | (Need::WakeAt(_), None) => {}
+            (Need::Nothing, _) | (Need::WakeAt(_) | Need::WakeAfter(_), None) => {}
             (Need::Runner, _) => self.start_runner(),
             (Need::WakeAt(due), Some(lane)) => {
                 // No longer than that, should the clock have been set back meanwhile.
                 let wait = due.since(self.shared.clock.now()).min(self.route.load().attempts.longest_wait);
-                let route = self.clone();
-                route.shared.runtime.clone().spawn(async move {
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(wait) => {}
-                        () = route.stop.cancelled() => return,
-                    }
-                    let now = route.shared.clock.now().max(due);
-                    let need = route.work.lock().lanes.wake(lane, now);
-                    route.need(Some(lane), need);
-                });
+                self.wake_after(lane, wait, due);
             }
+            (Need::WakeAfter(wait), Some(lane)) => self.wake_after(lane, wait, Timestamp::default()),
         }
+    }
+
+    /// Then it is `due`, whatever the clock says.
+    fn wake_after(self: &Arc<Self>, lane: LaneId, wait: Duration, due: Timestamp) {
+        let route = self.clone();
+        route.shared.runtime.clone().spawn(async move {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(wait) => {}
+                () = route.stop.cancelled() => return,
+            }
+            let now = route.shared.clock.now().max(due);
+            let need = route.work.lock().lanes.wake(lane, now);
+            route.need(Some(lane), need);
+        });
     }
 
     /// Another runner, unless there are as many as the route may have.
     fn start_runner(self: &Arc<Self>) {
         let mut work = self.work.lock();
-        if work.runners < self.route.load().concurrency.max(1) && !self.stop.is_cancelled() {
+        if work.runners < self.runners_max() && !self.stop.is_cancelled() {
             work.runners += 1;
             self.shared.runtime.spawn(self.clone().run());
         }
+    }
+
+    fn runners_max(&self) -> usize {
+        self.route.load().concurrency.max(1)
     }
 
     /// One runner, whatever panics: it is counted until it has nothing to do.
@@ -291,21 +329,17 @@ impl RouteDispatch {
     /// Takes turns while there are any, with one sandbox.
     async fn take_turns(self: &Arc<Self>, taken: &Taken) {
         let mut sandbox = Sandboxed::default();
-        let mut settling = FuturesUnordered::new();
+        let mut settling = Settlings::default();
         loop {
             if !self.stop.is_cancelled() && !self.load() {
                 tokio::time::sleep(STORE_WAIT).await;
             }
-            let turn = if self.stop.is_cancelled() || settling.len() >= SETTLING_MAX {
-                None
-            } else {
-                let readings = self.route.load().batch.clamp(1, TURN_READINGS);
-                self.work.lock().lanes.take(readings, TURN_BYTES)
-            };
+            let turn =
+                if self.stop.is_cancelled() || settling.are_enough() { None } else { self.next_turn() };
             match turn {
                 Some(turn) => {
                     taken.lock().insert(turn.lane.id());
-                    let settles = {
+                    let (settles, bytes) = {
                         let mut handled = pin!(self.handle(&turn, &mut sandbox));
                         loop {
                             // Earlier turns must not wait for a slow handler to be told that they are committed.
@@ -316,7 +350,7 @@ impl RouteDispatch {
                             }
                         }
                     };
-                    settling.push(settles);
+                    settling.push(settles, bytes);
                     let rest = self.waste(sandbox.wasted.take());
                     self.rest(rest, &mut settling, taken).await;
                 }
@@ -327,6 +361,16 @@ impl RouteDispatch {
                 },
             }
         }
+    }
+
+    /// `None` also if there are more runners than there may be now.
+    fn next_turn(&self) -> Option<Turn> {
+        let route = self.route.load();
+        let mut work = self.work.lock();
+        if work.runners > route.concurrency.max(1) {
+            return None;
+        }
+        work.lanes.take(route.batch.clamp(1, TURN_READINGS), TURN_BYTES)
     }
 
     /// How long to rest for what the last turn wasted.
@@ -355,10 +399,11 @@ impl RouteDispatch {
         }
     }
 
-    /// False if somebody found more to do in the meantime.
+    /// False if somebody found more to do in the meantime, and no other runner is to do it.
     fn end_runner(&self) -> bool {
+        let runners_max = self.runners_max();
         let mut work = self.work.lock();
-        if work.lanes.has_work() && !self.stop.is_cancelled() {
+        if work.lanes.has_work() && work.runners <= runners_max && !self.stop.is_cancelled() {
             return false;
         }
         work.runners -= 1;
@@ -373,14 +418,26 @@ impl RouteDispatch {
                 Wanted::Readings { lane, .. } => Some(lane.id()),
                 Wanted::Lanes { .. } => None,
             };
-            if let Err(unavailable) = self.answer(wanted) {
+            let answered = catch_unwind(AssertUnwindSafe(|| self.answer(wanted)));
+            let answered = answered.unwrap_or_else(|panic| {
+                // Nobody else asks it again.
                 self.work.lock().lanes.not_answered(lane);
-                if self.unloadable.is_told(&self.shared.store, &unavailable) {
-                    let route = &self.route.load().name;
-                    tracing::warn!(%route, error = %unavailable, "what waits cannot be loaded; tried again");
-                }
-                return false;
+                resume_unwind(panic)
+            });
+            let Err(error) = answered else { continue };
+            let store = &self.shared.store;
+            if self.unloadable.is_told(store, &error) {
+                let route = &self.route.load().name;
+                tracing::warn!(%route, %error, "what waits cannot be loaded; tried again");
             }
+            // Of its own faults the store says when they are over; this is one of this lane.
+            let is_the_lanes = matches!(error, StoreError::Unavailable(_)) && store.stats().fault.is_none();
+            let Some(lane) = lane.filter(|_| is_the_lanes) else {
+                self.work.lock().lanes.not_answered(lane);
+                return false;
+            };
+            let need = self.work.lock().lanes.unloadable(lane);
+            self.need(Some(lane), need);
         }
     }
 
@@ -399,25 +456,26 @@ impl RouteDispatch {
             }
             Wanted::Lanes { count } => {
                 let name = self.route.load().name.clone();
-                let (mut unknown, mut after) = (Vec::new(), None);
+                let (mut unknown, mut after, at_once) = (Vec::new(), None, count.max(LANES_AT_ONCE));
                 let all = loop {
-                    let some = store.lanes(&name, after, count)?;
+                    let some = store.lanes(&name, after, at_once)?;
                     after = some.last().map(|lane| lane.id());
-                    let complete = some.len() < count;
+                    let complete = some.len() < at_once;
                     let work = self.work.lock();
                     unknown.extend(some.into_iter().filter(|lane| !work.lanes.knows(lane.id())));
                     if complete || unknown.len() >= count {
-                        break complete;
+                        break complete && unknown.len() <= count;
                     }
                 };
+                unknown.truncate(count);
                 self.work.lock().lanes.found(unknown, all);
             }
         }
         Ok(())
     }
 
-    /// Handles a turn, and gives what it came to the store.
-    async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> BoxFuture<'a, Settled> {
+    /// Handles a turn, and gives what it came to, so many bytes, to the store.
+    async fn handle<'a>(&'a self, turn: &Turn, sandbox: &mut Sandboxed) -> (BoxFuture<'a, Settled>, usize) {
         // In this order: a route that was replaced since is of a router that was, and whose end is waited for.
         let router = self.shared.router.load_full();
         let route = self.route.load_full();
@@ -432,9 +490,10 @@ impl RouteDispatch {
             sampling: self.shared.telemetry.sampling(),
         };
         let began = Instant::now();
+        let enough = |bytes: usize| bytes >= TURN_OUTPUT_BYTES || began.elapsed() > TURN_TIME;
         let handled = async {
             match sandbox.ready(&route, turn).await {
-                Ok(hands) => turn::run(&context, hands, turn, || began.elapsed() > TURN_TIME).await,
+                Ok(hands) => turn::run(&context, hands, turn, enough).await,
                 Err(fault) => Done::without_sandbox(&context, turn, fault),
             }
         };
@@ -452,22 +511,24 @@ impl RouteDispatch {
         let nothing = done.is_nothing();
         // A sender waits for the routes that may reply, and must not take another's end for theirs.
         let said = if route.reply.is_somebody() { done.said } else { Vec::new() };
-        let settling = Settling { lane: turn.lane.id(), ended: done.ended, said, counts, spans: done.spans };
+        let Done { bytes, ended, spans, outcome, .. } = done;
+        let settling = Settling { lane: turn.lane.id(), ended, said, counts, spans, bytes };
         if nothing {
-            return Box::pin(std::future::ready((settling, Ok(()))));
+            return (std::future::ready((settling, Ok(()))).boxed(), bytes);
         }
-        let settled = self.shared.store.settle(done.outcome);
-        Box::pin(async move {
+        let settled = self.shared.store.settle(outcome);
+        let settles = async move {
             let result = settled.await;
             // Kept for so long: the removal of a route waits for whatever still goes to it.
             drop(router);
             (settling, result)
-        })
+        };
+        (settles.boxed(), bytes)
     }
 
     fn settled(self: &Arc<Self>, (settling, result): Settled, taken: &Taken) {
         let now = self.shared.clock.now();
-        let Settling { lane, ended, said, counts, spans } = settling;
+        let Settling { lane, ended, said, counts, spans, bytes: _ } = settling;
         let ended = match result {
             Ok(()) => {
                 self.stats.count(&counts);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbar_ingress::Answer;
 use sandbar_reading::{
     Attributes, Failure, Inbound, Lineage, Message, Name, Output, Reading, ReadingId, Sampling, Scope,
-    Target, Timestamp, TraceContext, attempt_span,
+    Target, Timestamp, TraceContext, attempt_span, backoff,
 };
 use sandbar_runtime::{Fault, LogLevel};
 use sandbar_store::{
@@ -16,7 +16,6 @@ use sandbar_telemetry::Span;
 
 use super::calls::{Called, Hands};
 use super::lanes::{Ended, Turn};
-use crate::backoff::backoff;
 use crate::intake::lanes_of;
 use crate::lane_state::LaneState;
 use crate::logs::{RouteLogs, Speaker};
@@ -37,6 +36,8 @@ pub(crate) struct Done {
     pub(crate) wasted: Option<Duration>,
     /// Of what is recorded; they count once the outcome is committed.
     pub(crate) spans: Vec<Span>,
+    /// What it put out and wrote, about.
+    pub(crate) bytes: usize,
 }
 
 /// What a turn needs beside its readings.
@@ -72,12 +73,13 @@ impl Unhandled {
     }
 }
 
-/// Handles what a turn holds until one fails, or `enough` says that others should have their turn.
+/// Handles what a turn holds until one fails, or `enough`, asked with the bytes put out so far, says that others should
+/// have their turn.
 pub(crate) async fn run(
     context: &Context<'_>,
     mut hands: Hands<'_>,
     turn: &Turn,
-    enough: impl Fn() -> bool,
+    enough: impl Fn(usize) -> bool,
 ) -> Done {
     let mut done = Done::nothing(turn.lane.clone());
     let scope = Scope::Route { route: turn.lane.route.clone(), key: (*turn.lane.key).into() };
@@ -116,12 +118,14 @@ pub(crate) async fn run(
                 break;
             }
         }
-        if enough() || !done.sandbox_usable || !done.candidate_usable {
+        if enough(done.bytes) || !done.sandbox_usable || !done.candidate_usable {
             break;
         }
     }
     done.outcome.prompt = context.route.reply.is_somebody();
     done.outcome.state = state.written();
+    let written = done.outcome.state.iter().filter_map(|write| write.value.as_ref());
+    done.bytes += written.map(|value| value.len()).sum::<usize>();
     done
 }
 
@@ -130,6 +134,8 @@ pub(crate) struct Sorted {
     deliveries: Vec<NewDelivery>,
     chained: Vec<Accept>,
     replies: Vec<Answer>,
+    /// Of all outputs, about.
+    bytes: usize,
 }
 
 impl Sorted {
@@ -156,8 +162,10 @@ impl Context<'_> {
         outputs: Vec<Output>,
         trace: Option<TraceContext>,
     ) -> Result<Sorted, Unhandled> {
-        let mut sorted = Sorted { deliveries: Vec::new(), chained: Vec::new(), replies: Vec::new() };
+        let (deliveries, chained, replies) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sorted = Sorted { deliveries, chained, replies, bytes: 0 };
         for output in outputs {
+            sorted.bytes += output.size();
             match output {
                 Output::Reply(message) if self.route.reply == Replying::Handler => {
                     sorted.replies.push(Answer::Reply(message));
@@ -247,6 +255,7 @@ impl Done {
             candidate_usable: true,
             wasted: None,
             spans: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -281,6 +290,7 @@ impl Done {
         let (deliveries, chained) = (sorted.deliveries.len(), sorted.chained.len());
         self.outcome.traces.push(Trace { reading: reading.id, calls, deliveries, chained });
         self.outcome.handled.push(reading.id);
+        self.bytes += sorted.bytes;
         self.outcome.deliveries.extend(sorted.deliveries);
         self.outcome.chained.extend(sorted.chained);
         if !answered_by_sink {

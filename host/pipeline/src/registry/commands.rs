@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use sandbar_reading::{Attributes, ContentType, DeliveryId, Message, Refused, Target, Timestamp, Topic};
-use sandbar_store::{CommandRow, CommandState, NewCommand, Resource, StoreError};
+use sandbar_store::{CommandDue, CommandRow, CommandState, NewCommand, Resource, StoreError};
 
 use super::{DeviceEvent, Registry, is_same, twin};
 use crate::queries::Correlation;
@@ -18,7 +18,7 @@ const WAITING_MAX: usize = 256;
 /// For how long a command that is to reach a desired value may be on its way; the next arrival sends another one.
 const DESIRED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How many expired commands are ended at once.
+/// How many expired commands are ended at once, about.
 const EXPIRED_MAX: usize = 64;
 
 /// How long after its time is over the answer to a query may still be looked for.
@@ -111,10 +111,10 @@ impl Registry {
     ) -> Result<DeliveryId, CommandProblem> {
         let device = order.device.clone();
         let (id, committed) = self.store.put_command(self.new_command(order, true, None))?;
-        // Before the commit: the device may be faster than this task.
+        // Before the commit: the device, or its driver's refusal, may be faster than this task.
         let mut awaiting = self.devices.queries().expect(id, &device, correlation);
-        committed.await?;
         let failed = self.devices.failed(id);
+        committed.await?;
         let answer = tokio::select! {
             answer = awaiting.answer() => answer,
             () = tokio::time::sleep(within) => None,
@@ -206,40 +206,47 @@ impl Registry {
     }
 
     pub(super) async fn expire_commands(&self) {
-        while self.expire_some().await {}
+        let mut last = None;
+        loop {
+            last = self.expire_some(last.as_ref()).await;
+            if last.is_none() {
+                return;
+            }
+        }
     }
 
-    /// Whether there may be more. If the store fails, the next look ends them.
-    async fn expire_some(&self) -> bool {
-        let Ok(due) = self.store.commands_due(EXPIRED_MAX) else { return false };
-        let over: Vec<_> = due
-            .into_iter()
-            .filter(|(expires, device, id)| self.is_over(*expires, device, *id))
-            .map(|(_, device, id)| (device, id))
-            .collect();
-        let ending = over.iter().map(|(device, id)| {
+    /// Of those behind `last`. The last one that was looked at, if there may be more: those that only a clock that was
+    /// set says are over do not hide what is behind them. If the store fails, the next look ends them.
+    async fn expire_some(&self, last: Option<&CommandDue>) -> Option<CommandDue> {
+        let mut due = self.store.commands_due(last, EXPIRED_MAX).ok()?;
+        let over: Vec<_> =
+            due.iter().filter(|(expires, device, id)| self.is_over(*expires, device, *id)).collect();
+        let ending = over.iter().map(|(_, device, id)| {
             let cause = Some("its time was over".to_owned());
             self.store.end_command(device, *id, CommandState::Expired, cause)
         });
         // One commit takes them all.
         let ended = join_all(ending).await;
-        let devices: BTreeSet<_> = over.into_iter().map(|(device, _)| device).collect();
+        let devices: BTreeSet<_> = over.into_iter().map(|(_, device, _)| device.clone()).collect();
         for device in devices {
             self.deliveries.look_again_at(&Target::Device(device));
         }
-        ended.len() == EXPIRED_MAX && ended.iter().all(Result::is_ok)
+        let is_full = due.len() == EXPIRED_MAX && ended.iter().all(Result::is_ok);
+        due.pop().filter(|(expires, ..)| is_full && self.is_late(*expires))
     }
 
     fn is_over(&self, expires: Timestamp, device: &str, id: DeliveryId) -> bool {
-        let now = self.clock.now();
-        // A query's own wait ends it, and knows better.
-        let over = |expires: Timestamp| expires.after(LATE) <= now;
-        if !over(expires) {
+        if !self.is_late(expires) {
             return false;
         }
         let Ok(command) = self.store.command(device, id) else { return false };
         let leapt = command.map(|command| self.leaps.lock().since(command.created));
-        over(expires.after(leapt.unwrap_or_default()))
+        self.is_late(expires.after(leapt.unwrap_or_default()))
+    }
+
+    /// A query's own wait ends it, and knows better.
+    fn is_late(&self, expires: Timestamp) -> bool {
+        expires.after(LATE) <= self.clock.now()
     }
 
     /// What a device's resources should be, by name.
@@ -350,5 +357,46 @@ impl Registry {
         self.store.remove_device(device).await?;
         self.tell(|| DeviceEvent::Removed(device.into()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::pin::pin;
+
+    use sandbar_ingress::CommandError;
+    use sandbar_reading::SystemClock;
+    use sandbar_store::simulated::Simulated;
+    use sandbar_store::{Committer, Store};
+
+    use super::*;
+    use crate::pipeline::{Options, Pipeline};
+    use crate::registry::DeviceOptions;
+
+    /// Who asked had not begun to listen, and waited its whole time.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_is_faster_than_who_asks_is_heard() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock));
+        let (disk, modules) = (Arc::new(Simulated::new(1)), folder.path().to_owned());
+        let store = Store::open(disk, modules, <_>::default(), clock.clone(), Committer::Task).unwrap();
+        let devices = Some(DeviceOptions { max: 1, silence: None, silence_by_type: HashMap::new() });
+        let pipeline = Pipeline::start(store, clock, Options { devices, ..Options::default() }).unwrap();
+        let mut lamp = pipeline.intake().attach(&"coap".parse().unwrap(), "lamp");
+        let order = Order {
+            device: "lamp".into(),
+            name: "on".parse().unwrap(),
+            content_type: ContentType::TEXT,
+            payload: "x".into(),
+            within: None,
+            at_once: true,
+        };
+        let registry = pipeline.registry().unwrap().clone();
+        let mut asked = pin!(registry.asked(order, Duration::from_secs(60), Correlation::Next));
+        assert!(futures::poll!(&mut asked).is_pending());
+        lamp.next().await.unwrap().fail(CommandError::Reject("no".to_owned()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let problem = asked.await.unwrap_err();
+        assert!(matches!(&problem, CommandProblem::Failed { cause, .. } if cause == "no"), "{problem:?}");
     }
 }

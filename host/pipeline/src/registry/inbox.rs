@@ -26,12 +26,14 @@ impl Inbox {
         let mut waiting = self.0.lock();
         let was_empty = waiting.readings.is_empty() && waiting.from.is_none();
         for reading in readings {
-            if waiting.from.is_some() {
-                break;
+            if let Some(from) = waiting.from {
+                // One with a large payload comes after younger ones.
+                waiting.from = Some(from.min(reading.id));
+                continue;
             }
             if waiting.readings.len() >= COUNT_MAX || waiting.bytes >= BYTES_MAX {
                 waiting.from = Some(reading.id);
-                break;
+                continue;
             }
             waiting.bytes += reading.payload.len();
             waiting.readings.push(Arc::clone(reading));
@@ -43,6 +45,12 @@ impl Inbox {
     pub(super) fn look_from(&self, id: ReadingId) {
         let mut waiting = self.0.lock();
         waiting.from = Some(waiting.from.map_or(id, |from| from.min(id)));
+    }
+
+    /// The first of what was not looked at, as far as is known.
+    pub(super) fn first(&self) -> Option<ReadingId> {
+        let waiting = self.0.lock();
+        waiting.readings.iter().map(|reading| reading.id).chain(waiting.from).min()
     }
 
     pub(super) fn take(&self) -> Waiting {
@@ -80,5 +88,17 @@ mod tests {
         assert_eq!(waiting.readings.len(), COUNT_MAX);
         assert_eq!(waiting.from, Some(ReadingId::from_u128(COUNT_MAX as u128 + 1)));
         assert!(inbox.push([reading(1 << 91)].iter()));
+        assert_eq!(inbox.first(), Some(ReadingId::from_u128(1 << 91)));
+    }
+
+    /// A picture that was being written until then.
+    #[test]
+    fn what_comes_late_is_looked_up_though_there_is_no_room() {
+        let inbox = Inbox::default();
+        let readings: Vec<_> = (10..).take(COUNT_MAX + 5).map(reading).collect();
+        inbox.push(readings.iter());
+        inbox.push([reading(3)].iter());
+        assert_eq!(inbox.first(), Some(ReadingId::from_u128(3)));
+        assert_eq!(inbox.take().from, Some(ReadingId::from_u128(3)));
     }
 }

@@ -11,6 +11,7 @@ mod life;
 mod record;
 mod tell;
 mod twin;
+mod words;
 mod worker;
 
 use std::cmp::Reverse;
@@ -48,8 +49,8 @@ pub const LABELS_MAX: usize = 32;
 /// The most bytes of a name, a type, a label's key or value.
 pub const TEXT_MAX: usize = 255;
 
-/// How many events may wait for who watches; then some are missed.
-const EVENTS_MAX: usize = 4096;
+/// How many events, of 64 KiB at most, may wait for who watches; then some are missed.
+const EVENTS_MAX: usize = 1024;
 
 /// How devices are kept.
 #[derive(Clone, Debug)]
@@ -142,6 +143,8 @@ pub struct Registry {
     was_full: AtomicBool,
     changes: AtomicU64,
     stop: CancellationToken,
+    /// The worker has ended.
+    ended: CancellationToken,
     /// Nothing is learnt any more: the host goes, not its devices.
     frozen: CancellationToken,
 }
@@ -157,8 +160,10 @@ struct Known {
     urgent: Vec<Arc<str>>,
     /// Those that have arrived and should be told what their resources ought to be.
     arrived: Vec<Arrival>,
-    /// All readings up to this one were looked at.
+    /// The last reading that was looked at; those before it were, too, but for what comes late.
     seen: Option<ReadingId>,
+    /// Of some it is not known whether what was written is there.
+    is_in_doubt: bool,
 }
 
 impl Registry {
@@ -200,10 +205,16 @@ impl Registry {
             was_full: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
             frozen: CancellationToken::new(),
         });
         registry.watch_all();
-        tokio::spawn(Arc::clone(&registry).work(steps));
+        let (ended, worker) = (registry.ended.clone().drop_guard(), Arc::clone(&registry));
+        tokio::spawn(async move {
+            // However it ends.
+            let _ended = ended;
+            worker.work(steps).await;
+        });
         Ok(registry)
     }
 
@@ -243,8 +254,10 @@ impl Registry {
 
     /// The journal may have what was not told.
     pub(crate) fn look_again(&self) {
-        let seen = self.known.lock().seen;
-        self.inbox.look_from(seen.unwrap_or(ReadingId::from_u128(0)));
+        let seen = self.known.lock().seen.unwrap_or(ReadingId::from_u128(0));
+        // Also what was late, and may be there though its commit was told to have failed.
+        let late = self.store.oldest_late();
+        self.inbox.look_from(late.map_or(seen, |late| late.min(seen)));
         self.wake.notify_one();
     }
 
@@ -281,7 +294,7 @@ impl Registry {
                 DeviceNote::Seen => record.life.seen(now, now),
                 DeviceNote::Reported { resource, value } => {
                     record.life.seen(now, now);
-                    record.report(twin::resource(&resource, &value, now));
+                    record.words.report(twin::resource(&resource, &value, now));
                 }
                 DeviceNote::Left => record.life.parts(Presence::Offline, now),
                 DeviceNote::Lost => record.life.parts(Presence::Lost, now),
@@ -395,9 +408,11 @@ impl Registry {
     /// The last values of its resources, by name.
     pub fn resources(&self, device: &str) -> Result<Vec<Resource>, StoreError> {
         // Asked first: what is written in between is in one of them.
-        let newer = self.known.lock().devices.get(device).map(Record::resources).unwrap_or_default();
+        let newer = self.known.lock().devices.get(device).map(|record| record.words.clone());
         let mut resources = self.store.resources(device)?;
-        for new in newer {
+        let mut newer = newer.unwrap_or_default();
+        newer.look_into(device);
+        for new in newer.resources() {
             match resources.binary_search_by(|old| old.name.cmp(&new.name)) {
                 Ok(at) if resources[at].time <= new.time => resources[at] = new,
                 Ok(_) => {}
@@ -469,7 +484,8 @@ impl Registry {
     pub(crate) async fn stop(&self) {
         self.freeze();
         self.stop.cancel();
-        self.wake.notify_one();
+        // What it has taken to look at is nowhere else.
+        self.ended.cancelled().await;
         self.save_all().await;
     }
 }

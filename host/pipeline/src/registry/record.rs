@@ -4,18 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_ingress::DeviceInfo;
-use sandbar_reading::{Name, Reading, ReadingId, Timestamp};
-use sandbar_store::{DeviceRow, Presence, Resource};
+use sandbar_reading::{Name, ReadingId, Timestamp};
+use sandbar_store::{DeviceRow, Presence};
 
 use super::life::{Life, Silence};
-use super::twin;
+use super::words::Words;
 use super::{LABELS_MAX, Silences, TEXT_MAX};
-
-/// So many topics of a device wait to be looked into; then the older ones are.
-const PENDING_MAX: usize = 16;
-
-/// Payloads up to this are kept until they are looked into.
-const PENDING_BYTES: usize = 16 << 10;
 
 /// A device that has come, or spoken for the first time since.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,16 +32,16 @@ pub(super) struct Record {
     pub(super) silence: Option<Duration>,
     /// The last presence that is, or is about to be, a reading.
     pub(super) told: Option<Presence>,
+    /// A commit with another one was told to have failed, and may be there.
+    pub(super) is_in_doubt: bool,
     /// Some of its resources should have a certain value.
     pub(super) has_desired: bool,
     /// When it came last.
     pub(super) arrived: Timestamp,
     /// It has said nothing since.
     pub(super) is_unheard: bool,
-    /// The last reading of each topic that was not looked into yet.
-    pending: Vec<Arc<Reading>>,
-    /// Values that wait to be written, the newest of each resource last.
-    values: Vec<Resource>,
+    /// What it said of its resources since they were written.
+    pub(super) words: Words,
     /// Since when it differs from its row.
     pub(super) dirty: Option<Timestamp>,
     /// It waits among the urgent.
@@ -71,11 +65,11 @@ impl Record {
             life: Life::begin(now),
             silence: None,
             told: None,
+            is_in_doubt: false,
             has_desired: false,
             arrived: now,
             is_unheard: false,
-            pending: Vec::new(),
-            values: Vec::new(),
+            words: Words::default(),
             dirty: None,
             is_urgent: false,
             watched: None,
@@ -125,6 +119,11 @@ impl Record {
         is_first.then(|| Arrival { device: Arc::clone(&self.id), since: Some(self.arrived) })
     }
 
+    /// This reading is not in its row; it need not be the last one.
+    pub(super) fn is_not_saved_from(&mut self, reading: ReadingId) {
+        self.unsaved = Some(self.unsaved.map_or(reading, |first| first.min(reading)));
+    }
+
     pub(super) fn through(&mut self, ingress: &Name) {
         if !self.ingresses.contains(ingress) {
             self.ingresses.push(ingress.clone());
@@ -154,54 +153,5 @@ impl Record {
 
     pub(super) fn silence(&self, silences: &Silences) -> Silence {
         silences.of(self.silence, self.kind.as_deref(), &self.ingresses)
-    }
-
-    /// A reading that may say something of its resources.
-    pub(super) fn keep(&mut self, reading: &Arc<Reading>) {
-        self.pending.retain(|other| other.topic != reading.topic);
-        self.pending.push(Arc::clone(reading));
-        if self.pending.len() > PENDING_MAX || reading.payload.len() > PENDING_BYTES {
-            self.values = self.resources();
-            self.pending.clear();
-        }
-    }
-
-    pub(super) fn report(&mut self, resource: Resource) {
-        self.values = self.resources();
-        self.pending.clear();
-        self.values.retain(|other| other.name != resource.name);
-        self.values.push(resource);
-    }
-
-    /// Values that are newer than those of the store.
-    pub(super) fn resources(&self) -> Vec<Resource> {
-        let mut values = self.values.clone();
-        for reading in &self.pending {
-            let Reading { topic, content_type, payload, .. } = &**reading;
-            let new = twin::resources(topic, &self.id, content_type, payload, reading.id.time());
-            for resource in new {
-                values.retain(|other| other.name != resource.name);
-                values.push(resource);
-            }
-        }
-        values
-    }
-
-    /// The same, and they are about to be the store's.
-    pub(super) fn take_resources(&mut self) -> Vec<Resource> {
-        let values = self.resources();
-        self.pending.clear();
-        self.values.clear();
-        values
-    }
-
-    /// They could not be written; what is newer stays.
-    pub(super) fn give_back(&mut self, resources: Vec<Resource>) {
-        let newer = self.take_resources();
-        self.values = resources;
-        for resource in newer {
-            self.values.retain(|other| other.name != resource.name);
-            self.values.push(resource);
-        }
     }
 }

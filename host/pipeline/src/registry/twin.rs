@@ -23,6 +23,9 @@ const VALUE_MAX: usize = 4096;
 /// Payloads beyond this are not looked into.
 const PAYLOAD_MAX: usize = 64 << 10;
 
+/// The most resources that a reading has values of: the first by name.
+const KEYS_MAX: usize = 256;
+
 /// The most bytes of a resource's name.
 const NAME_MAX: usize = 255;
 
@@ -86,7 +89,7 @@ fn of_keys(within: Option<&str>, keys: Map<String, Value>) -> Vec<(String, Value
         Some(within) => format!("{within}/{key}"),
         None => key,
     };
-    keys.into_iter().map(|(key, value)| (name(key), value)).collect()
+    keys.into_iter().take(KEYS_MAX).map(|(key, value)| (name(key), value)).collect()
 }
 
 /// JSON as it is, other text as a text, of the rest the size.
@@ -168,6 +171,17 @@ mod tests {
         assert_eq!(of(&[0xff, 0]), r#"[{"bytes":2,"content_type":"image/png"}]"#);
         assert_eq!(of(&vec![b'a'; 70_000]), r#"[{"bytes":70000,"content_type":"image/png"}]"#);
         assert_eq!(of(&vec![b'a'; 5000]), r#"{"bytes":5002}"#);
+    }
+
+    #[test]
+    fn of_very_many_keys_the_first_are_resources() {
+        let keys = (0..5000).map(|key| (format!("{key:04}"), json!(1)));
+        let payload = Value::Object(keys.collect()).to_string();
+        let topic = "sensors/d1".parse().unwrap();
+        let time = Timestamp::from_nanos(1);
+        let found = resources(&topic, "d1", &ContentType::JSON, payload.as_bytes(), time);
+        assert_eq!(found.len(), KEYS_MAX);
+        assert_eq!(found.last().map(|last| &*last.name), Some("0255"));
     }
 
     #[test]

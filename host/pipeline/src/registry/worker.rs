@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandbar_reading::{Lineage, Name, Reading, ReadingId, Steps, Timestamp};
-use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery, Resource};
+use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery};
 use tokio::time::Instant;
 
 use super::inbox::Waiting;
+use super::words::Words;
 use super::{DEVICES_INGRESS, DeviceEvent, Known, Registry, mark, tell, watch};
 use crate::intake::lanes_of;
 use crate::router::Router;
+use crate::unloadable::STORE_WAIT;
 
 /// What changes within this time is written at once.
 const GATHER: Duration = Duration::from_millis(50);
@@ -26,14 +28,11 @@ const SAVE_AFTER: Duration = Duration::from_secs(10);
 /// How many devices one commit takes: it is in the way of readings as long as it lasts.
 const CHUNK: usize = 256;
 
-/// When the store fails; it mends itself.
-const STORE_WAIT: Duration = Duration::from_millis(500);
-
 /// A device of which something is being written, and what it takes to do that again.
 struct Saving {
     id: Arc<str>,
     told: Option<Presence>,
-    resources: Vec<Resource>,
+    words: Words,
     unsaved: Option<ReadingId>,
     event: Option<DeviceEvent>,
 }
@@ -53,8 +52,7 @@ impl Registry {
             let now = self.clock.now();
             self.look_at_clock(&mut steps, now);
             self.look_at_silence(now);
-            let mut well = self.save_urgent().await;
-            well &= self.save_old().await;
+            let well = self.resolve_doubts() && self.save_urgent().await && self.save_old().await;
             self.bring_desired().await;
             self.expire_commands().await;
             tokio::select! {
@@ -65,7 +63,9 @@ impl Registry {
     }
 
     async fn look_at_readings(&self) {
-        let Waiting { readings, from, .. } = self.inbox.take();
+        let Waiting { mut readings, from, .. } = self.inbox.take();
+        // One with a large payload comes after younger ones.
+        readings.sort_unstable_by_key(|reading| reading.id);
         for chunk in readings.chunks(CHUNK) {
             self.look_at(chunk);
             tokio::task::yield_now().await;
@@ -74,9 +74,7 @@ impl Registry {
         let mut cursor = from.as_u128().checked_sub(1).map(ReadingId::from_u128);
         while !self.stop.is_cancelled() {
             let query = ReadingQuery { cursor, limit: CHUNK, ..ReadingQuery::default() };
-            let Ok(page) = self.store.readings(&query) else {
-                return self.inbox.look_from(from);
-            };
+            let Ok(page) = self.store.readings(&query) else { break };
             let readings: Vec<_> = page.items.into_iter().map(Arc::new).collect();
             self.look_at(&readings);
             cursor = page.cursor.or(cursor);
@@ -85,11 +83,15 @@ impl Registry {
             }
             tokio::task::yield_now().await;
         }
+        // Later, or after the next start.
+        let next = |cursor: ReadingId| ReadingId::from_u128(cursor.as_u128().saturating_add(1));
+        self.inbox.look_from(cursor.map_or(from, next));
     }
 
     fn look_at(&self, readings: &[Arc<Reading>]) {
         let now = self.clock.now();
         let silences = self.silences.load();
+        let mut talkers = Vec::new();
         let mut known = self.known.lock();
         for reading in readings {
             known.seen = known.seen.max(Some(reading.id));
@@ -108,8 +110,10 @@ impl Registry {
                 record.through(&reading.ingress);
                 record.life.seen(reading.id.time(), now);
             }
-            record.keep(reading);
-            record.unsaved.get_or_insert(reading.id);
+            if record.words.add(reading) {
+                talkers.push(Arc::clone(&record.id));
+            }
+            record.is_not_saved_from(reading.id);
             let is_urgent = before != record.life.presence || record.told.is_none();
             if is_urgent && record.has_desired {
                 arrived.push(record.arrive(now));
@@ -119,7 +123,22 @@ impl Registry {
             watch(record, looks, &silences);
         }
         drop(known);
+        self.look_into(talkers);
         self.tell_of(readings);
+    }
+
+    /// What these devices said of their resources; while that is done, others may be spoken of.
+    fn look_into(&self, mut devices: Vec<Arc<str>>) {
+        devices.sort_unstable();
+        devices.dedup();
+        for device in devices {
+            let words = self.known.lock().devices.get_mut(&device).map(|record| record.words.take());
+            let Some(mut words) = words else { continue };
+            words.look_into(&device);
+            if let Some(record) = self.known.lock().devices.get_mut(&device) {
+                record.words.give_back(words);
+            }
+        }
     }
 
     fn tell_of(&self, readings: &[Arc<Reading>]) {
@@ -189,7 +208,8 @@ impl Registry {
     async fn save_old(&self) -> bool {
         let now = self.clock.now();
         loop {
-            let ids = self.old(|since| now.since(since) >= SAVE_AFTER);
+            // The clock may have been set back since then.
+            let ids = self.old(|since| since > now || now.since(since) >= SAVE_AFTER);
             if ids.is_empty() {
                 return true;
             }
@@ -202,6 +222,9 @@ impl Registry {
     /// Everything that was learnt.
     pub(super) async fn save_all(&self) {
         self.look_at_readings().await;
+        if !self.resolve_doubts() {
+            return;
+        }
         loop {
             let ids = self.old(|_| true);
             if ids.is_empty() || !self.save(&ids).await {
@@ -224,7 +247,30 @@ impl Registry {
         ids
     }
 
-    /// False if the store fails: then they are to be written again.
+    /// What was told to have failed may be there: the store knows now. False if it cannot be asked.
+    fn resolve_doubts(&self) -> bool {
+        if !self.known.lock().is_in_doubt {
+            return true;
+        }
+        let rows = match self.store.devices() {
+            Ok(rows) => rows,
+            Err(_) if self.store.stats().fault.is_some() => return false,
+            // A row is damaged: what is told twice is the smaller harm.
+            Err(_) => Vec::new(),
+        };
+        let mut known = self.known.lock();
+        for row in rows {
+            if let Some(record) = known.devices.get_mut(&*row.id).filter(|record| record.is_in_doubt) {
+                // It was told in the transaction that wrote the row.
+                record.told = Some(row.presence);
+            }
+        }
+        known.devices.values_mut().for_each(|record| record.is_in_doubt = false);
+        known.is_in_doubt = false;
+        true
+    }
+
+    /// False if the store fails: then they are to be written again, once it is known what is there.
     async fn save(&self, ids: &[Arc<str>]) -> bool {
         // Kept until it is committed: the removal of a route waits for whatever still goes to it.
         let router = self.router.load_full();
@@ -242,12 +288,15 @@ impl Registry {
         }
         let now = self.clock.now();
         let mut known = self.known.lock();
+        known.is_in_doubt = true;
         let Known { devices, dirty, urgent, .. } = &mut *known;
-        for Saving { id, told, resources, unsaved, .. } in saving {
+        for Saving { id, told, words, unsaved, .. } in saving {
             let Some(record) = devices.get_mut(&id) else { continue };
-            record.told = told;
-            record.give_back(resources);
-            record.unsaved = unsaved.or(record.unsaved);
+            (record.told, record.is_in_doubt) = (told, true);
+            record.words.give_back(words);
+            if let Some(first) = unsaved {
+                record.is_not_saved_from(first);
+            }
             mark(record, true, now, dirty, urgent);
         }
         false
@@ -255,6 +304,9 @@ impl Registry {
 
     fn batch(&self, ids: &[Arc<str>], router: &Router) -> (DevicesBatch, Vec<Saving>) {
         let ingress: Name = DEVICES_INGRESS.parse().expect("it is a name");
+        // In this order: what is late no more is in the inbox, unless it was looked at.
+        let late = self.store.oldest_late();
+        let unseen = late.into_iter().chain(self.inbox.first()).min();
         let mut batch = DevicesBatch::default();
         let mut all = Vec::with_capacity(ids.len());
         let mut known = self.known.lock();
@@ -269,27 +321,33 @@ impl Registry {
                 batch.readings.push(Accept { ingress, inbound, lineage, lanes, keep });
                 record.told = Some(row.presence);
             }
-            let resources = record.take_resources();
-            if !resources.is_empty() {
-                batch.resources.push((row.id.clone(), resources.clone()));
-            }
+            let words = record.words.take();
             let unsaved = record.unsaved.take();
             (record.dirty, record.is_urgent) = (None, false);
             let event = is_urgent.then(|| DeviceEvent::Changed(row.clone()));
             batch.rows.push(row);
-            all.push(Saving { id: Arc::clone(id), told, resources, unsaved, event });
+            all.push(Saving { id: Arc::clone(id), told, words, unsaved, event });
         }
-        batch.seen = known.saved();
+        batch.seen = known.saved(unseen);
+        drop(known);
+        for Saving { id, words, .. } in &mut all {
+            words.look_into(id);
+            let resources = words.resources();
+            if !resources.is_empty() {
+                batch.resources.push(((**id).into(), resources));
+            }
+        }
         (batch, all)
     }
 }
 
 impl Known {
-    /// All readings up to this one are in what was, or is being, written.
-    fn saved(&self) -> Option<ReadingId> {
-        let dirty = self.dirty.iter().filter_map(|(_, id)| self.devices.get(id)?.unsaved).min();
-        match dirty {
-            Some(first) => first.as_u128().checked_sub(1).map(ReadingId::from_u128),
+    /// All readings up to this one are in what was, or is being, written. `unseen`: the first that was not looked at,
+    /// though younger ones may have been.
+    fn saved(&self, unseen: Option<ReadingId>) -> Option<ReadingId> {
+        let dirty = self.dirty.iter().filter_map(|(_, id)| self.devices.get(id)?.unsaved);
+        match dirty.chain(unseen).min() {
+            Some(first) => first.as_u128().checked_sub(1).map(ReadingId::from_u128).min(self.seen),
             None => self.seen,
         }
     }

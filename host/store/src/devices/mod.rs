@@ -120,6 +120,9 @@ impl CommandState {
     }
 }
 
+/// When a command expires, its device and its id.
+pub type CommandDue = (Timestamp, Box<str>, DeliveryId);
+
 /// What is known of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRow {

@@ -6,11 +6,12 @@ use sandbar_reading::{ContentType, DeliveryId, Name, ReadingId, Refused, Timesta
 
 use super::apply::{command, values};
 use super::row::{
-    COMMANDS, COMMANDS_DUE, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, commands_of, of_command, split_command,
-    split_due,
+    COMMANDS, COMMANDS_DUE, DESIRED, DEVICES, Known, SEEN_ROW, TWINS, commands_of, due, of_command,
+    split_command, split_due,
 };
 use super::{
-    CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, HandedOver, NewCommand, Resource,
+    CommandDue, CommandRow, CommandState, DeviceRow, DevicesBatch, DevicesWork, HandedOver, NewCommand,
+    Resource,
 };
 use crate::damaged::readable;
 use crate::error::StoreError;
@@ -169,18 +170,28 @@ impl Store {
         })
     }
 
-    /// The first `limit` commands that have not ended, by when they expire.
-    pub fn commands_due(&self, limit: usize) -> Result<Vec<(Timestamp, Box<str>, DeliveryId)>, StoreError> {
+    /// The first `limit` commands that have not ended, by when they expire, behind `after`.
+    pub fn commands_due(
+        &self,
+        after: Option<&CommandDue>,
+        limit: usize,
+    ) -> Result<Vec<CommandDue>, StoreError> {
         self.shared().ask(|read| {
             let Some(table) = opened(read.open_table(COMMANDS_DUE))? else { return Ok(Vec::new()) };
-            let mut due = Vec::new();
-            for row in table.iter()?.take(limit) {
+            let mut begin = Vec::new();
+            if let Some((expires, device, id)) = after {
+                begin = due(*expires, &of_command(device, id.as_u128()));
+                // The first key behind it.
+                begin.push(0);
+            }
+            let mut commands = Vec::new();
+            for row in table.range(&begin[..]..)?.take(limit) {
                 let known = readable(split_due(row?.0.value()));
-                due.extend(known.map(|(expires, device, id)| {
+                commands.extend(known.map(|(expires, device, id)| {
                     (expires, device.into_boxed_str(), DeliveryId::from_u128(id))
                 }));
             }
-            Ok(due)
+            Ok(commands)
         })
     }
 

@@ -371,7 +371,7 @@ async fn of_commands_that_have_ended_the_newest_are_remembered_whoever_ordered_t
     let kept = rig.store.commands("pump", None, 1000, &|_| true).unwrap();
     assert!((COMMANDS_KEPT..COMMANDS_KEPT + 20).contains(&kept.len()), "{}", kept.len());
     assert_eq!(kept.last().map(|oldest| oldest.id), Some(waits), "what waits is always kept");
-    assert_eq!(rig.store.commands_due(1000).unwrap().len(), kept.len());
+    assert_eq!(rig.store.commands_due(None, 1000).unwrap().len(), kept.len());
 }
 
 /// A kill behind the hand-over has the sink hand over once more.
@@ -467,8 +467,8 @@ async fn that_a_command_is_due_which_is_not_known_is_forgotten() {
     }
     let store = open();
     let id = DeliveryId::from_u128(7);
-    assert_eq!(store.commands_due(9).unwrap(), [(Timestamp::from_nanos(1), "pump".into(), id)]);
+    assert_eq!(store.commands_due(None, 9).unwrap(), [(Timestamp::from_nanos(1), "pump".into(), id)]);
     let ended = store.end_command("pump", id, CommandState::Expired, None).await;
-    assert_eq!((ended, store.commands_due(9).unwrap()), (Err(StoreError::NotFound), vec![]));
+    assert_eq!((ended, store.commands_due(None, 9).unwrap()), (Err(StoreError::NotFound), vec![]));
     store.close().await;
 }

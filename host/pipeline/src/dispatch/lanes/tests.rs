@@ -107,7 +107,7 @@ fn a_failing_key_waits_alone_and_only_its_head_stays_in_memory() {
         let _ = lanes.push(waiting("a", id), NOW);
     }
     let turn = lanes.take(9, 1 << 20).unwrap();
-    let due = NOW.after(std::time::Duration::from_secs(5));
+    let due = NOW.after(Duration::from_secs(5));
     let failed = Ended::Settled { handled: 0, attempts: 1, retry_at: Some(due) };
     assert_eq!(lanes.ended(turn.lane.id(), failed, NOW), Need::WakeAt(due));
     assert_eq!(lanes.loaded, 1);
@@ -130,7 +130,7 @@ fn lanes_that_wait_leave_room_for_those_that_do_not() {
         Window { readings: 1, ..Window::default() },
     ] {
         let mut lanes = caught_up(window);
-        let due = NOW.after(std::time::Duration::from_secs(5));
+        let due = NOW.after(Duration::from_secs(5));
         let failed = Ended::Settled { handled: 0, attempts: 1, retry_at: Some(due) };
         for (id, key) in (1..).zip(["a", "b"]) {
             assert_eq!(lanes.push(waiting(key, id), NOW), Need::Runner);
@@ -148,6 +148,51 @@ fn lanes_that_wait_leave_room_for_those_that_do_not() {
         assert_eq!(lanes.loaded(lane.id(), vec![head], true, NOW), Need::Runner);
         assert_eq!(lanes.take(9, 1 << 20).unwrap().readings[0].reading.id.as_u128(), 2);
     }
+}
+
+/// As many keys as a route had in memory failed, and it handled no other before one of their times came.
+#[test]
+fn keys_that_fail_take_no_place_of_those_that_do_not() {
+    let window = Window { lanes: 2, ..Window::default() };
+    let mut lanes = caught_up(window);
+    let due = NOW.after(Duration::from_secs(5));
+    let failed = Ended::Settled { handled: 0, attempts: 1, retry_at: Some(due) };
+    for id in 1..=16 {
+        assert_eq!(lanes.push(waiting(&id.to_string(), id), NOW), Need::Runner);
+        let turn = lanes.take(9, 1 << 20).unwrap();
+        assert_eq!(lanes.ended(turn.lane.id(), failed, NOW), Need::WakeAt(due));
+    }
+    // There is an end to it.
+    assert_eq!((lanes.push(waiting("more", 17), NOW), lanes.has_work()), (Need::Nothing, false));
+    assert_eq!(lanes.wake(lane("1").id(), due), Need::Runner);
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    assert_eq!(lanes.ended(turn.lane.id(), handled(1), due), Need::Runner);
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1 }));
+}
+
+#[test]
+fn a_lane_that_cannot_be_loaded_waits_for_itself_and_ever_longer() {
+    let mut lanes = Lanes::new(Window::default());
+    assert!(matches!(lanes.wanted(), Some(Wanted::Lanes { .. })));
+    lanes.found(vec![lane("a"), lane("b")], true);
+    let id = lane("a").id();
+    for seconds in [0.5, 1.0, 2.0] {
+        let Some(Wanted::Readings { lane: wanted, .. }) = lanes.wanted() else { panic!("nothing wanted") };
+        assert_eq!(wanted.id(), id);
+        assert_eq!(lanes.unloadable(id), Need::WakeAfter(Duration::from_secs_f64(seconds)));
+        if seconds == 0.5 {
+            let Some(Wanted::Readings { .. }) = lanes.wanted() else { panic!("the other one is not wanted") };
+            assert_eq!(lanes.loaded(lane("b").id(), vec![waiting("b", 2)], true, NOW), Need::Runner);
+            assert_eq!(&*lanes.take(9, 1 << 20).unwrap().lane.key, "b");
+        }
+        assert_eq!(lanes.wanted(), None);
+        assert_eq!(lanes.wake(id, NOW), Need::Runner);
+    }
+    // What comes then has its own time.
+    let _ = lanes.wanted();
+    let due = NOW.after(Duration::from_secs(5));
+    let head = Waiting { attempts: 1, due, ..waiting("a", 1) };
+    assert_eq!(lanes.loaded(id, vec![head], true, NOW), Need::WakeAt(due));
 }
 
 #[test]
@@ -184,9 +229,10 @@ fn what_the_store_knows_better_is_read_anew() {
 
 proptest! {
     /// Steps: commit a reading of one of five keys, take a turn, end the oldest turn, answer what is wanted,
-    /// be told by a late commit of what has already been loaded, fail the oldest turn, or wake what has failed.
+    /// be told by a late commit of what has already been loaded, fail the oldest turn, wake what has failed, or
+    /// give no answer.
     #[test]
-    fn every_reading_is_handled_once_and_each_key_in_order(steps in prop::collection::vec((0..7u8, 0..6u8), 1..200)) {
+    fn every_reading_is_handled_once_and_each_key_in_order(steps in prop::collection::vec((0..9u8, 0..6u8), 1..200)) {
         let (mut lanes, mut rows) = (Lanes::new(small()), Rows::default());
         let mut running: VecDeque<Turn> = VecDeque::new();
         let mut seen: BTreeMap<String, Vec<u128>> = BTreeMap::new();
@@ -207,11 +253,20 @@ proptest! {
                 2 => if let Some(turn) = running.pop_front() { end(&mut lanes, &mut rows, turn)? },
                 3 => if let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) },
                 5 => if let Some(turn) = running.pop_front() {
-                    let retry_at = Some(NOW.after(std::time::Duration::from_secs(1)));
+                    let retry_at = Some(NOW.after(Duration::from_secs(1)));
                     let _ = lanes.ended(turn.lane.id(), Ended::Settled { handled: 0, attempts: 1, retry_at }, NOW);
                     blocked.push(turn.lane.id());
                 },
-                6 => if let Some(id) = blocked.pop() { let _ = lanes.wake(id, NOW.after(std::time::Duration::from_secs(1))); },
+                6 => if let Some(id) = blocked.pop() { let _ = lanes.wake(id, NOW.after(Duration::from_secs(1))); },
+                7 => match lanes.wanted() {
+                    Some(Wanted::Readings { lane, .. }) => {
+                        let _ = lanes.unloadable(lane.id());
+                        blocked.push(lane.id());
+                    }
+                    Some(Wanted::Lanes { .. }) => lanes.not_answered(None),
+                    None => {}
+                },
+                8 => if let Some(Wanted::Readings { lane, .. }) = lanes.wanted() { lanes.not_answered(Some(lane.id())) },
                 _ => {
                     // Committed and perhaps loaded before the news of it arrives; news keep their order.
                     late.push(rows.commit(&key.to_string()));
@@ -220,9 +275,11 @@ proptest! {
                 }
             }
             prop_assert!(lanes.loaded <= small().readings + small().per_lane);
+            let waits = lanes.lanes.values().filter(|lane| lane.phase == Phase::Blocked).count();
+            prop_assert_eq!(lanes.blocked, waits);
         }
         for id in blocked {
-            let _ = lanes.wake(id, NOW.after(std::time::Duration::from_secs(1)));
+            let _ = lanes.wake(id, NOW.after(Duration::from_secs(1)));
         }
         for _ in 0..10_000 {
             while let Some(wanted) = lanes.wanted() { rows.answer(&mut lanes, wanted) }
