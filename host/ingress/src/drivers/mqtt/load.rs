@@ -204,9 +204,16 @@ impl Loading<'_> {
                 self.orphan(&name);
                 continue;
             };
-            self.last_session = self.last_session.max(will.by.number);
-            let wait = Duration::from_secs(will.delay_s.into()).max(AFTER_START);
-            self.broker.await_will(will, wait);
+            let number = will.by.number;
+            self.last_session = self.last_session.max(number);
+            if self.sessions.contains_key(&number) {
+                let wait = Duration::from_secs(will.delay_s.into()).max(AFTER_START);
+                self.broker.await_will(will, wait);
+            } else {
+                // Its session ended with the host.
+                self.broker.await_will(will, AFTER_START);
+                self.broker.wills.ended(number);
+            }
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::codec::reason;
 use super::rows;
 use super::subscriptions::Target;
 use super::timers::What;
-use super::will::Will;
+use super::will::{Will, Withdrawn};
 
 /// What MQTT says for a session that never ends by itself.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -43,13 +43,29 @@ pub(super) struct Hold {
     pub(super) released: Vec<u64>,
     /// The row of a will may be there.
     has_will: bool,
+    /// What is to be as it was if the CONNECT comes to nothing.
+    before: Before,
+}
+
+#[derive(Default)]
+struct Before {
+    withdrawn: Vec<Withdrawn>,
+    expiry_s: Option<u32>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if !self.link.gone.is_cancelled() {
-            self.broker.close(self, None, self.has_will);
+        if self.link.gone.is_cancelled() {
+            return;
         }
+        let Before { withdrawn, expiry_s } = std::mem::take(&mut self.before);
+        let number = self.client.number;
+        let is_back = withdrawn.iter().any(|withdrawn| withdrawn.will.by.number == number);
+        if let Some(expiry_s) = expiry_s {
+            self.client.expiry_s.store(expiry_s, Ordering::Relaxed);
+        }
+        self.broker.put_back(withdrawn);
+        self.broker.close(self, None, self.has_will && !is_back);
     }
 }
 
@@ -71,25 +87,30 @@ impl Broker {
         };
         let client = Arc::clone(&hold.client);
         // What is due is told, also of who is back already (MQTT 5.0, section 3.1.4); its row would be the new one's.
-        if timeout(SOON, self.wills.told(client.number)).await.is_err() {
+        let mut numbers = self.wills.of_ended(&wanted.id, wanted.user.as_deref());
+        numbers.push(client.number);
+        let settle = async {
+            for number in numbers {
+                hold.before.withdrawn.extend(self.wills.settle(number, &self.timers).await);
+            }
+        };
+        if timeout(SOON, settle).await.is_err() {
             return Err(reason::SERVER_UNAVAILABLE);
         }
-        let had_will = self.wills.withdraw(client.number, &self.timers);
         let will = will(client.number);
         let mut keep = Vec::new();
         if client.stored {
             keep.push(rows::write(rows::session(&client.id), &client.row()));
         }
-        match &will {
-            Some(will) => keep.push(will.row()),
-            None if had_will => keep.push(rows::delete(rows::will(client.number))),
-            None => {}
-        }
-        hold.has_will = had_will || will.is_some();
+        let withdrawn = hold.before.withdrawn.iter().map(|withdrawn| withdrawn.will.by.number);
+        keep.extend(withdrawn.map(|number| rows::delete(rows::will(number))));
+        keep.extend(will.as_ref().map(Will::row));
+        hold.has_will = will.is_some();
         // Also what the end of an earlier session deletes is on disk before the client is told.
         if !keep.is_empty() || wanted.clean && self.keeper.is_behind() {
             self.keeper.write(keep).await.map_err(|_| reason::SERVER_UNAVAILABLE)?;
         }
+        hold.before = Before::default();
         Ok((hold, will))
     }
 
@@ -115,10 +136,18 @@ impl Broker {
                     self.timers.cancel(timer);
                 }
                 drop(state);
-                client.expiry_s.store(wanted.expiry_s, Ordering::Relaxed);
+                let expiry_s = Some(client.expiry_s.swap(wanted.expiry_s, Ordering::Relaxed));
                 client.set_grants(Arc::clone(&wanted.grants));
-                let broker = Arc::clone(self);
-                return Ok(Ok(Hold { client, link, broker, present: true, released, has_will: false }));
+                let (broker, before) = (Arc::clone(self), Before { expiry_s, ..Before::default() });
+                return Ok(Ok(Hold {
+                    client,
+                    link,
+                    broker,
+                    present: true,
+                    released,
+                    has_will: false,
+                    before,
+                }));
             }
         }
         if clients.len() >= self.settings.sessions_max {
@@ -136,8 +165,8 @@ impl Broker {
         let client = Client::new(begin, Arc::clone(&wanted.grants), self.settings.room);
         client.state().take(Arc::clone(&link));
         clients.insert(wanted.id.clone(), Arc::clone(&client));
-        let broker = Arc::clone(self);
-        Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new(), has_will: false }))
+        let (broker, before) = (Arc::clone(self), Before::default());
+        Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new(), has_will: false, before }))
     }
 
     /// The connection is gone. `will` is published now or after its delay; without one, that of the CONNECT is
@@ -223,35 +252,91 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use sandbar_reading::Refused;
     use serde_json::json;
 
-    use super::super::broker::testing::broker;
+    use super::super::broker::testing::{broker, broker_of};
     use super::super::codec::{Properties, Qos, Will as Said};
     use super::super::inbound::By;
     use super::*;
+    use crate::contract::StandIn;
+
+    fn wanted(clean: bool, expiry_s: u32) -> Wanted {
+        Wanted { id: "c".into(), user: None, clean, expiry_s, grants: Arc::default() }
+    }
+
+    fn will(number: u32) -> Option<Will> {
+        let properties = Properties { will_delay: Some(300), ..Properties::default() };
+        let (topic, payload, qos) = ("gone".into(), "x".into(), Qos::AtMostOnce);
+        let said = Said { topic, payload, qos, retain: false, properties };
+        Will::new(said, By { client: "c".into(), user: None, number })
+    }
+
+    fn keep(broker: &Arc<Broker>) {
+        let (keeper, session) = (Arc::clone(&broker.keeper), broker.session.clone());
+        tokio::spawn(async move { keeper.run(&session).await });
+    }
+
+    /// What is due comes to pass meanwhile.
+    async fn meanwhile<T>(broker: &Arc<Broker>, future: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = future => done,
+            () = broker.timers.run(broker) => unreachable!("it never returns"),
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_and_goes_leaves_no_more_timers_than_who_came_once() {
         let broker = broker(json!({}));
-        let (keeper, session) = (Arc::clone(&broker.keeper), broker.session.clone());
-        let _keeping = tokio::spawn(async move { keeper.run(&session).await });
-        let wanted = |clean, expiry_s| {
-            let grants = Arc::default();
-            Wanted { id: "c".into(), user: None, clean, expiry_s, grants }
-        };
-        let will = |number| {
-            let properties = Properties { will_delay: Some(300), ..Properties::default() };
-            let (topic, payload, qos) = ("gone".into(), "x".into(), Qos::AtMostOnce);
-            let said = Said { topic, payload, qos, retain: false, properties };
-            Will::new(said, By { client: "c".into(), user: None, number })
-        };
+        keep(&broker);
         for _ in 0..3 {
             let (hold, will) = broker.open(wanted(false, 600), will).await.unwrap();
             assert_eq!(broker.timers.count(), 0, "it is here");
             broker.close(&hold, will, true);
             assert_eq!(broker.timers.count(), 2, "its session may end, and its will be published");
         }
-        let _begun_anew = broker.open(wanted(true, 0), |_| None).await.unwrap();
-        assert_eq!(broker.timers.count(), 1, "its will does not wait any longer");
+        let begin_anew = broker.open(wanted(true, 0), |_| None);
+        let _begun_anew = meanwhile(&broker, begin_anew).await.unwrap();
+        assert_eq!(broker.timers.count(), 1, "its will was told before it was let in: only a sweep is due");
+        assert_eq!(broker.session.kept_names("w").unwrap(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_back_after_a_start_was_not_lost_though_it_has_another_session() {
+        let host = StandIn::new();
+        for (user, is_its_own) in [(None, true), (Some("ann"), false)] {
+            let broker = broker_of(Arc::clone(&host), json!({}));
+            let mut left = will(7).unwrap();
+            left.by.user = user.map(Into::into);
+            broker.session.keep(vec![left.row()]).await.unwrap();
+            broker.load().await.unwrap();
+            keep(&broker);
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            let (hold, _) = broker.open(wanted(true, 0), |_| None).await.unwrap();
+            assert!(hold.client.number > 7);
+            assert_eq!(broker.session.kept_names("w").unwrap().is_empty(), is_its_own);
+            meanwhile(&broker, tokio::time::sleep(Duration::from_secs(2))).await;
+            assert_eq!(broker.session.kept_names("w").unwrap(), [], "it does not wait for its delay");
+            assert_eq!(host.taken().len(), usize::from(!is_its_own));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_not_let_in_leaves_its_will_as_it_was() {
+        let host = StandIn::new();
+        let broker = broker_of(Arc::clone(&host), json!({}));
+        keep(&broker);
+        let (hold, first) = broker.open(wanted(false, 600), will).await.unwrap();
+        broker.close(&hold, first, true);
+        host.refuse_to_keep(Some(Refused::DiskFull));
+        for will in [will as fn(u32) -> Option<Will>, |_| None] {
+            assert!(broker.open(wanted(false, 0), will).await.is_err());
+            assert_eq!(broker.timers.count(), 2, "its session may end, and its will be published");
+        }
+        host.refuse_to_keep(None);
+        broker.keeper.write(Vec::new()).await.unwrap();
+        assert_eq!(broker.session.kept_names("w").unwrap(), [rows::will(hold.client.number)]);
+        meanwhile(&broker, tokio::time::sleep(Duration::from_secs(301))).await;
+        assert_eq!(host.taken().len(), 1);
     }
 }
