@@ -46,6 +46,8 @@ pub(super) type Own = BTreeMap<Box<str>, (Wanted, Option<u32>)>;
 pub(super) struct State {
     pub(super) outgoing: Outgoing,
     link: Option<Arc<Link>>,
+    /// The connection takes what waits. Until it does, it is none for what comes.
+    is_served: bool,
     absent_since: Option<Timestamp>,
     /// What ends it, while it has no connection.
     pub(super) ends: Option<Timer>,
@@ -171,11 +173,11 @@ impl Client {
     #[allow(clippy::result_large_err, reason = "the entry goes back to its maker, who had it anyway")]
     pub(super) fn push(&self, entry: Entry) -> Result<Vec<u64>, Entry> {
         let mut state = self.state.lock();
-        let State { outgoing, link, ended, .. } = &mut *state;
+        let State { outgoing, link, is_served, ended, .. } = &mut *state;
         if *ended || link.is_none() && (!self.stored || entry.qos == Qos::AtMostOnce) {
             return Err(entry);
         }
-        let pushed = outgoing.push(entry, self.room, link.is_some());
+        let pushed = outgoing.push(entry, self.room, link.is_some() && *is_served);
         if let Some(link) = link {
             if pushed.overrun {
                 link.kick(super::codec::reason::QUOTA);
@@ -219,11 +221,17 @@ impl State {
         self.outgoing.resume()
     }
 
+    /// Its connection begins to send.
+    pub(super) const fn serve(&mut self) {
+        self.is_served = true;
+    }
+
     pub(super) fn let_go(&mut self, now: Timestamp) {
-        self.link = None;
+        (self.link, self.is_served) = (None, false);
         self.absent_since = Some(now);
-        // Offers of commands go back to the host now, not with the next connection.
-        self.outgoing.drop_commands();
+        // What it had not acknowledged waits with the rest, and offers of commands go back to the host now, not with
+        // the next connection.
+        self.outgoing.resume();
     }
 
     pub(super) fn end(&mut self) {
@@ -234,6 +242,8 @@ impl State {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::codec::reason;
+    use super::super::outgoing::tests::entry;
     use super::*;
 
     pub(in super::super) fn client(id: &str, number: u32) -> Arc<Client> {
@@ -247,6 +257,47 @@ pub(super) mod tests {
             absent_since: None,
         };
         Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_served_yet_is_not_ended_for_what_waits() {
+        let (client, link) = (client("c", 1), Link::new());
+        client.state().take(Arc::clone(&link));
+        let fill = || (0..20).for_each(|place| drop(client.push(entry(place, Qos::AtLeastOnce))));
+        fill();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fill();
+        assert_eq!((link.kicked(), client.state().outgoing.waiting()), (None, 6));
+        client.state().serve();
+        fill();
+        assert_eq!(link.kicked(), None);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fill();
+        assert_eq!(link.kicked(), Some(reason::QUOTA));
+    }
+
+    #[test]
+    fn what_was_sent_and_not_acknowledged_waits_with_the_rest() {
+        let begin = Begin {
+            id: "c".into(),
+            number: 1,
+            user: None,
+            expiry_s: 60,
+            stored: true,
+            next_place: 0,
+            absent_since: None,
+        };
+        let client = Client::new(begin, Arc::default(), Room { count: 3, bytes: 1 << 20 });
+        client.state().take(Link::new());
+        for place in 0..3 {
+            client.state().outgoing.sent(entry(place, Qos::AtLeastOnce));
+        }
+        client.state().let_go(Timestamp::default());
+        for (place, dropped) in [(3, 0), (4, 1)] {
+            assert_eq!(client.push(entry(place, Qos::AtLeastOnce)).unwrap(), [dropped]);
+        }
+        assert!(client.state().take(Link::new()).is_empty());
+        assert_eq!(client.state().outgoing.waiting(), 3);
     }
 
     #[test]

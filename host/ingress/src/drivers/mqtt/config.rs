@@ -67,8 +67,8 @@ pub(crate) struct Config {
     /// Seconds after which a session without a connection ends, at most; a client may ask for less.
     #[serde(default = "default::session_expiry_max_s")]
     pub(super) session_expiry_max_s: u32,
-    /// Messages that wait for one session, at most. When there are more, those at quality of service 0 go
-    /// first; then a connected client is disconnected (0x97), and an absent one loses its oldest.
+    /// Messages that wait for one session, at most. When there are more, those at quality of service 0 go first, and
+    /// then the oldest; a connected client that takes nothing for ten seconds is then disconnected (0x97).
     #[serde(default = "default::queue_max")]
     pub(super) queue_max: usize,
     /// Bytes that wait for one session, at most; likewise.

@@ -212,6 +212,7 @@ impl Connection {
         if self.broker.session.is_stopped() {
             self.hold.link.kick(reason::SHUTTING_DOWN);
         }
+        self.hold.client.state().serve();
         for place in std::mem::take(&mut self.hold.released) {
             self.pubrel(place);
         }

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbar_reading::{Timestamp, Topic, TopicFilter};
+use tokio::time::Instant;
 
 use super::codec::{Qos, Wanted};
 use super::message::{Entry, Message, PACKET_IDS, packet_id};
+
+/// For so long a client may take nothing while its queue is full.
+const STALL: Duration = Duration::from_secs(10);
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,10 @@ pub(super) struct Outgoing {
     bytes: usize,
     /// Dropped because there was no room, ever.
     pub(super) dropped: u64,
+    /// Counts what was sent and what was acknowledged.
+    taken: u64,
+    /// What that came to when the queue was found full, and when.
+    full: Option<(u64, Instant)>,
 }
 
 #[derive(Debug)]
@@ -64,15 +73,15 @@ pub(super) struct Pushed {
 }
 
 impl Outgoing {
-    /// Makes room by dropping what is at quality of service 0, oldest first; then a connected client is
-    /// overrun, and an absent one loses its oldest.
+    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest; a connected client
+    /// that takes nothing is overrun instead.
     pub(super) fn push(&mut self, entry: Entry, room: Room, connected: bool) -> Pushed {
         let mut pushed = Pushed::default();
         self.bytes += entry.message.size();
         self.queue.push_back(entry);
         while self.queue.len() > room.count || self.bytes > room.bytes && self.queue.len() > 1 {
             let lowest = self.queue.iter().position(|entry| entry.qos == Qos::AtMostOnce);
-            if lowest.is_none() && connected {
+            if lowest.is_none() && connected && self.is_stalled() {
                 pushed.overrun = true;
                 break;
             }
@@ -84,6 +93,16 @@ impl Outgoing {
             }
         }
         pushed
+    }
+
+    fn is_stalled(&mut self) -> bool {
+        match self.full {
+            Some((taken, since)) if taken == self.taken => since.elapsed() >= STALL,
+            _ => {
+                self.full = Some((self.taken, Instant::now()));
+                false
+            }
+        }
     }
 
     /// As loaded from the store, in the order of places.
@@ -143,6 +162,7 @@ impl Outgoing {
         if !self.has_next(window) {
             return None;
         }
+        self.taken += 1;
         if let Some(entry) = self.queue.pop_front() {
             self.bytes -= entry.message.size();
             return Some(match entry.message.has_expired(now) && !entry.again {
@@ -191,6 +211,7 @@ impl Outgoing {
         if !is(self.flights.get(&place)?) {
             return None;
         }
+        self.taken += 1;
         match self.flights.remove(&place)? {
             Flight::Sent(entry) => Some(entry),
             Flight::Released { .. } => None,
@@ -207,6 +228,7 @@ impl Outgoing {
             Flight::Released { stored } => return Some((place, *stored, None)),
             Flight::Sent(_) => return None,
         };
+        self.taken += 1;
         match std::mem::replace(flight, Flight::Released { stored }) {
             Flight::Sent(entry) => Some((place, stored, Some(entry))),
             Flight::Released { .. } => None,
@@ -220,6 +242,7 @@ impl Outgoing {
             Flight::Released { stored } => {
                 let stored = *stored;
                 self.flights.remove(&place);
+                self.taken += 1;
                 Some((place, stored))
             }
             Flight::Sent(_) => None,
@@ -229,6 +252,7 @@ impl Outgoing {
     /// The connection is gone: what was in flight is to be sent again, first and in its order, and what only
     /// lived for the connection goes. Returns the places whose PUBREL is due.
     pub(super) fn resume(&mut self) -> Vec<u64> {
+        self.full = None;
         let mut released = Vec::new();
         let mut again = Vec::new();
         for (place, flight) in std::mem::take(&mut self.flights) {
@@ -305,14 +329,14 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
 
     use super::*;
 
     const ROOM: Room = Room { count: 3, bytes: 1 << 20 };
 
-    fn entry(place: u64, qos: Qos) -> Entry {
+    pub(in super::super) fn entry(place: u64, qos: Qos) -> Entry {
         let message = Message {
             topic: "t".parse().unwrap(),
             payload: Bytes::new(),
@@ -349,8 +373,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sheds_what_may_be_lost_first_and_then_ends_a_slow_client() {
+    #[tokio::test(start_paused = true)]
+    async fn sheds_what_may_be_lost_first_then_the_oldest_and_ends_who_takes_nothing() {
         let mut outgoing = Outgoing::default();
         for (place, qos) in [(0, Qos::AtLeastOnce), (1, Qos::AtMostOnce), (2, Qos::AtMostOnce)] {
             assert!(!outgoing.push(entry(place, qos), ROOM, true).overrun);
@@ -358,8 +382,18 @@ mod tests {
         assert!(!outgoing.push(entry(3, Qos::AtLeastOnce), ROOM, true).overrun);
         assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
         assert_eq!((outgoing.dropped, outgoing.waiting()), (2, 3));
-        assert!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).overrun);
-        assert_eq!(outgoing.push(entry(6, Qos::AtLeastOnce), ROOM, false).dropped, [0, 3]);
+        let push = |outgoing: &mut Outgoing, place| {
+            let Pushed { dropped, overrun } = outgoing.push(entry(place, Qos::AtLeastOnce), ROOM, true);
+            (dropped, overrun)
+        };
+        assert_eq!(push(&mut outgoing, 5), (vec![0], false));
+        tokio::time::advance(STALL).await;
+        assert_eq!(send(&mut outgoing, 9), Some(3));
+        assert_eq!(push(&mut outgoing, 6), (vec![], false));
+        assert_eq!(push(&mut outgoing, 7), (vec![4], false), "it takes some");
+        tokio::time::advance(STALL).await;
+        assert_eq!(push(&mut outgoing, 8), (vec![], true));
+        assert_eq!(outgoing.push(entry(9, Qos::AtLeastOnce), ROOM, false).dropped, [5, 6]);
     }
 
     #[test]

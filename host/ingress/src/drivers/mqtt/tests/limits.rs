@@ -74,7 +74,7 @@ async fn what_waits_for_a_slow_subscriber_is_shown() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_ended_and_nobody_else_waits() {
+async fn a_slow_subscriber_loses_its_oldest_and_nobody_else_waits() {
     let bench = bench(json!({ "queue_max": 5 })).await;
     let mut slow =
         Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("slow") }).await;
@@ -83,15 +83,23 @@ async fn a_slow_subscriber_is_ended_and_nobody_else_waits() {
         client.subscribe("t", 1).await;
     }
     let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    let mut sent = Vec::new();
     for id in 1..=10 {
-        from.publish(1, id, "t", b"x").await;
+        from.publish(1, id, "t", id.to_string().as_bytes()).await;
         assert_eq!(from.hear().await.0, 0x40);
         let got = quick.message().await;
         quick.ack(0x40, &got.id.to_be_bytes()).await;
+        if id == 1 {
+            sent.push(slow.message().await);
+        }
     }
-    slow.message().await;
-    let (first, body) = slow.hear().await;
-    assert_eq!((first, body[0]), (0xE0, 0x97));
+    assert_eq!(bench.figure("dropped"), 4);
+    for _ in 6..=10 {
+        slow.ack(0x40, &sent.last().unwrap().id.to_be_bytes()).await;
+        sent.push(slow.message().await);
+    }
+    let sent: Vec<_> = sent.iter().map(|sent| &*sent.payload).collect();
+    assert_eq!(sent, ["1", "6", "7", "8", "9", "10"]);
 }
 
 #[tokio::test]
