@@ -31,7 +31,8 @@ pub(super) struct Broker {
     pub(super) session: Session,
     pub(super) subscriptions: RwLock<Subscriptions>,
     pub(super) retained: Mutex<RetainedMessages>,
-    /// Held while a change of what is retained gets its place among such changes, in memory and in the store.
+    /// Held while a change of what is retained gets its place among such changes, in memory and in the store; and while
+    /// a subscription is made, which is to get each of them either as it is published or as it is retained.
     pub(super) retaining: Mutex<()>,
     /// Sessions, by client identifier.
     pub(super) clients: Mutex<HashMap<Box<str>, Arc<Client>>>,

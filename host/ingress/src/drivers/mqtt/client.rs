@@ -187,6 +187,15 @@ impl Client {
         Ok(pushed.dropped)
     }
 
+    /// A change of what is retained was made that its new subscriptions waited for.
+    pub(super) fn look_again(&self) {
+        let mut state = self.state.lock();
+        state.outgoing.look_again();
+        if let Some(link) = &state.link {
+            link.waker.wake();
+        }
+    }
+
     pub(super) fn row(&self) -> SessionRow {
         let state = self.state.lock();
         let next_place = self.places.load(Ordering::Relaxed);

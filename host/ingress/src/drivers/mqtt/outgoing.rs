@@ -27,6 +27,8 @@ pub(super) struct Outgoing {
     /// Retained messages of new subscriptions, a few at a time: the others stay where they are until these are sent.
     retained: VecDeque<(Arc<Message>, Qos, Option<u32>)>,
     asked: BTreeMap<TopicFilter, Asked>,
+    /// Those of which something is on its way to the store.
+    held: BTreeMap<TopicFilter, Asked>,
     bytes: usize,
     /// Dropped because there was no room, ever.
     pub(super) dropped: u64,
@@ -49,7 +51,7 @@ enum Flight {
 pub(super) struct Asked {
     pub(super) wanted: Wanted,
     pub(super) subscription_id: Option<u32>,
-    /// What is retained later it gets as it is published.
+    /// What is stamped later it gets as it is published.
     pub(super) until: u64,
     /// Up to this topic it has been found.
     pub(super) after: Option<Topic>,
@@ -117,11 +119,22 @@ impl Outgoing {
 
     /// Who asks again for what is on its way gets all of it again, and not the rest twice.
     pub(super) fn ask(&mut self, filter: TopicFilter, asked: Asked) {
+        self.held.remove(&filter);
         self.asked.insert(filter, asked);
     }
 
     pub(super) fn ask_no_more(&mut self, filter: &TopicFilter) {
+        self.held.remove(filter);
         self.asked.remove(filter);
+    }
+
+    /// It asks again once it is to [look again](Self::look_again).
+    pub(super) fn hold(&mut self, filter: TopicFilter, asked: Asked) {
+        self.held.insert(filter, asked);
+    }
+
+    pub(super) fn look_again(&mut self) {
+        self.asked.append(&mut self.held);
     }
 
     /// A subscription whose next retained messages are to be [added](Self::add_retained).

@@ -130,7 +130,7 @@ impl Broker {
         let (name, is_message) = (rows::retained(topic), !message.payload.is_empty());
         let mut retained = self.retained.lock();
         let stays = is_message && retained.has_room(message, self.settings.retained);
-        let stamp = retained.stamp();
+        let stamp = retained.stamp(&message.topic);
         drop(retained);
         if is_message && !stays {
             self.count_unretained(topic);
@@ -173,7 +173,8 @@ impl Broker {
         let Plan { message: Some(message), recipients, retain } = plan else { return };
         if let Some(Retain { stamp, stays }) = retain {
             let kept = stays.then(|| Message::without_row(&message));
-            self.retained.lock().set(message.topic.as_str(), kept, stamp);
+            let awaiting = self.retained.lock().set(message.topic.as_str(), kept, stamp);
+            awaiting.iter().for_each(|client| client.look_again());
         }
         for Planned { recipient, stored } in recipients {
             let client = &recipient.client;
@@ -220,8 +221,9 @@ impl Broker {
 
     /// The host did not take it. If that is doubtful, its subscribers' rows may be there.
     pub(super) fn abandon(&self, plan: &Plan, is_doubtful: bool) {
-        if plan.retain.is_some() {
-            self.retained.lock().abandon();
+        if let Some(Retain { stamp, .. }) = plan.retain {
+            let awaiting = self.retained.lock().abandon(stamp);
+            awaiting.iter().for_each(|client| client.look_again());
         }
         if is_doubtful {
             for Planned { recipient, stored } in &plan.recipients {

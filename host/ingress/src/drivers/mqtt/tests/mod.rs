@@ -5,6 +5,7 @@ mod contract;
 mod durable;
 mod garbage;
 mod limits;
+mod retained;
 mod routing;
 mod security;
 mod sn;
