@@ -25,7 +25,10 @@ pub(super) struct Outgoing {
     queue: VecDeque<Entry>,
     flights: BTreeMap<u64, Flight>,
     /// Retained messages of new subscriptions, a few at a time: the others stay where they are until these are sent.
-    retained: VecDeque<(Arc<Message>, Qos, Option<u32>)>,
+    /// They go before the queue, which has what was published since they were found.
+    retained: VecDeque<Found>,
+    /// So many of the queue go before further ones are looked for: neither is to wait for the other without end.
+    queue_first: usize,
     asked: BTreeMap<TopicFilter, Asked>,
     /// Those of which something is on its way to the store.
     held: BTreeMap<TopicFilter, Asked>,
@@ -44,6 +47,16 @@ enum Flight {
     Sent(Entry),
     /// PUBREC came, and PUBREL was sent.
     Released { stored: bool },
+}
+
+/// A retained message that is to be sent.
+#[derive(Debug)]
+struct Found {
+    message: Arc<Message>,
+    qos: Qos,
+    subscription_id: Option<u32>,
+    /// Once it is the next one.
+    place: Option<u64>,
 }
 
 /// A new subscription that is to get what is retained.
@@ -139,29 +152,36 @@ impl Outgoing {
 
     /// A subscription whose next retained messages are to be [added](Self::add_retained).
     pub(super) fn next_asked(&mut self) -> Option<(TopicFilter, Asked)> {
-        if self.retained.is_empty() { self.asked.pop_first() } else { None }
+        let is_due = self.retained.is_empty() && (self.queue_first == 0 || self.queue.is_empty());
+        if is_due { self.asked.pop_first() } else { None }
     }
 
     pub(super) fn add_retained(&mut self, message: Arc<Message>, qos: Qos, subscription_id: Option<u32>) {
-        self.retained.push_back((message, qos, subscription_id));
+        self.retained.push_back(Found { message, qos, subscription_id, place: None });
     }
 
-    /// Whether [`next`](Self::next) has something, with `window` flights at most.
+    /// Whether a retained message is the next. Only what is sent again goes before it.
+    fn is_retained_next(&self) -> bool {
+        !self.retained.is_empty() && self.queue.front().is_none_or(|entry| !entry.again)
+    }
+
+    /// Whether [`next`](Self::next) is to be asked, with `window` flights at most.
     pub(super) fn has_next(&self, window: usize) -> bool {
-        let first = self.queue.front().map(|entry| (entry.qos, entry.place));
-        let (qos, place) = match (first, self.retained.front()) {
-            (Some(first), _) => first,
-            (None, Some((_, qos, _))) => (*qos, 0),
+        let found = self.retained.front().filter(|_| self.is_retained_next());
+        let (qos, place) = match (found, self.queue.front()) {
+            (Some(found), _) => (found.qos, found.place),
+            (None, Some(entry)) => (entry.qos, Some(entry.place)),
             // They are to be looked for.
             (None, None) => return !self.asked.is_empty(),
         };
-        qos == Qos::AtMostOnce || self.may_fly(place, window)
+        qos == Qos::AtMostOnce || self.flights.len() < window && place.is_none_or(|place| self.is_free(place))
     }
 
-    /// A packet identifier may be given again only when it is free.
-    fn may_fly(&self, place: u64, window: usize) -> bool {
-        let oldest = self.flights.first_key_value().map_or(place, |(oldest, _)| *oldest);
-        self.flights.len() < window && place.saturating_sub(oldest) < PACKET_IDS
+    /// Whether nothing in flight has the packet identifier of the place.
+    fn is_free(&self, place: u64) -> bool {
+        let oldest = self.flights.first_key_value().map_or(place, |(oldest, _)| place.min(*oldest));
+        let newest = self.flights.last_key_value().map_or(place, |(newest, _)| place.max(*newest));
+        newest - oldest < PACKET_IDS
     }
 
     /// Takes the next to be sent; `place` gives a place to what has none. At quality of service 1 and 2 the
@@ -175,26 +195,41 @@ impl Outgoing {
         if !self.has_next(window) {
             return None;
         }
-        self.taken += 1;
-        if let Some(entry) = self.queue.pop_front() {
-            self.bytes -= entry.message.size();
-            return Some(match entry.message.has_expired(now) && !entry.again {
-                true => Next::Expired(entry.place),
-                false => Next::Publish(entry),
-            });
+        if self.is_retained_next() {
+            return self.next_retained(place).map(Next::Publish);
         }
-        let (message, qos, subscription_id) = self.retained.pop_front()?;
-        Some(Next::Publish(Entry {
+        let entry = self.queue.pop_front()?;
+        self.taken += 1;
+        self.queue_first = self.queue_first.saturating_sub(1);
+        self.bytes -= entry.message.size();
+        Some(match entry.message.has_expired(now) && !entry.again {
+            true => Next::Expired(entry.place),
+            false => Next::Publish(entry),
+        })
+    }
+
+    fn next_retained(&mut self, place: impl FnOnce() -> u64) -> Option<Entry> {
+        let found = self.retained.front_mut()?;
+        let (qos, place) = (found.qos, *found.place.get_or_insert_with(place));
+        if qos != Qos::AtMostOnce && !self.is_free(place) {
+            return None;
+        }
+        let Found { message, subscription_id, .. } = self.retained.pop_front()?;
+        self.taken += 1;
+        if self.retained.is_empty() {
+            self.queue_first = self.queue.len();
+        }
+        Some(Entry {
             message,
             qos,
             retain: true,
             subscription_ids: subscription_id.into_iter().collect(),
-            place: place(),
+            place,
             stored: false,
             again: false,
             command: None,
             group: None,
-        }))
+        })
     }
 
     pub(super) fn sent(&mut self, entry: Entry) {
@@ -446,6 +481,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_is_retained_goes_before_what_was_published_since_and_neither_waits_without_end() {
+        let mut outgoing = Outgoing::default();
+        let filter: TopicFilter = "#".parse().unwrap();
+        let asked = || Asked { wanted: Wanted::default(), subscription_id: None, until: 1, after: None };
+        let mut order = Vec::new();
+        outgoing.ask(filter.clone(), asked());
+        for place in 0..6 {
+            // One is published for each that is sent: there is always one that waits.
+            outgoing.push(entry(place, Qos::AtMostOnce), ROOM, true);
+            if outgoing.next_asked().is_some() {
+                outgoing.add_retained(entry(0, Qos::AtMostOnce).message, Qos::AtMostOnce, None);
+                outgoing.ask(filter.clone(), asked());
+            }
+            order.push(send(&mut outgoing, 9).unwrap());
+        }
+        assert_eq!(order, [99, 0, 99, 1, 2, 99]);
+    }
+
+    #[test]
     fn gives_no_packet_id_that_is_in_flight() {
         let mut outgoing = Outgoing::default();
         outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true);
@@ -453,6 +507,14 @@ pub(super) mod tests {
         assert_eq!((send(&mut outgoing, 9), send(&mut outgoing, 9)), (Some(5), None));
         assert!(outgoing.acknowledged(6).is_some());
         assert_eq!(send(&mut outgoing, 9), Some(5 + PACKET_IDS));
+
+        // Nor to what is retained, which gets its place only now.
+        outgoing.add_retained(entry(0, Qos::AtLeastOnce).message, Qos::AtLeastOnce, None);
+        let mut next = |place| outgoing.next(9, Timestamp::default(), || place);
+        assert!(next(5 + 2 * PACKET_IDS).is_none());
+        assert!(!outgoing.has_next(9), "it keeps the place that it was given");
+        assert!(outgoing.acknowledged(6).is_some());
+        assert_eq!(send(&mut outgoing, 9), Some(5 + 2 * PACKET_IDS));
     }
 
     #[test]

@@ -31,3 +31,29 @@ async fn who_subscribes_while_a_message_is_stored_gets_it_when_it_is_there() {
         assert_eq!(to.hear().await.0, 0xB0);
     }
 }
+
+/// Its window is full when the retained message is found.
+#[tokio::test]
+async fn an_older_message_that_is_retained_does_not_come_after_a_newer_one() {
+    let bench = bench(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    let mut to = Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("to") }).await;
+    to.subscribe("first", 1).await;
+    for (flags, topic, payload) in [(3, "r/1", "old"), (2, "first", "x"), (3, "r/1", "new")] {
+        if payload == "new" {
+            to.subscribe("r/#", 1).await;
+        }
+        from.publish_with(flags, 1, topic, &[], payload.as_bytes()).await;
+        assert_eq!(from.hear().await.0, 0x40);
+        if payload == "x" {
+            assert_eq!(to.message().await.topic, "first");
+        }
+    }
+    let mut acknowledged = 1_u16;
+    for (payload, retain) in [("old", true), ("new", false)] {
+        to.ack(0x40, &acknowledged.to_be_bytes()).await;
+        let got = to.message().await;
+        assert_eq!((&*got.payload, got.retain), (payload, retain));
+        acknowledged = got.id;
+    }
+}
