@@ -14,7 +14,7 @@ use super::client::Client;
 use super::codec::{Qos, forwardable};
 use super::inbound::{By, Published};
 use super::message::{Entry, Message, OwnRow};
-use super::rows::{self, How, QueueRow};
+use super::rows::{self, How};
 use super::subscriptions::Recipient;
 use crate::Replies;
 
@@ -161,7 +161,7 @@ impl Broker {
             let how = How { qos: to.qos as u8, retain: to.retain, subscription_ids, group };
             keep.push(match own {
                 None => rows::write_queued(name, message, how),
-                Some(message) => rows::write(name, &QueueRow::Shared { message, how }),
+                Some(number) => rows::write_shared(name, message, number, how),
             });
             Planned { recipient: to, stored: Some(place) }
         });

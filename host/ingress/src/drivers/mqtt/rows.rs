@@ -222,6 +222,11 @@ pub(super) fn write_queued(name: Box<str>, message: &Arc<Message>, how: How) -> 
     StateWrite { expires: message.expires, ..write(name, &row) }
 }
 
+/// The same, where the message has a row of its own, with that number.
+pub(super) fn write_shared(name: Box<str>, message: &Message, number: u64, how: How) -> StateWrite {
+    StateWrite { expires: message.expires, ..write(name, &QueueRow::Shared { message: number, how }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

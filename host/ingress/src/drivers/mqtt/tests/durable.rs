@@ -433,6 +433,58 @@ async fn rows_of_topics_with_too_many_levels_are_passed_over() {
     assert_eq!((first, body[0]), (0xE0, 0x90));
 }
 
+/// They are deleted while clients are there already.
+#[tokio::test]
+async fn what_is_new_gets_no_name_of_a_row_that_is_to_be_deleted() {
+    let host = StandIn::new();
+    let absent_since = Some(SystemClock.now().nanos());
+    let session =
+        SessionRow { number: 1, expiry_s: 600, absent_since, next_place: 5, sent_below: 0, user: None };
+    let subscription = SubscriptionRow { qos: 1, no_local: false, retain_as_published: false, id: None };
+    let kept = vec![
+        rows::write(rows::session("kept"), &session),
+        rows::write(rows::subscription(1, "t"), &subscription),
+        // Its message has expired; and of a session that has ended.
+        rows::mark(rows::queued(1, 7)),
+        rows::mark(rows::queued(20, 9)),
+        rows::mark(rows::packet(21, 3)),
+        rows::mark(rows::subscription(22, "t")),
+    ];
+    let name: sandbar_reading::Name = "tested".parse().unwrap();
+    Intake::keep(&*host, name.clone(), kept).await.unwrap();
+    let bench = start(json!({ "listen": "127.0.0.1:0" }), host).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish(1, 1, "t", b"x").await;
+    assert_eq!(from.hear().await.0, 0x40);
+    let names = |prefix| Intake::kept_names(&*bench.host, &name, prefix).unwrap();
+    in_time(async {
+        while names("q").len() > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(names("q"), [rows::queued(1, 8)]);
+    let row = Intake::kept(&*bench.host, &name, &rows::session("from")).unwrap().unwrap();
+    assert_eq!(rows::read::<SessionRow>(&row).unwrap().number, 23);
+}
+
+#[tokio::test]
+async fn what_waits_for_several_sessions_is_forgotten_by_the_store_with_its_message() {
+    let bench = bench(json!({})).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        to.subscribe("t", 1).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    from.publish_with(2, 1, "t", &[2, 0, 0, 0, 60], b"x").await;
+    assert_eq!(from.hear().await.0, 0x40);
+    let taken = bench.host.taken();
+    let expire: Vec<_> =
+        taken[0].keep.iter().map(|write| (&write.name[..1], write.expires.is_some())).collect();
+    assert_eq!(expire, [("m", true), ("q", true), ("q", true)]);
+}
+
 /// MQTT 5.0, section 4.8.2. With sessions of both kinds, and after a restart.
 #[tokio::test]
 async fn what_a_leaving_member_has_not_acknowledged_goes_to_another_of_its_group() {
