@@ -1,6 +1,6 @@
 //! One client's session: it outlives the client's connections, for as long as the client asked.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::access::Grants;
 use super::codec::{Qos, Wanted};
 use super::message::Entry;
 use super::outgoing::{Outgoing, Room};
+use super::publish::Plan;
 use super::rows::SessionRow;
 use super::sessions::NEVER;
 use super::timers::Timer;
@@ -31,8 +32,9 @@ pub(super) struct Client {
     pub(super) subscriptions: Mutex<Own>,
     /// Packet identifiers of QoS 2 messages that were taken and not released.
     pub(super) received: Mutex<HashSet<u16>>,
-    /// Those of which the storage did not say whether they were: it is asked when the client sends them again.
-    pub(super) doubted: Mutex<HashSet<u16>>,
+    /// Those of which the storage did not say whether they were, with who is to get them: it is asked when the client
+    /// sends them again.
+    pub(super) doubted: Mutex<HashMap<u16, Plan>>,
     grants: RwLock<Arc<Grants>>,
     places: AtomicU64,
     room: Room,
@@ -108,14 +110,6 @@ impl Client {
             room,
             state: Mutex::new(State { absent_since, ..State::default() }),
         })
-    }
-
-    /// A QoS 2 message was not taken, or may not have been: then `is_doubtful`.
-    pub(super) fn not_received(&self, id: u16, is_doubtful: bool) {
-        self.received.lock().remove(&id);
-        if self.stored && is_doubtful {
-            self.doubted.lock().insert(id);
-        }
     }
 
     /// A place in its queue that nothing else has.

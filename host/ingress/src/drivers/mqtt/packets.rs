@@ -12,7 +12,7 @@ use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason}
 use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
 use super::message::{Entry, packet_id};
-use super::publish::Submitted;
+use super::publish::{Plan, Submitted};
 use super::replies::ReplyTo;
 use super::rows::{self, QueueRow};
 use crate::{CommandError, Replies};
@@ -63,7 +63,7 @@ impl Connection {
         if !grants.may_publish(&topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
-        let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
+        let taken = if qos == Qos::ExactlyOnce { self.taken_before(id)? } else { None };
         let mut keep = Vec::new();
         if qos == Qos::ExactlyOnce {
             self.hold.client.received.lock().insert(id);
@@ -75,10 +75,10 @@ impl Connection {
         if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
             self.devices.attach(&self.broker, device);
         }
-        let Submitted { accept, plan } = match is_there {
-            false => self.broker.submit(&published, &self.by, keep),
+        let Submitted { accept, plan } = match taken {
+            None => self.broker.submit(&published, &self.by, keep),
             // The host has it. Its subscribers do not.
-            true => self.broker.submit_taken(&published, &self.by, keep),
+            Some(plan) => self.broker.submit_taken(plan),
         };
         let replies = ReplyTo::of(&published, &self.by, &self.broker.settings, &grants).map(Box::new);
         let then = Then::Published { plan: Box::new(plan), qos, id, replies };
@@ -86,18 +86,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether a QoS 2 message that comes again was taken, though the client was told that the storage failed. A
-    /// storage that does not say so either is no reason to take it twice: the client is to ask again.
-    fn was_taken(&self, id: u16) -> Result<bool, End> {
+    /// The plan of a QoS 2 message that comes again and was taken, though the client was told that the storage failed.
+    /// A storage that does not say so either is no reason to take it twice: the client is to ask again.
+    fn taken_before(&self, id: u16) -> Result<Option<Plan>, End> {
         let client = &self.hold.client;
-        if !client.doubted.lock().remove(&id) {
-            return Ok(false);
+        let Some(plan) = client.doubted.lock().remove(&id) else { return Ok(None) };
+        match self.broker.session.kept(&rows::packet(self.by.number, id)) {
+            Ok(kept) => Ok(kept.map(|_| plan)),
+            Err(refused) => {
+                client.doubted.lock().insert(id, plan);
+                Err(End::Told(code_for(&refused), Some(refused.to_string())))
+            }
         }
-        let kept = self.broker.session.kept(&rows::packet(self.by.number, id));
-        kept.map(|kept| kept.is_some()).map_err(|refused| {
-            client.doubted.lock().insert(id);
-            End::Told(code_for(&refused), Some(refused.to_string()))
-        })
     }
 
     /// MQTT 5.0, section 3.3.2.3.4.
@@ -170,8 +170,7 @@ impl Connection {
                 }
             }
             (Err(refused), Then::Published { plan, qos, id, .. }) => {
-                self.broker.abandon(&plan, is_doubtful(&refused));
-                return self.refused(&refused, qos, id);
+                return self.refused(&refused, *plan, qos, id);
             }
             (Ok(_), then) => self.settle_ack(then, version),
             (Err(refused), Then::SubAck { id, granted }) => {
@@ -214,9 +213,12 @@ impl Connection {
         match then {
             Then::Published { plan, .. } if taken => self.broker.deliver(*plan),
             Then::Published { plan, qos, id, .. } => {
-                self.broker.abandon(&plan, true);
                 if qos == Qos::ExactlyOnce {
-                    self.hold.client.not_received(id, true);
+                    self.hold.client.received.lock().remove(&id);
+                }
+                match self.asks_again(qos) {
+                    true => self.broker.doubt(&self.hold.client, id, *plan),
+                    false => self.broker.abandon(&plan, true),
                 }
             }
             Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
@@ -226,17 +228,25 @@ impl Connection {
         }
     }
 
-    fn refused(&mut self, refused: &Refused, qos: Qos, id: u16) -> Result<(), End> {
+    /// Whether the client sends a message again that is in doubt, and is known then.
+    fn asks_again(&self, qos: Qos) -> bool {
+        qos == Qos::ExactlyOnce && self.hold.client.stored
+    }
+
+    fn refused(&mut self, refused: &Refused, plan: Plan, qos: Qos, id: u16) -> Result<(), End> {
         let code = code_for(refused);
         let told = || Err(End::Told(code, Some(refused.to_string())));
         if qos == Qos::ExactlyOnce {
-            self.hold.client.not_received(id, is_doubtful(refused));
-            if self.hold.client.stored && is_doubtful(refused) {
-                // Told that it failed, a client of version 5.0 would give its identifier to another message, which
-                // would be taken for this one. So it is to send it again.
-                return told();
-            }
+            self.hold.client.received.lock().remove(&id);
         }
+        let is_doubtful = plan.is_taken || is_doubtful(refused);
+        if is_doubtful && self.asks_again(qos) {
+            // Told that it failed, a client of version 5.0 would give its identifier to another message, which
+            // would be taken for this one. So it is to send it again.
+            self.broker.doubt(&self.hold.client, id, plan);
+            return told();
+        }
+        self.broker.abandon(&plan, is_doubtful);
         match (refused, qos) {
             (Refused::TooLarge { .. } | Refused::Stopping, _) => told(),
             (_, Qos::AtMostOnce) => {

@@ -32,6 +32,8 @@ pub(super) struct Plan {
     message: Option<Arc<Message>>,
     recipients: Vec<Planned>,
     retain: Option<Retain>,
+    /// The host has the message, whatever becomes of the rest.
+    pub(super) is_taken: bool,
 }
 
 /// A change of what is retained.
@@ -69,16 +71,22 @@ impl Broker {
         Submitted { accept: begun(accept), plan }
     }
 
-    /// A message that the host has taken already, with a commit that was told to have failed: only its subscribers are
-    /// to get it.
-    pub(super) fn submit_taken(
-        self: &Arc<Self>,
-        published: &Published,
-        by: &By,
-        mut keep: Vec<StateWrite>,
-    ) -> Submitted {
-        let _order = published.retain.then(|| self.retaining.lock());
-        let plan = self.plan(published, by.number, &mut keep);
+    /// A message that the host has taken already, with a commit that was told to have failed: the rows of its
+    /// subscribers are there. Who has subscribed since gets it, too, and what is retained may be another one.
+    pub(super) fn submit_taken(self: &Arc<Self>, plan: Plan) -> Submitted {
+        let mut plan = Plan { is_taken: true, ..plan };
+        let mut keep = Vec::new();
+        let retains = plan.message.as_ref().is_some_and(|message| message.retain);
+        let _order = retains.then(|| self.retaining.lock());
+        if let Some(message) = &plan.message {
+            plan.retain = retains.then(|| self.plan_retained(message, &mut keep));
+            let mut since = self.subscriptions.read().recipients(message);
+            since.retain(|to| {
+                let mut planned = plan.recipients.iter().map(|planned| planned.recipient.client.number);
+                to.group.is_none() && !planned.any(|number| number == to.client.number)
+            });
+            plan.recipients.extend(self.plan_queued(since, message, &mut keep));
+        }
         Submitted { accept: begun(self.keep(keep)), plan }
     }
 
@@ -121,7 +129,7 @@ impl Broker {
         let message = Arc::new(message);
         let retain = published.retain.then(|| self.plan_retained(&message, keep));
         let recipients = self.plan_queued(recipients, &message, keep);
-        Plan { message: Some(message), recipients, retain }
+        Plan { message: Some(message), recipients, retain, is_taken: false }
     }
 
     /// What finds no room takes along what it was to replace: nobody is to be told that for the last one.
@@ -170,7 +178,7 @@ impl Broker {
 
     /// It is on disk: into the queues, and what is retained.
     pub(super) fn deliver(&self, plan: Plan) {
-        let Plan { message: Some(message), recipients, retain } = plan else { return };
+        let Plan { message: Some(message), recipients, retain, .. } = plan else { return };
         if let Some(Retain { stamp, stays }) = retain {
             let kept = stays.then(|| Message::without_row(&message));
             let awaiting = self.retained.lock().set(message.topic.as_str(), kept, stamp);
@@ -215,20 +223,31 @@ impl Broker {
             let mut keep = Vec::new();
             let recipients = self.plan_queued(chosen.into_iter().collect(), &message, &mut keep);
             self.keeper.soon(keep);
-            self.deliver(Plan { message: Some(message), recipients, retain: None });
+            self.deliver(Plan { message: Some(message), recipients, ..Plan::default() });
         }
     }
 
     /// The host did not take it. If that is doubtful, its subscribers' rows may be there.
     pub(super) fn abandon(&self, plan: &Plan, is_doubtful: bool) {
-        if let Some(Retain { stamp, .. }) = plan.retain {
-            let awaiting = self.retained.lock().abandon(stamp);
-            awaiting.iter().for_each(|client| client.look_again());
-        }
+        self.abandon_retained(plan.retain);
         if is_doubtful {
             for Planned { recipient, stored } in &plan.recipients {
                 self.forget(&recipient.client, *stored);
             }
+        }
+    }
+
+    /// A client's QoS 2 message may be there, and so may the rows of its subscribers: they are left, until the client
+    /// sends it again.
+    pub(super) fn doubt(&self, client: &Client, id: u16, mut plan: Plan) {
+        self.abandon_retained(plan.retain.take());
+        client.doubted.lock().insert(id, plan);
+    }
+
+    fn abandon_retained(&self, retain: Option<Retain>) {
+        if let Some(Retain { stamp, .. }) = retain {
+            let awaiting = self.retained.lock().abandon(stamp);
+            awaiting.iter().for_each(|client| client.look_again());
         }
     }
 }

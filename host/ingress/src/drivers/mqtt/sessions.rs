@@ -242,7 +242,9 @@ impl Broker {
             let mut gone = vec![rows::delete(rows::session(&client.id))];
             gone.extend(filters.keys().map(|filter| rows::delete(rows::subscription(number, filter))));
             gone.extend(client.received.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
-            gone.extend(client.doubted.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
+            let doubted = std::mem::take(&mut *client.doubted.lock());
+            gone.extend(doubted.keys().map(|id| rows::delete(rows::packet(number, *id))));
+            doubted.values().for_each(|plan| self.abandon(plan, true));
             self.keeper.soon(gone);
             self.forget(client, stored);
         }

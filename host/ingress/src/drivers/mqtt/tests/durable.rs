@@ -110,6 +110,53 @@ async fn a_qos_2_message_that_a_failing_storage_took_all_the_same_is_not_taken_a
     }
 }
 
+/// Its subscribers' rows are as doubtful as itself.
+#[tokio::test]
+async fn a_qos_2_message_in_doubt_reaches_its_subscribers_also_after_a_restart() {
+    let bench = bench(json!({})).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        to.subscribe("t", 2).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    bench.host.doubt(Refused::Storage { cause: "scripted".into() });
+    from.publish(2, 9, "t", b"x").await;
+    from.expect_end().await;
+    let bench = bench.restart(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish_with(12, 9, "t", &[], b"x").await;
+    assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(bench.host.taken().len(), 1);
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        assert_eq!(to.message().await.payload, "x");
+        to.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retained_qos_2_message_in_doubt_is_retained_when_it_comes_again() {
+    let mut bench = bench(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    bench.host.doubt(Refused::Storage { cause: "scripted".into() });
+    from.publish_with(5, 9, "t", &[], b"x").await;
+    from.expect_end().await;
+    let mut to = Client::connect(bench.address, Hello::five("to")).await;
+    to.subscribe("t", 0).await;
+    to.expect_nothing().await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish_with(13, 9, "t", &[], b"x").await;
+    assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(to.message().await.payload, "x");
+    for _ in 0..2 {
+        let mut late = Client::connect(bench.address, Hello::five("late")).await;
+        late.subscribe("t", 0).await;
+        assert_eq!(late.message().await.payload, "x");
+        bench = bench.restart(json!({})).await;
+    }
+}
+
 /// And one that it did not take is taken then.
 #[tokio::test]
 async fn a_qos_2_message_that_a_failing_storage_did_not_take_is_taken_when_it_comes_again() {
