@@ -17,6 +17,7 @@ use super::settings::{PACKET_MAX_MOST, Settings};
 use super::subscriptions::Subscriptions;
 use super::timers::Timers;
 use super::will::Wills;
+use crate::complaints::Complaints;
 use crate::{Figures, Session};
 
 /// Messages that wait for their commit at once; large ones count for several. Fewer than what the host takes
@@ -42,6 +43,7 @@ pub(super) struct Broker {
     pub(super) under_way: Arc<Semaphore>,
     pub(super) replies: Arc<Semaphore>,
     pub(super) packet_max: usize,
+    pub(super) complaints: Complaints,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
     /// Of sessions that have ended: messages that found no room in their queues.
@@ -61,6 +63,7 @@ impl Broker {
             None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
         };
         Self {
+            complaints: Complaints::new(session.ingress().clone()),
             settings,
             session,
             subscriptions: RwLock::default(),

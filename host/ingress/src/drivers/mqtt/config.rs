@@ -93,7 +93,8 @@ pub(crate) struct Config {
     /// Connections at once, at most; further ones wait until one is closed.
     #[serde(default = "default::connections_max")]
     pub(super) connections_max: usize,
-    /// Sessions, connected or not, at most; further clients are refused.
+    /// Sessions, connected or not, at most. A further one takes the place of the one that was longest without a
+    /// connection; if all have one, clients are refused.
     #[serde(default = "default::sessions_max")]
     pub(super) sessions_max: usize,
     /// Retained messages, at most; further ones are passed on and not retained.

@@ -119,16 +119,21 @@ impl Broker {
         let link = Link::new();
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&wanted.id).cloned() {
-            if client.user != wanted.user {
-                return Err(reason::NOT_AUTHORIZED);
-            }
+            let is_own = client.user == wanted.user;
             let mut state = client.state();
-            if let Some(held) = state.link() {
-                return Ok(Err(Arc::clone(held)));
+            match state.link() {
+                Some(held) if is_own => return Ok(Err(Arc::clone(held))),
+                // Where clients have names now that had none, nobody's session is not to keep them out.
+                None if is_own || client.user.is_none() => {}
+                _ => return Err(reason::NOT_AUTHORIZED),
             }
             // Its time may be over, and its end not have come to pass: after a start.
-            if wanted.clean || client.is_over(&state, self.session.now()) {
+            if wanted.clean || !is_own || client.is_over(&state, self.session.now()) {
                 drop(state);
+                if !is_own {
+                    let (ingress, client) = (self.session.ingress(), &*wanted.id);
+                    tracing::info!(%ingress, client, "a session without a user gives way to a client that has one");
+                }
                 self.end(&mut clients, &client);
             } else {
                 let released = state.take(Arc::clone(&link));
@@ -150,7 +155,7 @@ impl Broker {
                 }));
             }
         }
-        if clients.len() >= self.settings.sessions_max {
+        if clients.len() >= self.settings.sessions_max && !self.end_longest_absent(&mut clients) {
             return Err(reason::QUOTA);
         }
         let begin = Begin {
@@ -167,6 +172,17 @@ impl Broker {
         clients.insert(wanted.id.clone(), Arc::clone(&client));
         let (broker, before) = (Arc::clone(self), Before::default());
         Ok(Ok(Hold { client, link, broker, present: false, released: Vec::new(), has_will: false, before }))
+    }
+
+    /// False if all have their connections.
+    fn end_longest_absent(&self, clients: &mut HashMap<Box<str>, Arc<Client>>) -> bool {
+        let absent = clients.values().filter_map(|client| Some((client.state().absent_since()?, client)));
+        let Some((_, client)) = absent.min_by_key(|(since, _)| *since) else { return false };
+        let client = Arc::clone(client);
+        let about = "sessions_max is reached: the session longest without a connection is ended";
+        self.complaints.note("session ended", &client.id, about, self.session.now());
+        self.end(clients, &client);
+        true
     }
 
     /// The connection is gone. `will` is published now or after its delay; without one, that of the CONNECT is

@@ -142,15 +142,12 @@ async fn a_client_over_its_rate_is_read_more_slowly_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messages_than_configured() {
-    let limits = json!({
-        "connections_max": 2, "sessions_max": 2, "subscriptions_max": 1, "retained_max": 1,
-    });
+async fn there_are_no_more_connections_subscriptions_and_retained_messages_than_configured() {
+    let limits = json!({ "connections_max": 2, "subscriptions_max": 1, "retained_max": 1 });
     let bench = bench(limits).await;
     let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
     kept("a").await.0.leave().await;
     let (mut client, _) = kept("b").await;
-    assert_eq!(Client::hello(bench.address, Hello::five("c")).await.1[1], 0x97, "a session too many");
     assert_eq!((client.subscribe("r/1", 0).await, client.subscribe("r/2", 0).await), (0, 0x80));
     assert_eq!(client.subscribe("r/1", 1).await, 1, "the one that it has");
     for topic in ["r/1", "r/2"] {
@@ -170,6 +167,22 @@ async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messa
     assert_eq!(bench.figure("connected"), 2);
     client.leave().await;
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_too_many_takes_the_place_of_the_one_longest_without_a_connection() {
+    let bench = bench(json!({ "sessions_max": 2 })).await;
+    let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
+    for id in ["a", "b"] {
+        kept(id).await.0.leave().await;
+    }
+    let _c = kept("c").await;
+    let (b, connack) = kept("b").await;
+    assert_eq!(connack, [1, 0], "its session is there");
+    assert_eq!(Client::hello(bench.address, Hello::five("d")).await.1[1], 0x97, "all have their connections");
+    b.leave().await;
+    assert_eq!(kept("a").await.1, [0, 0], "its session has ended");
+    assert_eq!(bench.figure("sessions"), 2);
 }
 
 #[tokio::test]
