@@ -85,6 +85,11 @@ impl CommandOffer {
         self.sent.clone()
     }
 
+    /// Whether somebody waits to hear how it went. If not, it is offered again: sent now, it would come twice.
+    pub fn is_awaited(&self) -> bool {
+        !self.done.is_closed()
+    }
+
     /// The device has it, as far as the driver can do, and its word is awaited. Nothing to say where no word comes.
     pub fn sent(&self) {
         self.sent.cancel();

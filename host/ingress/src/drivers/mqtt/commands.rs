@@ -47,6 +47,8 @@ impl Devices {
 impl Connection {
     /// Carried out when the client has acknowledged it; until then the host keeps it.
     pub(super) fn command(&self, offer: CommandOffer) {
+        // It waits for the client already, longer than the host did.
+        let Some(offer) = self.hold.client.state().outgoing.adopt(offer) else { return };
         let command = &offer.command;
         let values = [("device", &*command.device), ("command", &*command.name)];
         let pattern = self.broker.settings.command_topic.as_ref();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::codec::{Qos, Wanted};
 use super::message::{Entry, Message, PACKET_IDS, packet_id};
+use crate::CommandOffer;
 
 /// For so long a client may take nothing while its queue is full.
 const STALL: Duration = Duration::from_secs(10);
@@ -318,6 +319,25 @@ impl Outgoing {
         }
         self.drop_commands();
         released
+    }
+
+    /// What becomes of a command that waits or is in flight is told to its newest offer, the others being given up.
+    /// Returns one of a command that is not here.
+    pub(super) fn adopt(&mut self, offer: CommandOffer) -> Option<CommandOffer> {
+        let is_same = |entry: &&mut Entry| entry.command.as_ref().is_some_and(|own| own.id == offer.id);
+        let mut flying = self.flights.values_mut().filter_map(|flight| match flight {
+            Flight::Sent(entry) => Some(entry),
+            Flight::Released { .. } => None,
+        });
+        if let Some(entry) = flying.find(is_same) {
+            offer.sent();
+            entry.command = Some(offer);
+        } else if let Some(entry) = self.queue.iter_mut().find(is_same) {
+            entry.command = Some(offer);
+        } else {
+            return Some(offer);
+        }
+        None
     }
 
     /// The host offers them again by itself.

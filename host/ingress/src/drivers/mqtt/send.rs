@@ -9,6 +9,10 @@ use crate::CommandError;
 
 impl Connection {
     pub(super) fn send(&mut self, entry: Entry, now: Timestamp) {
+        if entry.command.as_ref().is_some_and(|command| !command.is_awaited()) {
+            // It comes again: carried out now, it would be so twice.
+            return;
+        }
         let message = &entry.message;
         let name = message.topic.as_str();
         let (topic, alias, is_new) = self.alias(name);

@@ -411,6 +411,57 @@ async fn a_command_that_its_device_refuses_or_cannot_be_sent_is_not_carried_out(
     }
 }
 
+/// The host waits so long, and then offers it anew.
+#[tokio::test]
+async fn a_command_that_is_offered_again_while_it_waits_goes_out_once() {
+    let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
+    let hello = Hello { properties: &[33, 0, 1], ..Hello::five("lamp") };
+    let mut client = Client::connect(bench.address, hello).await;
+    for filter in ["d/lamp/+", "t"] {
+        client.subscribe(filter, 1).await;
+    }
+    client.publish(1, 1, "t", b"x").await;
+    let first = loop {
+        let (first, body) = client.hear().await;
+        if first & 0xf0 == 0x30 {
+            break client.published(first, &body);
+        }
+    };
+    let command = || {
+        let (device, name) = ("lamp".into(), "set".into());
+        let command = Command { device, name, content_type: ContentType::TEXT, payload: "on".into() };
+        let host = std::sync::Arc::clone(&bench.host);
+        async move { host.command(command).await }
+    };
+    let give_up = async || {
+        assert!(tokio::time::timeout(Duration::from_millis(50), command()).await.is_err());
+    };
+    // Its window is full.
+    give_up().await;
+    give_up().await;
+    assert_eq!(bench.figure("queued"), 2);
+    let carried_out = tokio::spawn(command());
+    client.ack(0x40, &first.id.to_be_bytes()).await;
+    let got = client.message().await;
+    assert_eq!((&*got.payload, &*got.topic), ("on", "d/lamp/set"));
+    client.ack(0x40, &got.id.to_be_bytes()).await;
+    assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+    client.expect_nothing().await;
+    // It has it, and says nothing.
+    let (got, ()) = tokio::join!(client.message(), give_up());
+    let carried_out = tokio::spawn(command());
+    tokio::task::yield_now().await;
+    in_time(async {
+        while !bench.host.is_sent() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    client.expect_nothing().await;
+    client.ack(0x40, &got.id.to_be_bytes()).await;
+    assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+}
+
 /// It is written again and again until the disk takes it, but not what was taken back.
 #[tokio::test]
 async fn a_subscription_that_was_refused_does_not_come_back() {
