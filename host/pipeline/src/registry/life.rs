@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use sandbar_reading::Timestamp;
+use sandbar_reading::{Step, Timestamp};
 use sandbar_store::Presence;
-
-use super::steps::Step;
 
 /// For how long what was said of a parting explains the end of a connection.
 const PARTING: Duration = Duration::from_secs(5);

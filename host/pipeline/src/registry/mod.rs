@@ -6,9 +6,9 @@
 
 mod commands;
 mod inbox;
+mod leaps;
 mod life;
 mod record;
-mod steps;
 mod tell;
 mod twin;
 mod worker;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sandbar_ingress::{DeviceNote, Hold};
-use sandbar_reading::{Clock, Name, Reading, ReadingId, Timestamp};
+use sandbar_reading::{Clock, Name, Reading, ReadingId, Steps, Timestamp};
 use sandbar_store::{DeviceRow, Presence, Resource, Store, StoreError};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -32,9 +32,9 @@ use tracing::warn;
 
 pub use self::commands::{CommandProblem, Order, Ordered};
 use self::inbox::Inbox;
+use self::leaps::Leaps;
 use self::life::Silence;
 use self::record::{Arrival, Record};
-use self::steps::{Leaps, Steps};
 pub use self::twin::is_same;
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
@@ -171,7 +171,7 @@ impl Registry {
         options: DeviceOptions,
     ) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
-        let steps = Steps::new(now, Instant::now());
+        let steps = Steps::new(now, Instant::now().into_std());
         let DeviceOptions { max, silence, silence_by_type } = options;
         let mut known = Known { seen: store.devices_seen()?, ..Known::default() };
         let inbox = Inbox::default();

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sandbar_reading::{Lineage, Name, Reading, ReadingId, Timestamp};
+use sandbar_reading::{Lineage, Name, Reading, ReadingId, Steps, Timestamp};
 use sandbar_store::{Accept, DevicesBatch, Presence, ReadingQuery, Resource};
 use tokio::time::Instant;
 
 use super::inbox::Waiting;
-use super::steps::Steps;
 use super::{DEVICES_INGRESS, DeviceEvent, Known, Registry, mark, tell, watch};
 use crate::intake::lanes_of;
 use crate::router::Router;
@@ -142,7 +141,7 @@ impl Registry {
 
     /// Silence counts by a clock that nobody sets, and so does the time of what waits.
     fn look_at_clock(&self, steps: &mut Steps, now: Timestamp) {
-        let Some(step) = steps.look(now, Instant::now()) else { return };
+        let Some(step) = steps.look(now, Instant::now().into_std()) else { return };
         let mut known = self.known.lock();
         known.devices.values_mut().for_each(|record| record.life.clock_was_set(step, now));
         drop(known);
