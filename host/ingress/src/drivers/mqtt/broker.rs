@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use sandbar_reading::{Steps, Timestamp};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::codec::reason;
@@ -44,6 +46,9 @@ pub(super) struct Broker {
     pub(super) replies: Arc<Semaphore>,
     pub(super) packet_max: usize,
     pub(super) complaints: Complaints,
+    /// By the clock.
+    pub(super) began: Timestamp,
+    pub(super) steps: Mutex<Steps>,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
     /// Of sessions that have ended: messages that found no room in their queues.
@@ -62,7 +67,10 @@ impl Broker {
             Some(max) => max as usize,
             None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
         };
+        let began = session.now();
         Self {
+            began,
+            steps: Mutex::new(Steps::new(began, Instant::now().into_std())),
             complaints: Complaints::new(session.ingress().clone()),
             settings,
             session,

@@ -16,7 +16,6 @@ use super::message::Entry;
 use super::outgoing::{Outgoing, Room};
 use super::publish::Plan;
 use super::rows::SessionRow;
-use super::sessions::NEVER;
 use super::timers::Timer;
 
 pub(super) struct Client {
@@ -148,14 +147,6 @@ impl Client {
         state.link.is_some() && state.outgoing.has_room(self.room)
     }
 
-    /// Whether the session has been without a connection for as long as it may.
-    pub(super) fn is_over(&self, state: &State, now: Timestamp) -> bool {
-        let expiry_s = self.expiry_s.load(Ordering::Relaxed);
-        let lasts = Duration::from_secs(expiry_s.into());
-        let since = state.absent_since.filter(|_| expiry_s != NEVER);
-        since.is_some_and(|since| now.since(since) >= lasts)
-    }
-
     /// Whether nobody will ever ask for what is put into its queue.
     pub(super) fn is_gone(&self) -> bool {
         let state = self.state.lock();
@@ -211,6 +202,21 @@ impl State {
 
     pub(super) const fn absent_since(&self) -> Option<Timestamp> {
         self.absent_since
+    }
+
+    /// Whether it has had no connection for as long as it may.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends.is_some_and(Timer::is_due)
+    }
+
+    /// The clock was set forward by so much when it had come to `until`, after it was `from`; whether that changes
+    /// anything.
+    pub(super) fn clock_was_set(&mut self, from: Timestamp, until: Timestamp, by: Duration) -> bool {
+        let since = self.absent_since.filter(|since| (from..=until).contains(since));
+        if let Some(since) = since {
+            self.absent_since = Some(since.after(by));
+        }
+        since.is_some()
     }
 
     pub(super) const fn has_ended(&self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sandbar_reading::Timestamp;
-use tokio::time::timeout;
+use sandbar_reading::{Step, Timestamp};
+use tokio::time::{Instant, timeout};
 
 use super::access::Grants;
 use super::broker::Broker;
@@ -14,7 +14,7 @@ use super::client::{Begin, Client, Link};
 use super::codec::reason;
 use super::rows;
 use super::subscriptions::Target;
-use super::timers::What;
+use super::timers::{Timer, What};
 use super::will::{Will, Withdrawn};
 
 /// What MQTT says for a session that never ends by itself.
@@ -128,7 +128,7 @@ impl Broker {
                 _ => return Err(reason::NOT_AUTHORIZED),
             }
             // Its time may be over, and its end not have come to pass: after a start.
-            if wanted.clean || !is_own || client.is_over(&state, self.session.now()) {
+            if wanted.clean || !is_own || state.is_over() {
                 drop(state);
                 if !is_own {
                     let (ingress, client) = (self.session.ingress(), &*wanted.id);
@@ -215,18 +215,32 @@ impl Broker {
         if expiry_s != NEVER {
             let passed = self.session.now().since(since);
             let wait = Duration::from_secs(expiry_s.into()).saturating_sub(passed);
-            let timer = self.timers.add(wait, What::End(Arc::downgrade(client), since));
+            let timer = self.timers.add(wait, What::End(Arc::downgrade(client)));
             client.state().ends = Some(timer);
         }
     }
 
-    pub(super) fn end_if_absent(&self, client: &Arc<Client>, since: Timestamp) {
+    /// `timer` is due, which may be that of an earlier absence.
+    pub(super) fn end_if_absent(&self, client: &Arc<Client>, timer: Timer) {
         let mut clients = self.clients.lock();
         let state = client.state();
-        let still = state.link().is_none() && state.absent_since() == Some(since) && !state.has_ended();
+        let still = state.link().is_none() && state.ends == Some(timer) && !state.has_ended();
         drop(state);
         if still {
             self.end(&mut clients, client);
+        }
+    }
+
+    /// Whoever counts by the clock, after the next start, is not to count what it was set forward by. Of times before
+    /// its own start the broker does not know whether the clock was right.
+    pub(super) fn look_at_clock(&self) {
+        let now = self.session.now();
+        let Some(Step::Forward(by)) = self.steps.lock().look(now, Instant::now().into_std()) else { return };
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        for client in clients {
+            if client.state().clock_was_set(self.began, now.before(by), by) && client.stored {
+                self.keeper.soon([rows::write(rows::session(&client.id), &client.row())]);
+            }
         }
     }
 
@@ -337,6 +351,27 @@ mod tests {
             assert_eq!(broker.session.kept_names("w").unwrap(), [], "it does not wait for its delay");
             assert_eq!(host.taken().len(), usize::from(!is_its_own));
         }
+    }
+
+    /// A box without a clock of its own is told the time after its start.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_forward_ends_no_session() {
+        let (host, start, leap) =
+            (StandIn::new(), Timestamp::from_millis(1_000_000), Duration::from_secs(1_000_000));
+        host.start_clock(start);
+        let broker = broker_of(Arc::clone(&host), json!({}));
+        keep(&broker);
+        let (hold, _) = broker.open(wanted(false, 600), |_| None).await.unwrap();
+        broker.close(&hold, None, false);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        host.start_clock(start.after(leap + Duration::from_secs(10)));
+        meanwhile(&broker, tokio::time::sleep(Duration::from_secs(61))).await;
+        broker.keeper.write(Vec::new()).await.unwrap();
+        let row = broker.session.kept(&rows::session("c")).unwrap().unwrap();
+        let since = rows::read::<rows::SessionRow>(&row).unwrap().absent_since.unwrap();
+        let shifted = Timestamp::from_nanos(since).since(start.after(leap));
+        assert!(shifted < Duration::from_secs(1), "{shifted:?}");
+        assert!(broker.open(wanted(false, 600), |_| None).await.unwrap().0.present);
     }
 
     #[tokio::test(start_paused = true)]
