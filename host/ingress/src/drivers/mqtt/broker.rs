@@ -1,8 +1,8 @@
 //! What all connections of an ingress share.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use sandbar_reading::{Steps, Timestamp};
@@ -39,6 +39,8 @@ pub(super) struct Broker {
     pub(super) retaining: Mutex<()>,
     /// Sessions, by client identifier.
     pub(super) clients: Mutex<HashMap<Box<str>, Arc<Client>>>,
+    /// Bytes that wait for sessions without a connection.
+    pub(super) absent_bytes: Arc<AtomicUsize>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) timers: Timers,
     pub(super) wills: Wills,
@@ -78,6 +80,7 @@ impl Broker {
             retained: Mutex::default(),
             retaining: Mutex::default(),
             clients: Mutex::default(),
+            absent_bytes: Arc::default(),
             keeper: Arc::default(),
             timers: Timers::default(),
             wills: Wills::default(),
@@ -164,6 +167,36 @@ impl Broker {
     pub(super) fn forget(&self, client: &Client, places: impl IntoIterator<Item = u64>) {
         let gone = places.into_iter().map(|place| rows::delete(rows::queued(client.number, place)));
         self.keeper.soon(gone);
+    }
+
+    /// When more waits for sessions without a connection than may, those for which most does lose their oldest.
+    pub(super) fn make_room(&self) {
+        let most = self.settings.absent_bytes;
+        let is_over = |most: usize| self.absent_bytes.load(Ordering::Relaxed) > most;
+        if !is_over(most) {
+            return;
+        }
+        // Whoever holds them ends sessions now, which makes room as well.
+        let Some(clients) = self.clients.try_lock() else { return };
+        let absent = clients.values().filter_map(|client| {
+            let state = client.state();
+            state.link().is_none().then(|| (state.outgoing.bytes(), Arc::clone(client)))
+        });
+        let absent: Vec<_> = absent.collect();
+        drop(clients);
+        let mut largest: BinaryHeap<_> =
+            absent.iter().enumerate().map(|(index, (bytes, _))| (*bytes, index)).collect();
+        // A little more than needed: not to look for it again at the next message.
+        while is_over(most - most / 16)
+            && let Some((bytes, index)) = largest.pop()
+        {
+            let client = &absent[index].1;
+            let (gone, left) = client.shrink(bytes / 2);
+            self.forget(client, gone);
+            if left > 0 {
+                largest.push((left, index));
+            }
+        }
     }
 
     /// Every connection is told that the host stops.

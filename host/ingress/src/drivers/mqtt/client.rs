@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -54,6 +54,9 @@ pub(super) struct State {
     pub(super) ends: Option<Timer>,
     /// The session is over; what still comes is for nobody.
     ended: bool,
+    /// Bytes that wait for all sessions without a connection, and how many of them are counted for this one.
+    absent_bytes: Arc<AtomicUsize>,
+    counted: usize,
 }
 
 /// What others can do to a connection.
@@ -93,7 +96,13 @@ pub(super) struct Begin {
 }
 
 impl Client {
-    pub(super) fn new(begin: Begin, grants: Arc<Grants>, room: Room) -> Arc<Self> {
+    /// `absent_bytes` counts what waits for those without a connection.
+    pub(super) fn new(
+        begin: Begin,
+        grants: Arc<Grants>,
+        room: Room,
+        absent_bytes: &Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         let Begin { id, number, user, expiry_s, stored, next_place, absent_since } = begin;
         Arc::new(Self {
             id,
@@ -107,7 +116,11 @@ impl Client {
             grants: RwLock::new(grants),
             places: AtomicU64::new(next_place),
             room,
-            state: Mutex::new(State { absent_since, ..State::default() }),
+            state: Mutex::new(State {
+                absent_since,
+                absent_bytes: Arc::clone(absent_bytes),
+                ..State::default()
+            }),
         })
     }
 
@@ -168,8 +181,18 @@ impl Client {
                 link.kick(super::codec::reason::QUOTA);
             }
             link.waker.wake();
+        } else {
+            state.count();
         }
         Ok(pushed.dropped)
+    }
+
+    /// Drops what waits longest, until at most so many bytes do. Returns places whose rows can go, and what still waits.
+    pub(super) fn shrink(&self, bytes: usize) -> (Vec<u64>, usize) {
+        let mut state = self.state.lock();
+        let dropped = state.outgoing.shrink(bytes);
+        state.count();
+        (dropped, state.outgoing.bytes())
     }
 
     /// A change of what is retained was made that its new subscriptions waited for.
@@ -227,7 +250,16 @@ impl State {
     pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<u64> {
         self.absent_since = None;
         self.link = Some(link);
+        self.count();
         self.outgoing.resume()
+    }
+
+    /// Whoever changes what waits without a connection says so.
+    pub(super) fn count(&mut self) {
+        let counts = self.link.is_none() && !self.ended;
+        let bytes = if counts { self.outgoing.bytes() } else { 0 };
+        self.absent_bytes.fetch_add(bytes.wrapping_sub(self.counted), Ordering::Relaxed);
+        self.counted = bytes;
     }
 
     /// Its connection begins to send.
@@ -241,11 +273,13 @@ impl State {
         // What it had not acknowledged waits with the rest, and offers of commands go back to the host now, not with
         // the next connection.
         self.outgoing.resume();
+        self.count();
     }
 
     pub(super) fn end(&mut self) {
         self.ended = true;
         self.link = None;
+        self.count();
     }
 }
 
@@ -265,7 +299,7 @@ pub(super) mod tests {
             next_place: 0,
             absent_since: None,
         };
-        Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 })
+        Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 }, &Arc::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -296,7 +330,7 @@ pub(super) mod tests {
             next_place: 0,
             absent_since: None,
         };
-        let client = Client::new(begin, Arc::default(), Room { count: 3, bytes: 1 << 20 });
+        let client = Client::new(begin, Arc::default(), Room { count: 3, bytes: 1 << 20 }, &Arc::default());
         client.state().take(Link::new());
         for place in 0..3 {
             client.state().outgoing.sent(entry(place, Qos::AtLeastOnce));

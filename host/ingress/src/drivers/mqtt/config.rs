@@ -74,6 +74,10 @@ pub(crate) struct Config {
     /// Bytes that wait for one session, at most; likewise.
     #[serde(default = "default::queue_bytes")]
     pub(super) queue_bytes: usize,
+    /// Bytes that wait for all sessions without a connection together, at most. When there are more, those for which
+    /// most waits lose their oldest.
+    #[serde(default = "default::absent_bytes")]
+    pub(super) absent_bytes: usize,
     /// Messages that a client may have sent and not seen acknowledged, at most (Receive Maximum).
     #[serde(default = "default::receive_maximum")]
     pub(super) receive_maximum: u16,
@@ -221,6 +225,10 @@ mod default {
 
     pub(super) fn queue_bytes() -> usize {
         4 << 20
+    }
+
+    pub(super) fn absent_bytes() -> usize {
+        64 << 20
     }
 
     pub(super) fn receive_maximum() -> u16 {

@@ -95,7 +95,7 @@ impl Loading<'_> {
             absent_since: Some(row.absent_since.map_or(now, Timestamp::from_nanos)),
         };
         self.last_session = self.last_session.max(row.number);
-        let client = Client::new(begin, grants, broker.settings.room);
+        let client = Client::new(begin, grants, broker.settings.room, &broker.absent_bytes);
         broker.clients.lock().insert(id.into(), Arc::clone(&client));
         self.sessions.insert(row.number, Loaded { client, row, queue: BTreeMap::new(), last: None });
     }
@@ -249,6 +249,7 @@ impl Loading<'_> {
                     None => state.outgoing.load_released(place),
                 }
             }
+            state.count();
             let since = state.absent_since().unwrap_or_default();
             drop(state);
             if row.absent_since.is_none() {
@@ -261,6 +262,7 @@ impl Loading<'_> {
             tracing::info!(ingress = %broker.session.ingress(), count, "rows of ended sessions are removed");
             broker.keeper.soon(orphans);
         }
+        broker.make_room();
     }
 }
 

@@ -111,6 +111,18 @@ impl Outgoing {
         pushed
     }
 
+    /// Drops the oldest until at most so many bytes wait in the queue. Returns places whose rows can go.
+    pub(super) fn shrink(&mut self, bytes: usize) -> Vec<u64> {
+        let mut gone = Vec::new();
+        while self.bytes > bytes {
+            let Some(entry) = self.queue.pop_front() else { break };
+            self.bytes -= entry.message.size();
+            self.dropped += 1;
+            gone.extend(entry.stored.then_some(entry.place));
+        }
+        gone
+    }
+
     fn is_stalled(&mut self) -> bool {
         match self.full {
             Some((taken, since)) if taken == self.taken => since.elapsed() >= STALL,

@@ -203,6 +203,7 @@ impl Broker {
                 Err(entry) => self.not_wanted(client, entry),
             }
         }
+        self.make_room();
     }
 
     /// Its session has ended since it was planned.

@@ -167,7 +167,8 @@ impl Broker {
             next_place: 0,
             absent_since: None,
         };
-        let client = Client::new(begin, Arc::clone(&wanted.grants), self.settings.room);
+        let (grants, room) = (Arc::clone(&wanted.grants), self.settings.room);
+        let client = Client::new(begin, grants, room, &self.absent_bytes);
         client.state().take(Arc::clone(&link));
         clients.insert(wanted.id.clone(), Arc::clone(&client));
         let (broker, before) = (Arc::clone(self), Before::default());
@@ -208,6 +209,7 @@ impl Broker {
             self.expire_after(client, expiry_s, now);
         }
         drop(clients);
+        self.make_room();
         hold.link.gone.cancel();
     }
 

@@ -170,6 +170,28 @@ async fn there_are_no_more_connections_subscriptions_and_retained_messages_than_
 }
 
 #[tokio::test]
+async fn what_waits_for_all_absent_clients_has_an_end() {
+    let limits = json!({ "absent_bytes": 3000 });
+    let bench = bench(limits.clone()).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::three(id).kept()).await;
+        to.subscribe(id, 1).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    for (id, topic) in (1..).zip(["a"; 10].into_iter().chain(["b"; 2])) {
+        assert_eq!(bench.figure("dropped"), 0);
+        from.publish(1, id, topic, &[b'0' + id as u8; 100]).await;
+        assert_eq!(from.hear().await.0, 0x40);
+    }
+    assert_eq!((bench.figure("dropped"), bench.figure("queued")), (5, 7), "half of what waits for a");
+    let bench = bench.restart(limits).await;
+    assert_eq!(bench.figure("queued"), 7);
+    let mut to = Client::connect(bench.address, Hello::three("a").kept()).await;
+    assert_eq!(&to.message().await.payload[..1], "6");
+}
+
+#[tokio::test]
 async fn a_session_too_many_takes_the_place_of_the_one_longest_without_a_connection() {
     let bench = bench(json!({ "sessions_max": 2 })).await;
     let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
