@@ -26,6 +26,12 @@ use crate::{Figures, Session};
 /// before it says that it is busy: so connections wait here, and TCP holds their clients back.
 const UNDER_WAY: usize = 8192;
 
+/// Permits are for so many bytes.
+const UNIT: usize = 4 << 10;
+
+/// Bytes of large packets that are gathered at once, for all connections; at least what two can have.
+const LARGE: usize = 32 << 20;
+
 /// Replies that are awaited at once.
 const REPLIES: usize = 1024;
 
@@ -45,6 +51,8 @@ pub(super) struct Broker {
     pub(super) timers: Timers,
     pub(super) wills: Wills,
     pub(super) under_way: Arc<Semaphore>,
+    /// For large packets, before they are gathered.
+    pub(super) large: Arc<Semaphore>,
     pub(super) replies: Arc<Semaphore>,
     pub(super) packet_max: usize,
     pub(super) complaints: Complaints,
@@ -85,6 +93,7 @@ impl Broker {
             timers: Timers::default(),
             wills: Wills::default(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+            large: Arc::new(Semaphore::new(LARGE.max(2 * packet_max).div_ceil(UNIT))),
             replies: Arc::new(Semaphore::new(REPLIES)),
             packet_max,
             shed: AtomicU64::new(0),
@@ -112,8 +121,12 @@ impl Broker {
 
     /// Permits that a message of `bytes` takes while it is under way.
     pub(super) fn weight(bytes: usize) -> u32 {
-        const UNIT: usize = 4 << 10;
-        u32::try_from(1 + bytes / UNIT).unwrap_or(u32::MAX).min((UNDER_WAY / 2) as u32)
+        Self::units(1 + bytes).min((UNDER_WAY / 2) as u32)
+    }
+
+    /// Permits for a packet of `bytes`.
+    pub(super) fn units(bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn count_shed(&self, cause: &str) {

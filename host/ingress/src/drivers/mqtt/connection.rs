@@ -41,6 +41,13 @@ const WRITE_AHEAD: usize = 64 << 10;
 /// of service 0, and small packets.
 const AHEAD: usize = 64;
 
+/// Packets from this size on are gathered only when all connections together do not gather too much.
+const LARGE: usize = 64 << 10;
+
+/// A large packet must be there after this time, and a second more for so many bytes: others wait for its room.
+const GATHER: Duration = Duration::from_secs(30);
+const GATHER_RATE: usize = 16 << 10;
+
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_millis(250);
 
@@ -56,6 +63,7 @@ pub(super) struct Connection {
     pub(super) under_way: VecDeque<UnderWay>,
     /// A message for which there is no room yet, and the wait for it.
     parked: Option<(Publish, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
+    large: Large,
     /// Messages of the client above quality of service 0 that were not acknowledged to their end.
     pub(super) unacknowledged: usize,
     pub(super) aliases_in: HashMap<u16, Topic>,
@@ -70,6 +78,22 @@ pub(super) struct Connection {
     /// When the client last took something of what waits for it.
     took: Instant,
     timer: Pin<Box<Sleep>>,
+}
+
+/// Room for a large packet, among those of all connections.
+#[derive(Default)]
+enum Large {
+    #[default]
+    None,
+    /// Until there is some, the client is not read.
+    Awaited {
+        room: BoxFuture<'static, Option<OwnedSemaphorePermit>>,
+        size: usize,
+    },
+    Given {
+        _room: Option<OwnedSemaphorePermit>,
+        until: Instant,
+    },
 }
 
 /// What the client asked for.
@@ -142,6 +166,7 @@ enum Event {
     Read,
     Committed(Result<Option<Replies>, Refused>),
     Room(Option<OwnedSemaphorePermit>),
+    Gather(Option<OwnedSemaphorePermit>, usize),
     Command(CommandOffer),
     Timer,
     Queue,
@@ -177,6 +202,7 @@ impl Connection {
             output,
             under_way: VecDeque::new(),
             parked: None,
+            large: Large::None,
             unacknowledged: 0,
             aliases_in: HashMap::new(),
             aliases_out: HashMap::new(),
@@ -228,9 +254,11 @@ impl Connection {
             Event::Committed(result) => return self.committed(result),
             Event::Room(permit) => {
                 if let (Some((publish, _)), Some(permit)) = (self.parked.take(), permit) {
+                    self.large = Large::None;
                     return self.publish(publish, permit);
                 }
             }
+            Event::Gather(room, size) => self.gather(room, size),
             Event::Command(offer) => self.command(offer),
             Event::Timer => return self.timer(),
             Event::Queue => {}
@@ -247,6 +275,7 @@ impl Connection {
     /// It has sent more than the host takes of it now.
     fn is_held_back(&self) -> bool {
         self.parked.is_some()
+            || matches!(self.large, Large::Awaited { .. })
             || self.under_way.len() >= usize::from(self.broker.settings.receive_maximum) + AHEAD
             || self.rate.is_exceeded(Instant::now())
     }
@@ -257,15 +286,44 @@ impl Connection {
     }
 
     fn take_packets(&mut self) -> Result<(), End> {
-        while self.may_take() {
+        while self.may_take() && self.may_gather()? {
             let Some(frame) = codec::frame(&mut self.input, self.broker.packet_max)? else { break };
             let packet = codec::decode(frame, self.version)?;
             self.packet(packet)?;
+            if self.parked.is_none() {
+                self.large = Large::None;
+            }
         }
         if self.input.is_empty() && self.input.capacity() > READ_IDLE {
             self.input = BytesMut::new();
         }
         Ok(())
+    }
+
+    /// Whether there is room for the packet that has begun.
+    fn may_gather(&mut self) -> Result<bool, End> {
+        let size = codec::size(&self.input, self.broker.packet_max)?.map_or(0, |(_, whole)| whole);
+        if size < LARGE || size <= self.input.len() || !matches!(self.large, Large::None) {
+            return Ok(true);
+        }
+        let units = Broker::units(size);
+        match Arc::clone(&self.broker.large).try_acquire_many_owned(units) {
+            Ok(room) => self.gather(Some(room), size),
+            Err(_) => {
+                let large = Arc::clone(&self.broker.large);
+                let room = async move { large.acquire_many_owned(units).await.ok() }.boxed();
+                self.large = Large::Awaited { room, size };
+            }
+        }
+        Ok(!matches!(self.large, Large::Awaited { .. }))
+    }
+
+    fn gather(&mut self, room: Option<OwnedSemaphorePermit>, size: usize) {
+        let until = Instant::now() + GATHER + Duration::from_secs((size / GATHER_RATE) as u64);
+        self.large = Large::Given { _room: room, until };
+        if until < self.timer.deadline() {
+            self.timer.as_mut().reset(until);
+        }
     }
 
     /// A PUBLISH, as soon as there is room for it. What may be lost is shed instead.
@@ -303,6 +361,16 @@ impl Connection {
         if let Some(until) = self.rate.exceeded_until(now) {
             next = next.min(until);
         }
+        let is_read = self.may_take();
+        if let Large::Given { until, .. } = &mut self.large {
+            if *until <= now && is_read {
+                return Err(End::Told(reason::QUOTA, Some("a large packet comes too slowly".to_owned())));
+            }
+            if !is_read {
+                *until = (*until).max(now + Duration::from_secs(1));
+            }
+            next = next.min(*until);
+        }
         self.timer.as_mut().reset(next);
         Ok(())
     }
@@ -329,6 +397,11 @@ impl Connection {
             && let Poll::Ready(permit) = room.poll_unpin(cx)
         {
             return Poll::Ready(Event::Room(permit));
+        }
+        if let Large::Awaited { room, size } = &mut self.large
+            && let Poll::Ready(room) = room.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Gather(room, *size));
         }
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));

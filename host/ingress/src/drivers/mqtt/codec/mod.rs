@@ -82,9 +82,9 @@ pub(super) struct Frame {
     pub(super) body: Bytes,
 }
 
-/// Takes the first whole packet off `buffer`; `None` until it is there. `limit` is of the whole packet.
-pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Wrong> {
-    let Some(first) = buffer.first().copied() else { return Ok(None) };
+/// The size of the head of the first packet in `buffer`, and of the whole packet; `None` until the head is there.
+/// `limit` is of the whole packet.
+pub(super) fn size(buffer: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Wrong> {
     let (mut length, mut size) = (0_usize, 1);
     loop {
         let Some(byte) = buffer.get(size).copied() else { return Ok(None) };
@@ -100,12 +100,19 @@ pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>
     if size + length > limit {
         return Err(Wrong::TooLarge { limit });
     }
-    if buffer.len() < size + length {
-        buffer.reserve(size + length - buffer.len());
+    Ok(Some((size, size + length)))
+}
+
+/// Takes the first whole packet off `buffer`; `None` until it is there. `limit` is of the whole packet.
+pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Wrong> {
+    let Some((head, whole)) = size(buffer, limit)? else { return Ok(None) };
+    if buffer.len() < whole {
+        buffer.reserve(whole - buffer.len());
         return Ok(None);
     }
-    buffer.advance(size);
-    Ok(Some(Frame { first, body: buffer.split_to(length).freeze() }))
+    let first = buffer[0];
+    buffer.advance(head);
+    Ok(Some(Frame { first, body: buffer.split_to(whole - head).freeze() }))
 }
 
 /// What a client sends.

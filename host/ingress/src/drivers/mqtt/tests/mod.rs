@@ -4,6 +4,7 @@ mod client;
 mod contract;
 mod durable;
 mod garbage;
+mod large;
 mod limits;
 mod retained;
 mod routing;
