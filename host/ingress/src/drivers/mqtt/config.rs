@@ -27,7 +27,8 @@ pub(crate) struct Config {
     /// A configuration file of rumqttd (TOML), whose listeners (`[v4]`, `[v5]`, `[ws]`) are opened too.
     #[serde(default)]
     pub(super) rumqttd_config: Option<PathBuf>,
-    /// Whether clients may connect without a user name. The default: only those of this machine (loopback).
+    /// Whether clients may connect without a user name. The default: only those of this machine (loopback), and no
+    /// pages of other sites that a browser on it shows.
     #[serde(default)]
     pub(super) anonymous: Option<bool>,
     /// Users, with their passwords' hashes.

@@ -40,7 +40,18 @@ struct Refusal {
 }
 
 /// Takes a client, or tells it why not. `None` ends the link.
-pub(super) async fn greet(broker: &Arc<Broker>, mut io: Box<dyn Io>, link: Link) -> Option<Connection> {
+pub(super) async fn greet(broker: &Arc<Broker>, io: Box<dyn Io>, link: Link) -> Option<Connection> {
+    greet_page(broker, io, link, false).await
+}
+
+/// The same, where a browser may have brought it from a page of elsewhere: then that it comes from this machine means
+/// nothing.
+pub(super) async fn greet_page(
+    broker: &Arc<Broker>,
+    mut io: Box<dyn Io>,
+    link: Link,
+    is_foreign: bool,
+) -> Option<Connection> {
     let mut input = BytesMut::with_capacity(512);
     let limit = broker.settings.connect_timeout;
     let connect = tokio::time::timeout(limit, read_connect(broker, &mut io, &mut input)).await;
@@ -50,7 +61,7 @@ pub(super) async fn greet(broker: &Arc<Broker>, mut io: Box<dyn Io>, link: Link)
         Ok(Err(Some(refusal))) => refusal,
         Ok(Ok(connect)) => {
             let version = connect.version;
-            match take(broker, connect, &link).await {
+            match take(broker, connect, &link, is_foreign).await {
                 Ok(taken) => return Some(taken.connection(broker, io, input, &link)),
                 Err((code, text)) => Refusal { version, code, text },
             }
@@ -122,13 +133,18 @@ struct Taken {
     server_keep_alive: Option<u16>,
 }
 
-async fn take(broker: &Arc<Broker>, connect: Connect, link: &Link) -> Result<Taken, (u8, &'static str)> {
+async fn take(
+    broker: &Arc<Broker>,
+    connect: Connect,
+    link: &Link,
+    is_foreign: bool,
+) -> Result<Taken, (u8, &'static str)> {
     let Connect { version, clean, keep_alive, client, properties, will, user, password } = connect;
     let settings = &broker.settings;
     if properties.authentication_method.is_some() {
         return Err((reason::BAD_AUTHENTICATION_METHOD, "no enhanced authentication is offered"));
     }
-    let user = who(broker, link, user, password.as_deref()).await?;
+    let user = who(broker, link, is_foreign, user, password.as_deref()).await?;
     let assigned = client.is_empty();
     if assigned && version == Version::V3 && !clean || client.len() > CLIENT_ID_MAX {
         return Err((reason::CLIENT_ID, "this client identifier cannot be taken"));
@@ -171,6 +187,7 @@ async fn take(broker: &Arc<Broker>, connect: Connect, link: &Link) -> Result<Tak
 async fn who(
     broker: &Broker,
     link: &Link,
+    is_foreign: bool,
     user: Option<Box<str>>,
     password: Option<&[u8]>,
 ) -> Result<Option<Box<str>>, (u8, &'static str)> {
@@ -185,7 +202,7 @@ async fn who(
         };
     }
     // A name that nobody checked is none.
-    let local = link.remote.ip().to_canonical().is_loopback();
+    let local = !is_foreign && link.remote.ip().to_canonical().is_loopback();
     match settings.anonymous.unwrap_or(local) {
         true => Ok(None),
         false => Err((reason::NOT_AUTHORIZED, "anonymous clients are not taken here")),

@@ -10,6 +10,7 @@ mod retained;
 mod routing;
 mod security;
 mod sn;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
