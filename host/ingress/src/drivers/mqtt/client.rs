@@ -41,7 +41,43 @@ pub(super) struct Client {
 }
 
 /// Its subscriptions as it wrote them, and their identifiers.
-pub(super) type Own = BTreeMap<Box<str>, (Wanted, Option<u32>)>;
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    by_filter: BTreeMap<Box<str>, (Wanted, Option<u32>)>,
+    bytes: usize,
+}
+
+impl Own {
+    /// Whether there is room for it, unless it is there.
+    pub(super) fn has_room(&self, filter: &str, room: Room) -> bool {
+        self.by_filter.contains_key(filter)
+            || self.by_filter.len() < room.count && self.bytes + filter.len() <= room.bytes
+    }
+
+    /// Returns what stood there before.
+    pub(super) fn insert(
+        &mut self,
+        filter: Box<str>,
+        wanted: Wanted,
+        id: Option<u32>,
+    ) -> Option<(Wanted, Option<u32>)> {
+        let bytes = filter.len();
+        let before = self.by_filter.insert(filter, (wanted, id));
+        self.bytes += if before.is_none() { bytes } else { 0 };
+        before
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, filter: &str) -> bool {
+        let removed = self.by_filter.remove(filter).is_some();
+        self.bytes -= if removed { filter.len() } else { 0 };
+        removed
+    }
+
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.by_filter.keys().map(|filter| &**filter)
+    }
+}
 
 #[derive(Default)]
 pub(super) struct State {

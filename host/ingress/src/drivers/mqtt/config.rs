@@ -112,6 +112,9 @@ pub(crate) struct Config {
     /// Subscriptions of one session, at most.
     #[serde(default = "default::subscriptions_max")]
     pub(super) subscriptions_max: usize,
+    /// Bytes of the filters of one session's subscriptions, at most.
+    #[serde(default = "default::subscriptions_bytes")]
+    pub(super) subscriptions_bytes: usize,
     /// Messages a second that one client may publish, at most; a faster one is read more slowly.
     #[serde(default)]
     pub(super) rate_max: Option<u32>,
@@ -266,6 +269,10 @@ mod default {
 
     pub(super) fn subscriptions_max() -> usize {
         10_000
+    }
+
+    pub(super) fn subscriptions_bytes() -> usize {
+        1 << 20
     }
 
     pub(super) fn connect_timeout_ms() -> u64 {

@@ -113,7 +113,7 @@ impl Loading<'_> {
                 if !loaded.client.grants().may_subscribe(&target.filter) {
                     return None;
                 }
-                loaded.client.subscriptions.lock().insert(filter.into(), (wanted, row.id));
+                loaded.client.subscriptions.lock().insert(filter.into(), wanted, row.id);
                 self.broker.subscriptions.write().insert(&loaded.client, &target, wanted, row.id);
                 Some(())
             };

@@ -259,10 +259,10 @@ impl Broker {
         if clients.get(&client.id).is_some_and(|other| Arc::ptr_eq(other, client)) {
             clients.remove(&client.id);
         }
-        let filters = std::mem::take(&mut *client.subscriptions.lock());
+        let own = std::mem::take(&mut *client.subscriptions.lock());
         {
             let mut subscriptions = self.subscriptions.write();
-            for filter in filters.keys() {
+            for filter in own.filters() {
                 if let Ok(target) = Target::parse(filter) {
                     subscriptions.remove(client, &target);
                 }
@@ -272,7 +272,7 @@ impl Broker {
         if client.stored {
             let number = client.number;
             let mut gone = vec![rows::delete(rows::session(&client.id))];
-            gone.extend(filters.keys().map(|filter| rows::delete(rows::subscription(number, filter))));
+            gone.extend(own.filters().map(|filter| rows::delete(rows::subscription(number, filter))));
             gone.extend(client.received.lock().iter().map(|id| rows::delete(rows::packet(number, *id))));
             let doubted = std::mem::take(&mut *client.doubted.lock());
             gone.extend(doubted.keys().map(|id| rows::delete(rows::packet(number, *id))));

@@ -31,7 +31,8 @@ pub(super) struct Settings {
     pub(super) connections_max: usize,
     pub(super) sessions_max: usize,
     pub(super) retained: Room,
-    pub(super) subscriptions_max: usize,
+    /// Of one session.
+    pub(super) subscriptions: Room,
     pub(super) rate_max: Option<u32>,
     pub(super) connect_timeout: Duration,
 }
@@ -86,7 +87,7 @@ impl Settings {
             connections_max: config.connections_max,
             sessions_max: config.sessions_max,
             retained: Room { count: config.retained_max, bytes: config.retained_bytes },
-            subscriptions_max: config.subscriptions_max,
+            subscriptions: Room { count: config.subscriptions_max, bytes: config.subscriptions_bytes },
             rate_max: config.rate_max,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
         })

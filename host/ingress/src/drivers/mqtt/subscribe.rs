@@ -68,10 +68,10 @@ impl Connection {
             return Granted { reason: reason::NOT_AUTHORIZED, ..granted };
         }
         let mut own = client.subscriptions.lock();
-        if !own.contains_key(&granted.text) && own.len() >= self.broker.settings.subscriptions_max {
+        if !own.has_room(&granted.text, self.broker.settings.subscriptions) {
             return Granted { reason: reason::QUOTA, ..granted };
         }
-        granted.before = own.insert(granted.text.clone(), (wanted, subscription_id));
+        granted.before = own.insert(granted.text.clone(), wanted, subscription_id);
         drop(own);
         {
             let _order = self.broker.retaining.lock();
@@ -105,7 +105,7 @@ impl Connection {
             match before {
                 Some((wanted, id)) => {
                     rows.push(rows::write(row, &SubscriptionRow::of(wanted, id)));
-                    own.insert(text, (wanted, id));
+                    own.insert(text, wanted, id);
                     subscriptions.insert(&client, &target, wanted, id);
                 }
                 None => {
@@ -193,7 +193,7 @@ impl Connection {
         let client = Arc::clone(&self.hold.client);
         let mut gone: Vec<Box<str>> = Vec::new();
         let mut remove = |filter: Box<str>| {
-            if client.subscriptions.lock().remove(&filter).is_none() {
+            if !client.subscriptions.lock().remove(&filter) {
                 return reason::NO_SUBSCRIPTION_EXISTED;
             }
             if let Ok(target) = Target::parse(&filter) {

@@ -170,6 +170,18 @@ async fn there_are_no_more_connections_subscriptions_and_retained_messages_than_
 }
 
 #[tokio::test]
+async fn the_filters_of_a_session_have_an_end_in_bytes() {
+    let bench = bench(json!({ "subscriptions_bytes": 10 })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    for (filter, reason) in [("12345678", 0), ("a/b", 0x97), ("a", 0), ("12345678", 0)] {
+        assert_eq!(client.subscribe(filter, 0).await, reason, "{filter}");
+    }
+    client.say(0xA2, &[&[0, 3, 0][..], &text("12345678")].concat()).await;
+    assert_eq!(client.hear().await, (0xB0, vec![0, 3, 0, 0]));
+    assert_eq!(client.subscribe("a/b", 0).await, 0);
+}
+
+#[tokio::test]
 async fn what_waits_for_all_absent_clients_has_an_end() {
     let limits = json!({ "absent_bytes": 3000 });
     let bench = bench(limits.clone()).await;
