@@ -234,7 +234,11 @@ impl Connection {
     }
 
     fn refused(&mut self, refused: &Refused, plan: Plan, qos: Qos, id: u16) -> Result<(), End> {
-        let code = code_for(refused);
+        let code = match refused {
+            // Else the client would send it again on every connection. PUBACK has no other word for it.
+            Refused::TooLarge { .. } if qos != Qos::AtMostOnce => reason::QUOTA,
+            refused => code_for(refused),
+        };
         let told = || Err(End::Told(code, Some(refused.to_string())));
         if qos == Qos::ExactlyOnce {
             self.hold.client.received.lock().remove(&id);
@@ -248,7 +252,7 @@ impl Connection {
         }
         self.broker.abandon(&plan, is_doubtful);
         match (refused, qos) {
-            (Refused::TooLarge { .. } | Refused::Stopping, _) => told(),
+            (Refused::Stopping, _) | (Refused::TooLarge { .. }, Qos::AtMostOnce) => told(),
             (_, Qos::AtMostOnce) => {
                 self.broker.count_shed(&refused.to_string());
                 Ok(())

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::bench;
 use super::client::{Client, Hello, text};
 use crate::Intake;
-use crate::contract::in_time;
+use crate::contract::{StandIn, in_time};
 
 #[tokio::test]
 async fn a_client_that_sends_more_than_it_may_is_told() {
@@ -116,6 +116,19 @@ async fn packets_that_are_too_large_end_the_connection_or_are_not_sent() {
     from.publish(1, 1, "t", &[b'x'; 100]).await;
     from.publish(1, 2, "t", b"short").await;
     assert_eq!(small.message().await.payload, "short");
+}
+
+/// It would else be sent again on every connection.
+#[tokio::test]
+async fn a_message_that_is_no_reading_for_its_size_is_refused_and_the_connection_stays() {
+    let bench = super::start(json!({ "listen": "127.0.0.1:0" }), StandIn::with_reading_max(10)).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    for (qos, first) in [(1, 0x40), (2, 0x50)] {
+        client.publish(qos, 1, "t", &[b'x'; 11]).await;
+        assert_eq!(client.hear().await, (first, vec![0, 1, 0x97]));
+        client.publish(qos, 1, "t", b"x").await;
+        assert_eq!(client.hear().await, (first, vec![0, 1]));
+    }
 }
 
 #[tokio::test]
