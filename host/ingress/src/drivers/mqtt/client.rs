@@ -282,8 +282,9 @@ impl State {
         self.ended
     }
 
-    /// A connection takes the session. Returns the places whose PUBREL is due.
-    pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<u64> {
+    /// A connection takes the session. Returns the places whose PUBREL is due, and whether their rows are to be written
+    /// first.
+    pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<(u64, bool)> {
         self.absent_since = None;
         self.link = Some(link);
         self.count();

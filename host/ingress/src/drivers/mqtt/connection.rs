@@ -239,8 +239,8 @@ impl Connection {
             self.hold.link.kick(reason::SHUTTING_DOWN);
         }
         self.hold.client.state().serve();
-        for place in std::mem::take(&mut self.hold.released) {
-            self.pubrel(place);
+        for (place, unwritten) in std::mem::take(&mut self.hold.released) {
+            self.release(place, unwritten);
         }
         if let Some(device) = self.broker.settings.mapping.device_of_client(&self.by) {
             self.listed.name_device(device);

@@ -280,6 +280,10 @@ impl Loaded {
             QueueRow::Whole { message, how } => (Arc::new(message.message()?), how),
             QueueRow::Shared { message, how } => (Arc::clone(shared.get(&message)?), how),
         };
+        // It may have been allowed when it was queued, and not be now.
+        if !self.client.grants().may_have(&message.topic) {
+            return None;
+        }
         let again = self.row.absent_since.is_none() || place < self.row.sent_below;
         Some(Some(Entry {
             message,

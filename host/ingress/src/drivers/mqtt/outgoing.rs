@@ -46,8 +46,8 @@ pub(super) struct Outgoing {
 enum Flight {
     /// PUBLISH was sent.
     Sent(Entry),
-    /// PUBREC came, and PUBREL was sent.
-    Released { stored: bool },
+    /// PUBREC came, and PUBREL is due. Where it has a row, that must say so first.
+    Released { stored: bool, unwritten: bool },
 }
 
 /// A retained message that is to be sent.
@@ -140,7 +140,14 @@ impl Outgoing {
     }
 
     pub(super) fn load_released(&mut self, place: u64) {
-        self.flights.insert(place, Flight::Released { stored: true });
+        self.flights.insert(place, Flight::Released { stored: true, unwritten: false });
+    }
+
+    /// The row of the place says that it is released.
+    pub(super) fn written(&mut self, place: u64) {
+        if let Some(Flight::Released { unwritten, .. }) = self.flights.get_mut(&place) {
+            *unwritten = false;
+        }
     }
 
     /// Who asks again for what is on its way gets all of it again, and not the rest twice.
@@ -279,18 +286,18 @@ impl Outgoing {
         }
     }
 
-    /// PUBREC: from now on PUBREL is due. Tells the place, whether it is stored, and gives the entry the
-    /// first time.
+    /// PUBREC: from now on PUBREL is due. Tells the place, whether its row is to be [written](Self::written) first, and
+    /// gives the entry the first time.
     pub(super) fn received(&mut self, id: u16) -> Option<(u64, bool, Option<Entry>)> {
         let place = self.place_of(id)?;
         let flight = self.flights.get_mut(&place)?;
         let stored = match flight {
             Flight::Sent(entry) if entry.qos == Qos::ExactlyOnce => entry.stored,
-            Flight::Released { stored } => return Some((place, *stored, None)),
+            Flight::Released { unwritten, .. } => return Some((place, *unwritten, None)),
             Flight::Sent(_) => return None,
         };
         self.taken += 1;
-        match std::mem::replace(flight, Flight::Released { stored }) {
+        match std::mem::replace(flight, Flight::Released { stored, unwritten: stored }) {
             Flight::Sent(entry) => Some((place, stored, Some(entry))),
             Flight::Released { .. } => None,
         }
@@ -300,7 +307,7 @@ impl Outgoing {
     pub(super) fn completed(&mut self, id: u16) -> Option<(u64, bool)> {
         let place = self.place_of(id)?;
         match self.flights.get(&place)? {
-            Flight::Released { stored } => {
+            Flight::Released { stored, .. } => {
                 let stored = *stored;
                 self.flights.remove(&place);
                 self.taken += 1;
@@ -311,17 +318,18 @@ impl Outgoing {
     }
 
     /// The connection is gone: what was in flight is to be sent again, first and in its order, and what only
-    /// lived for the connection goes. Returns the places whose PUBREL is due.
-    pub(super) fn resume(&mut self) -> Vec<u64> {
+    /// lived for the connection goes. Returns the places whose PUBREL is due, and whether their rows are to be
+    /// [written](Self::written) first.
+    pub(super) fn resume(&mut self) -> Vec<(u64, bool)> {
         self.full = None;
         let mut released = Vec::new();
         let mut again = Vec::new();
         for (place, flight) in std::mem::take(&mut self.flights) {
             match flight {
                 Flight::Sent(entry) => again.push(Entry { again: true, ..entry }),
-                Flight::Released { stored } => {
-                    released.push(place);
-                    self.flights.insert(place, Flight::Released { stored });
+                Flight::Released { stored, unwritten } => {
+                    released.push((place, unwritten));
+                    self.flights.insert(place, Flight::Released { stored, unwritten });
                 }
             }
         }
@@ -376,7 +384,7 @@ impl Outgoing {
         let queued = self.queue.iter().filter(|entry| entry.stored).map(|entry| entry.place);
         let flying = self.flights.iter().filter(|(_, flight)| match flight {
             Flight::Sent(entry) => entry.stored,
-            Flight::Released { stored } => *stored,
+            Flight::Released { stored, .. } => *stored,
         });
         queued.chain(flying.map(|(place, _)| *place)).collect()
     }
@@ -558,7 +566,12 @@ pub(super) mod tests {
         let _ = (send(&mut outgoing, 9), send(&mut outgoing, 9));
         let (place, stored, first) = outgoing.received(packet_id(0)).unwrap();
         assert_eq!((place, stored, first.is_some()), (0, true, true));
-        assert_eq!(outgoing.resume(), [0]);
+        // It may not be on disk yet.
+        assert!(matches!(outgoing.received(packet_id(0)), Some((0, true, None))));
+        assert_eq!(outgoing.resume(), [(0, true)]);
+        outgoing.written(0);
+        assert!(matches!(outgoing.received(packet_id(0)), Some((0, false, None))));
+        assert_eq!(outgoing.resume(), [(0, false)]);
         assert!(
             matches!(outgoing.next(9, Timestamp::default(), || 0), Some(Next::Publish(e)) if e.place == 1 && e.again)
         );

@@ -194,7 +194,10 @@ impl Connection {
                 self.hold.client.received.lock().remove(&id);
                 self.ack(PUBCOMP, id, reason::SUCCESS);
             }
-            Then::PubRel { place } => self.pubrel(place),
+            Then::PubRel { place } => {
+                self.hold.client.state().outgoing.written(place);
+                self.pubrel(place);
+            }
             Then::SubAck { id, granted } => {
                 let reasons: Vec<u8> = granted.iter().map(|granted| granted.reason).collect();
                 self.output.head(|out| codec::suback(out, version, id, &reasons));
@@ -222,6 +225,7 @@ impl Connection {
                 }
             }
             Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
+            Then::PubRel { place } if taken => self.hold.client.state().outgoing.written(place),
             Then::SubAck { granted, .. } if !taken => drop(self.take_back(granted, reason::UNSPECIFIED)),
             Then::UnsubAck { gone, .. } if !taken => self.forget_soon(gone),
             _ => {}
@@ -278,7 +282,17 @@ impl Connection {
         self.output.head(|out| codec::ack(out, version, first, id, code));
     }
 
-    pub(super) fn pubrel(&mut self, place: u64) {
+    /// PUBREL, once the row says so: before that, a crash would have it sent as a new message.
+    pub(super) fn release(&mut self, place: u64, unwritten: bool) {
+        if !unwritten {
+            return self.pubrel(place);
+        }
+        let row = rows::write(rows::queued(self.by.number, place), &QueueRow::Released);
+        let done = self.broker.keeper.write(vec![row]).boxed();
+        self.later(Then::PubRel { place }, Some(done));
+    }
+
+    fn pubrel(&mut self, place: u64) {
         let version = self.version;
         self.output.head(|out| codec::ack(out, version, PUBREL, packet_id(place), reason::SUCCESS));
     }
@@ -323,22 +337,16 @@ impl Connection {
             return self.done_with(entry, said(ack.reason));
         }
         let received = self.hold.client.state().outgoing.received(ack.id);
-        let Some((place, stored, entry)) = received else {
+        let Some((place, unwritten, entry)) = received else {
             let code =
                 if self.version == Version::V5 { reason::PACKET_ID_NOT_FOUND } else { reason::SUCCESS };
             let version = self.version;
             return self.output.head(|out| codec::ack(out, version, PUBREL, ack.id, code));
         };
-        if entry.is_some() && stored {
-            // Released before that is on disk, a crash would have it sent as a new message.
-            let row = rows::write(rows::queued(self.by.number, place), &QueueRow::Released);
-            let done = self.broker.keeper.write(vec![row]).boxed();
-            return self.later(Then::PubRel { place }, Some(done));
-        }
+        self.release(place, unwritten);
         if let Some(command) = entry.and_then(|entry| entry.command) {
             command.acknowledge();
         }
-        self.pubrel(place);
     }
 
     fn pubcomp(&mut self, ack: Ack) {

@@ -39,8 +39,8 @@ pub(super) struct Hold {
     broker: Arc<Broker>,
     /// The session was there before.
     pub(super) present: bool,
-    /// Places whose PUBREL is due again.
-    pub(super) released: Vec<u64>,
+    /// Places whose PUBREL is due again, and whether their rows are to be written first.
+    pub(super) released: Vec<(u64, bool)>,
     /// The row of a will may be there.
     has_will: bool,
     /// What is to be as it was if the CONNECT comes to nothing.

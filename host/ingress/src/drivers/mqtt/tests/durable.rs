@@ -56,6 +56,29 @@ async fn an_absent_client_finds_its_messages_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_an_absent_client_may_not_have_any_more_it_does_not_find() {
+    for forbidden in
+        [json!({ "deny": [{ "subscribe": ["b/#"] }] }), json!({ "allow": [{ "subscribe": ["a/+"] }] })]
+    {
+        let bench = bench(json!({})).await;
+        let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+        for filter in ["a/+", "#"] {
+            to.subscribe(filter, 1).await;
+        }
+        to.leave().await;
+        let mut from = Client::connect(bench.address, Hello::three("from")).await;
+        for (id, topic) in [(1, "b/secret"), (2, "a/open")] {
+            from.publish(1, id, topic, b"x").await;
+            assert_eq!(from.hear().await.0, 0x40);
+        }
+        let bench = bench.restart(forbidden).await;
+        let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+        assert_eq!(to.message().await.topic, "a/open");
+        to.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
 async fn a_qos_2_identifier_outlives_the_broker() {
     let bench = bench(json!({})).await;
     let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
