@@ -24,7 +24,8 @@ pub(crate) struct ServerTls {
     pub(crate) certificate_file: PathBuf,
     /// A PEM file with the certificate's private key.
     pub(crate) key_file: PathBuf,
-    /// A PEM file with certificates of who may issue a peer's own: asks every peer for one.
+    /// A PEM file with certificates of who may issue a peer's own: asks every peer for one. It is read again when it
+    /// changes.
     #[serde(default)]
     pub(crate) client_ca_file: Option<PathBuf>,
     /// Takes peers that show no certificate, too. Needs `client_ca_file`.
@@ -60,8 +61,8 @@ struct Current {
     looked: Timestamp,
 }
 
-/// Of the certificate and the key.
-type Changed = [Written; 2];
+/// Of the certificate, the key, and the certificates of who may issue a peer's.
+type Changed = (Written, Written, Option<Written>);
 
 impl Acceptor {
     /// Reads the files; the error names the setting.
@@ -104,7 +105,8 @@ impl Acceptor {
 
 impl ServerTls {
     fn changed(&self) -> Changed {
-        [&self.certificate_file, &self.key_file].map(|path| written(path))
+        let authorities = self.client_ca_file.as_deref().map(written);
+        (written(&self.certificate_file), written(&self.key_file), authorities)
     }
 
     /// The error names the setting.
@@ -200,5 +202,22 @@ mod tests {
         assert!(same(&first, &at(110)));
         self_signed(folder.path());
         assert!(!same(&first, &at(120)));
+    }
+
+    /// Whom an authority that was taken out had let in is not let in any more.
+    #[test]
+    fn changed_authorities_count_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let authorities = folder.path().join("authorities.pem");
+        let own = self_signed(folder.path());
+        std::fs::copy(&own.certificate_file, &authorities).unwrap();
+        let settings = ServerTls { client_ca_file: Some(authorities.clone()), ..own };
+        let acceptor = Acceptor::new(settings).unwrap();
+        let at = |seconds: u64| acceptor.at(Timestamp::from_millis(seconds * 1000));
+        let first = at(100);
+        assert!(Arc::ptr_eq(first.config(), at(110).config()));
+        let other = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
+        std::fs::write(&authorities, [other.cert.pem(), other.cert.pem()].concat()).unwrap();
+        assert!(!Arc::ptr_eq(first.config(), at(120).config()));
     }
 }
