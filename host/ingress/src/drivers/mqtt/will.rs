@@ -278,7 +278,8 @@ impl Broker {
                 self.wills.done(number, &self.timers);
             }
             Err(refused) => {
-                tracing::warn!(ingress = %self.session.ingress(), %refused, "a will could not be published yet");
+                let (client, now) = (&will.by.client, self.session.now());
+                self.complaints.note("will", client, format_args!("not published yet: {refused}"), now);
                 self.abandon(&submitted.plan, true);
                 self.wills.not_yet(number, &self.timers);
             }

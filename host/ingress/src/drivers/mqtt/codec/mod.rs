@@ -58,6 +58,8 @@ pub(super) enum Wrong {
     TooLarge { limit: usize },
     #[error("the topic cannot be published to")]
     Topic,
+    #[error("more than {max} filters in one packet")]
+    Filters { max: usize },
     #[error("protocol version {0} is not 3, 4 or 5")]
     Version(u8),
 }
@@ -70,6 +72,7 @@ impl Wrong {
             Self::Protocol(_) => reason::PROTOCOL_ERROR,
             Self::TooLarge { .. } => reason::PACKET_TOO_LARGE,
             Self::Topic => reason::TOPIC_NAME_INVALID,
+            Self::Filters { .. } => reason::QUOTA,
             Self::Version(_) => reason::UNSUPPORTED_VERSION,
         }
     }
