@@ -305,14 +305,14 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
 
     use super::*;
 
     const ROOM: Room = Room { count: 3, bytes: 1 << 20 };
 
-    fn entry(place: u64, qos: Qos) -> Entry {
+    pub(in super::super) fn entry(place: u64, qos: Qos) -> Entry {
         let message = Message {
             topic: "t".parse().unwrap(),
             payload: Bytes::new(),
