@@ -122,6 +122,11 @@ impl PublicationOffer {
         (Self { id, message, done }, result)
     }
 
+    /// Whether somebody waits to hear how it went. If not, it is offered again: published now, it would come twice.
+    pub fn is_awaited(&self) -> bool {
+        !self.done.is_closed()
+    }
+
     /// Whoever is to get it has it, or has it kept for them.
     pub fn acknowledge(self) {
         let _ = self.done.send(Ok(None));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -99,6 +99,7 @@ pub(super) struct State {
 pub(super) struct Link {
     /// The reason to end it with; 0 is none.
     kick: AtomicU8,
+    asleep: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// The connection has let go of the session.
     pub(super) gone: CancellationToken,
@@ -106,7 +107,12 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { kick: AtomicU8::new(0), waker: AtomicWaker::new(), gone: CancellationToken::new() })
+        Arc::new(Self {
+            kick: AtomicU8::new(0),
+            asleep: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            gone: CancellationToken::new(),
+        })
     }
 
     /// The first reason stays.
@@ -117,6 +123,11 @@ impl Link {
 
     pub(super) fn kicked(&self) -> Option<u8> {
         Some(self.kick.load(Ordering::Acquire)).filter(|reason| *reason != 0)
+    }
+
+    /// The client behind a gateway sleeps, or does no longer. What waits for it meanwhile waits as if it was away.
+    pub(super) fn sleeps(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
     }
 }
 
@@ -211,7 +222,8 @@ impl Client {
         if *ended || link.is_none() && (!self.stored || entry.qos == Qos::AtMostOnce) {
             return Err(entry);
         }
-        let pushed = outgoing.push(entry, self.room, link.is_some() && *is_served);
+        let is_awake = link.as_ref().is_some_and(|link| !link.asleep.load(Ordering::Relaxed));
+        let pushed = outgoing.push(entry, self.room, is_awake && *is_served);
         if let Some(link) = link {
             if pushed.overrun {
                 link.kick(super::codec::reason::QUOTA);
@@ -387,5 +399,23 @@ pub(super) mod tests {
         link.kick(0x97);
         link.kick(0x8E);
         assert_eq!(link.kicked(), Some(0x97));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sleeps_is_not_ended_for_what_waits() {
+        let (client, link) = (client("c", 1), Link::new());
+        client.state().take(Arc::clone(&link));
+        client.state().serve();
+        let fill = || (0..20).for_each(|place| drop(client.push(entry(place, Qos::AtLeastOnce))));
+        link.sleeps(true);
+        fill();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        fill();
+        assert_eq!(link.kicked(), None);
+        link.sleeps(false);
+        fill();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        fill();
+        assert!(link.kicked().is_some());
     }
 }

@@ -21,7 +21,8 @@ pub(crate) struct Config {
     /// Further places to listen at, with TLS or for WebSockets.
     #[serde(default)]
     pub(super) listeners: Vec<ListenerConfig>,
-    /// Speaks MQTT-SN 1.2 over UDP, too.
+    /// Speaks MQTT-SN 1.2 over UDP, too. A client that sleeps loses its oldest messages when `queue_max` of them wait
+    /// for it, as an absent one does.
     #[serde(default)]
     pub(super) mqtt_sn: Option<SnConfig>,
     /// A configuration file of rumqttd (TOML), whose listeners (`[v4]`, `[v5]`, `[ws]`) are opened too.
