@@ -174,7 +174,11 @@ pub(super) mod testing {
 
     /// Nobody listens for it: connections are handed to it.
     pub(in super::super) fn broker(settings: Value) -> Arc<Broker> {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        broker_of(StandIn::new(), settings)
+    }
+
+    pub(in super::super) fn broker_of(host: Arc<StandIn>, settings: Value) -> Arc<Broker> {
+        let session = Session::new("mqtt".parse().unwrap(), host as _, CancellationToken::new());
         let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
         Arc::new(Broker::new(Arc::new(settings), session))
     }

@@ -140,11 +140,11 @@ impl From<Wrong> for End {
 
 enum Event {
     Read,
-    Committed(Result<Option<Replies>, Refused>),
     Room(Option<OwnedSemaphorePermit>),
     Command(CommandOffer),
     Timer,
-    Queue,
+    /// More may be taken, of the client or of its queue.
+    More,
     End(End),
 }
 
@@ -199,7 +199,6 @@ impl Connection {
             if let Err(end) = self.take_packets() {
                 break end;
             }
-            self.pump();
             let event = poll_fn(|cx| self.poll_event(cx)).await;
             if let Err(end) = self.act(event) {
                 break end;
@@ -224,7 +223,6 @@ impl Connection {
     fn act(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Read => self.heard = Instant::now(),
-            Event::Committed(result) => return self.committed(result),
             Event::Room(permit) => {
                 if let (Some((publish, _)), Some(permit)) = (self.parked.take(), permit) {
                     return self.publish(publish, permit);
@@ -232,7 +230,7 @@ impl Connection {
             }
             Event::Command(offer) => self.command(offer),
             Event::Timer => return self.timer(),
-            Event::Queue => {}
+            Event::More => {}
             Event::End(end) => return Err(end),
         }
         Ok(())
@@ -306,11 +304,17 @@ impl Connection {
         Ok(())
     }
 
+    /// All that one commit took is acknowledged, and what is queued taken, before it is written: in one write.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let committed = match self.take_commits(cx) {
+            Ok(committed) => committed,
+            Err(end) => return Poll::Ready(Event::End(end)),
+        };
         self.hold.link.waker.register(cx.waker());
         if let Some(reason) = self.hold.link.kicked() {
             return Poll::Ready(Event::End(End::Told(reason, None)));
         }
+        self.pump();
         let waited = self.output.waiting();
         let written = self.output.poll_write(&mut *self.io, cx);
         if self.output.waiting() < waited {
@@ -319,10 +323,8 @@ impl Connection {
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Event::End(lost(&error)));
         }
-        if let Some(first) = self.under_way.front_mut()
-            && let Poll::Ready(result) = first.done.poll_unpin(cx)
-        {
-            return Poll::Ready(Event::Committed(result));
+        if committed {
+            return Poll::Ready(Event::More);
         }
         if let Some((_, room)) = &mut self.parked
             && let Poll::Ready(permit) = room.poll_unpin(cx)
@@ -333,7 +335,7 @@ impl Connection {
             return Poll::Ready(Event::Command(offer));
         }
         if self.has_queued() && !self.is_behind() {
-            return Poll::Ready(Event::Queue);
+            return Poll::Ready(Event::More);
         }
         if self.may_take()
             && let Poll::Ready(event) = self.poll_read(cx)
@@ -346,6 +348,17 @@ impl Connection {
             self.timer.as_mut().reset(until);
         }
         self.timer.as_mut().poll(cx).map(|()| Event::Timer)
+    }
+
+    /// Takes note of what is committed, in order; whether anything was.
+    fn take_commits(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let before = self.under_way.len();
+        while let Some(first) = self.under_way.front_mut()
+            && let Poll::Ready(result) = first.done.poll_unpin(cx)
+        {
+            self.committed(result)?;
+        }
+        Ok(self.under_way.len() < before)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -455,12 +468,104 @@ fn lost(error: &io::Error) -> End {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use tokio::io::AsyncWriteExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::broker::testing::broker;
+    use serde_json::json;
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+
+    use super::super::broker::testing::{broker, broker_of};
     use super::super::handshake::{Link, greet};
     use super::*;
+    use crate::contract::{StandIn, in_time};
+
+    /// Counts what is written at once.
+    struct Counting {
+        stream: DuplexStream,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    fn link() -> Link {
+        Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None }
+    }
+
+    #[tokio::test]
+    async fn what_one_commit_took_is_acknowledged_in_order_with_one_write() {
+        const MESSAGES: u8 = 64;
+        let host = StandIn::new();
+        let broker = broker_of(Arc::clone(&host), json!({}));
+        let (stream, mut far) = tokio::io::duplex(64 << 10);
+        let writes = Arc::<AtomicUsize>::default();
+        far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c").await.unwrap();
+        let io = Counting { stream, writes: Arc::clone(&writes) };
+        let connection = greet(&broker, Box::new(io), link()).await.unwrap();
+        host.hold();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        for id in 1..=MESSAGES {
+            far.write_all(&[0x32, 6, 0, 1, b't', 0, id, 0]).await.unwrap();
+        }
+        host.wait_offered(MESSAGES.into()).await;
+        assert_eq!(far.read_u8().await.unwrap(), 0x20, "CONNACK");
+        let length = far.read_u8().await.unwrap();
+        far.read_exact(&mut vec![0; length.into()]).await.unwrap();
+        writes.store(0, Ordering::Relaxed);
+        host.release();
+        for id in 1..=MESSAGES {
+            let mut got = [0; 4];
+            far.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, [0x40, 2, 0, id]);
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+    }
+
+    /// What it has sent beyond what may be under way is read already: nothing more comes to wake the connection.
+    #[tokio::test]
+    async fn a_commit_makes_room_for_what_is_held_back() {
+        const MESSAGES: u8 = 200;
+        let host = StandIn::new();
+        let broker = broker_of(Arc::clone(&host), json!({ "receive_maximum": 1 }));
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        far.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c").await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
+        host.hold();
+        let publishes: Vec<_> = (1..=MESSAGES).map(|id| [0x32, 5, 0, 1, b't', 0, id]).collect();
+        far.write_all(&publishes.concat()).await.unwrap();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        host.wait_offered(1 + AHEAD).await;
+        host.release();
+        let mut got = [[0_u8; 4]; 1 + MESSAGES as usize];
+        in_time(far.read_exact(got.as_flattened_mut())).await.unwrap();
+        let acknowledged: Vec<_> = (1..=MESSAGES).map(|id| [0x40, 2, 0, id]).collect();
+        assert_eq!((got[0], &got[1..]), ([0x20, 2, 0, 0], &acknowledged[..]));
+    }
 
     /// MQTT 5.0, section 3.1.2.10. Its keep-alive is ten seconds.
     #[tokio::test(start_paused = true)]
@@ -468,8 +573,7 @@ mod tests {
         let broker = broker(json!({}));
         let (near, mut far) = tokio::io::duplex(256);
         far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01c").await.unwrap();
-        let link = Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None };
-        let connection = greet(&broker, Box::new(near), link).await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
         let running = tokio::spawn(Box::pin(connection.run()));
         // What it publishes it gets back, and that is more than waits to be written before reading pauses.
         far.write_all(b"\x82\x07\0\x01\0\0\x01t\0\x30\x84\x80\x08\0\x01t\0").await.unwrap();
