@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::{BoxFuture, poll_fn};
 use sandbar_reading::{Refused, Topic};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -30,9 +31,6 @@ use crate::{CommandOffer, Connection as Listed, Replies};
 
 /// What is read at once, at most.
 const READ: usize = 16 << 10;
-
-/// An idle connection has a buffer of this size.
-const READ_IDLE: usize = 256;
 
 /// While more waits to be written, nothing further is taken from the queue.
 const WRITE_AHEAD: usize = 64 << 10;
@@ -65,7 +63,8 @@ pub(super) struct Connection {
     pub(super) had_will: bool,
     pub(super) devices: Devices,
     pub(super) listed: Listed,
-    rate: Rate,
+    /// If there is a limit.
+    rate: Option<Rate>,
     heard: Instant,
     /// When the client last took something of what waits for it.
     took: Instant,
@@ -87,7 +86,7 @@ pub(super) struct Limits {
 pub(super) struct UnderWay {
     pub(super) done: BoxFuture<'static, Result<Option<Replies>, Refused>>,
     pub(super) then: Then,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) enum Then {
@@ -96,7 +95,7 @@ pub(super) enum Then {
         plan: Box<Plan>,
         qos: codec::Qos,
         id: u16,
-        replies: Option<Box<super::replies::ReplyTo>>,
+        question: Option<Box<super::replies::Question>>,
     },
     PubComp {
         id: u16,
@@ -166,7 +165,7 @@ impl Connection {
         let Begin { broker, hold, by, version, io, input, output, limits, will, listed } = begin;
         let heard = Instant::now();
         let until = limits.keep_alive.map_or(heard + Duration::from_secs(86_400), |wait| heard + wait);
-        let rate = Rate::new(broker.settings.rate_max);
+        let rate = broker.settings.rate_max.map(Rate::new);
         Self {
             broker,
             hold,
@@ -245,7 +244,7 @@ impl Connection {
     fn is_held_back(&self) -> bool {
         self.parked.is_some()
             || self.under_way.len() >= usize::from(self.broker.settings.receive_maximum) + AHEAD
-            || self.rate.is_exceeded(Instant::now())
+            || self.rate.as_ref().is_some_and(|rate| rate.is_exceeded(Instant::now()))
     }
 
     /// It does not read what waits for it.
@@ -259,7 +258,8 @@ impl Connection {
             let packet = codec::decode(frame, self.version)?;
             self.packet(packet)?;
         }
-        if self.input.is_empty() && self.input.capacity() > READ_IDLE {
+        if self.input.is_empty() {
+            // A quiet connection has no buffer.
             self.input = BytesMut::new();
         }
         Ok(())
@@ -267,16 +267,18 @@ impl Connection {
 
     /// A PUBLISH, as soon as there is room for it. What may be lost is shed instead.
     pub(super) fn admit(&mut self, publish: Publish) -> Result<(), End> {
-        self.rate.count(Instant::now());
+        if let Some(rate) = &mut self.rate {
+            rate.count(Instant::now());
+        }
         let weight = Broker::weight(publish.payload.len());
-        let permits = Arc::clone(&self.broker.under_way);
-        match Arc::clone(&permits).try_acquire_many_owned(weight) {
+        match Arc::clone(&self.broker.under_way).try_acquire_many_owned(weight) {
             Ok(permit) => self.publish(publish, permit),
             Err(_) if publish.qos == codec::Qos::AtMostOnce => {
                 self.broker.count_shed("too many messages wait for their commit");
                 Ok(())
             }
             Err(_) => {
+                let permits = Arc::clone(&self.broker.under_way);
                 let room = async move { permits.acquire_many_owned(weight).await.ok() };
                 self.parked = Some((publish, room.boxed()));
                 Ok(())
@@ -297,7 +299,7 @@ impl Connection {
             }
             next = next.min(until.max(now + Duration::from_millis(100)));
         }
-        if let Some(until) = self.rate.exceeded_until(now) {
+        if let Some(until) = self.rate.as_ref().and_then(|rate| rate.exceeded_until(now)) {
             next = next.min(until);
         }
         self.timer.as_mut().reset(next);
@@ -342,7 +344,8 @@ impl Connection {
         {
             return Poll::Ready(event);
         }
-        if let Some(until) = self.rate.exceeded_until(Instant::now())
+        if let Some(rate) = &self.rate
+            && let Some(until) = rate.exceeded_until(Instant::now())
             && until < self.timer.deadline()
         {
             self.timer.as_mut().reset(until);
@@ -353,20 +356,34 @@ impl Connection {
     /// Takes note of what is committed, in order; whether anything was.
     fn take_commits(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let before = self.under_way.len();
+        // Given back together: each time takes a lock that all connections share.
+        let mut permits: Option<OwnedSemaphorePermit> = None;
         while let Some(first) = self.under_way.front_mut()
             && let Poll::Ready(result) = first.done.poll_unpin(cx)
         {
+            if let Some(permit) = first.permit.take() {
+                match &mut permits {
+                    Some(permits) => permits.merge(permit),
+                    None => permits = Some(permit),
+                }
+            }
             self.committed(result)?;
         }
         Ok(self.under_way.len() < before)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if self.input.capacity() - self.input.len() < READ_IDLE {
-            // A quiet connection waits with a small buffer; one that fills it gets a larger one.
-            self.input.reserve(if self.input.is_empty() { READ_IDLE } else { READ });
-        }
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        let read = if self.input.capacity() - self.input.len() < READ {
+            // By way of the stack: who waits needs no buffer for it, and what comes gets one that fits.
+            let mut stack = [MaybeUninit::<u8>::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut stack);
+            let read = Pin::new(&mut *self.io).poll_read(cx, &mut buffer);
+            self.input.extend_from_slice(buffer.filled());
+            read.map_ok(|()| buffer.filled().len())
+        } else {
+            // The rest of a large packet, for which there is room.
+            pin!(self.io.read_buf(&mut self.input)).poll(cx)
+        };
         read.map(|result| match result {
             Ok(0) => Event::End(End::Lost("the client closed the connection".to_owned())),
             Ok(_) => Event::Read,

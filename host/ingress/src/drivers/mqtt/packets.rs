@@ -13,7 +13,7 @@ use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
 use super::message::{Entry, packet_id};
 use super::publish::Submitted;
-use super::replies::ReplyTo;
+use super::replies::Question;
 use super::rows::{self, QueueRow};
 use crate::{CommandError, Replies};
 
@@ -59,8 +59,7 @@ impl Connection {
                 return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
             }
         }
-        let grants = self.hold.client.grants();
-        if !grants.may_publish(&topic) {
+        if !self.hold.client.grants().may_publish(&topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
         let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
@@ -80,9 +79,9 @@ impl Connection {
             // The host has it. Its subscribers do not.
             true => self.broker.submit_taken(&published, &self.by, keep),
         };
-        let replies = ReplyTo::of(&published, &self.by, &self.broker.settings, &grants).map(Box::new);
-        let then = Then::Published { plan: Box::new(plan), qos, id, replies };
-        self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });
+        let question = Question::of(&published, &self.broker.settings).map(Box::new);
+        let then = Then::Published { plan: Box::new(plan), qos, id, question };
+        self.under_way.push_back(UnderWay { done: accept, then, permit: Some(permit) });
         Ok(())
     }
 
@@ -150,7 +149,7 @@ impl Connection {
             None => ready(Ok(None)).boxed(),
             Some(done) => done.map(|result| result.map(|()| None)).boxed(),
         };
-        self.under_way.push_back(UnderWay { done, then, _permit: None });
+        self.under_way.push_back(UnderWay { done, then, permit: None });
     }
 
     /// The first that waited for a commit has it, or was refused.
@@ -158,10 +157,13 @@ impl Connection {
         let Some(UnderWay { then, .. }) = self.under_way.pop_front() else { return Ok(()) };
         let version = self.version;
         match (result, then) {
-            (Ok(replies), Then::Published { plan, qos, id, replies: to }) => {
+            (Ok(replies), Then::Published { plan, qos, id, question }) => {
                 self.broker.deliver(*plan);
-                if let (Some(replies), Some(to)) = (replies, to) {
-                    self.broker.answer(replies, *to);
+                if let (Some(replies), Some(question)) = (replies, question) {
+                    let grants = self.hold.client.grants();
+                    if let Some(to) = question.reply_to(&self.by, &self.broker.settings, &grants) {
+                        self.broker.answer(replies, to);
+                    }
                 }
                 match qos {
                     Qos::AtMostOnce => {}
