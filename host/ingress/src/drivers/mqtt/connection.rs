@@ -61,6 +61,8 @@ pub(super) struct Connection {
     pub(super) limits: Limits,
     pub(super) will: Option<Will>,
     pub(super) had_will: bool,
+    /// Places of the queue whose rows can go.
+    pub(super) gone: Vec<u64>,
     pub(super) devices: Devices,
     pub(super) listed: Listed,
     /// If there is a limit.
@@ -182,6 +184,7 @@ impl Connection {
             limits,
             had_will: will.is_some(),
             will,
+            gone: Vec::new(),
             devices: Devices::default(),
             listed,
             rate,
@@ -248,7 +251,7 @@ impl Connection {
     }
 
     /// It does not read what waits for it.
-    fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         self.output.waiting() >= WRITE_AHEAD
     }
 
@@ -316,7 +319,8 @@ impl Connection {
         if let Some(reason) = self.hold.link.kicked() {
             return Poll::Ready(Event::End(End::Told(reason, None)));
         }
-        self.pump();
+        let more = self.pump();
+        self.forget_gone();
         let waited = self.output.waiting();
         let written = self.output.poll_write(&mut *self.io, cx);
         if self.output.waiting() < waited {
@@ -336,7 +340,7 @@ impl Connection {
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));
         }
-        if self.has_queued() && !self.is_behind() {
+        if more && !self.is_behind() {
             return Poll::Ready(Event::More);
         }
         if self.may_take()
@@ -398,9 +402,22 @@ impl Connection {
         state.outgoing.has_next(self.limits.window)
     }
 
-    /// From the queue to the buffer, as far as the client and the buffer let it.
-    fn pump(&mut self) {
-        while !self.is_behind() && self.send_next() {}
+    /// From the queue to the buffer, as far as the client and the buffer let it; whether there is more.
+    fn pump(&mut self) -> bool {
+        while self.has_queued() {
+            if self.is_behind() {
+                return true;
+            }
+            self.send_some();
+        }
+        false
+    }
+
+    /// All at once: it takes a lock that all connections share.
+    fn forget_gone(&mut self) {
+        if !self.gone.is_empty() {
+            self.broker.forget(&self.hold.client, std::mem::take(&mut self.gone));
+        }
     }
 
     async fn finish(mut self, end: End) {
@@ -441,6 +458,7 @@ impl Connection {
         self.part(&end);
         self.drop_link();
         self.settle().await;
+        self.forget_gone();
         let will = match end {
             // Only this takes it back (MQTT 5.0, section 3.1.2.5).
             End::Left(reason::SUCCESS) => None,
@@ -582,6 +600,28 @@ mod tests {
         in_time(far.read_exact(got.as_flattened_mut())).await.unwrap();
         let acknowledged: Vec<_> = (1..=MESSAGES).map(|id| [0x40, 2, 0, id]).collect();
         assert_eq!((got[0], &got[1..]), ([0x20, 2, 0, 0], &acknowledged[..]));
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_with_the_last_words_does_not_wait_any_more() {
+        let broker = broker(json!({}));
+        let (keeper, session) = (Arc::clone(&broker.keeper), broker.session.clone());
+        let keeping = tokio::spawn(async move { keeper.run(&session).await });
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        far.write_all(b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01c").await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
+        let running = tokio::spawn(Box::pin(connection.run()));
+        // In a session that is kept it publishes to itself.
+        far.write_all(b"\x82\x06\0\x01\0\x01t\x01\x32\x05\0\x01t\0\x02").await.unwrap();
+        let mut heard = [0; 4 + 5 + 4 + 7];
+        in_time(far.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(heard[13..], *b"\x32\x05\0\x01t\0\x01");
+        assert_eq!(broker.session.kept_names("q").unwrap().len(), 1);
+        far.write_all(b"\x40\x02\0\x01\xe0\0").await.unwrap();
+        in_time(running).await.unwrap();
+        broker.keeper.close();
+        in_time(keeping).await.unwrap();
+        assert_eq!(broker.session.kept_names("q").unwrap(), []);
     }
 
     /// MQTT 5.0, section 3.1.2.10. Its keep-alive is ten seconds.

@@ -12,6 +12,7 @@ use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason}
 use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
 use super::message::{Entry, packet_id};
+use super::outgoing::Next;
 use super::publish::Submitted;
 use super::replies::Question;
 use super::rows::{self, QueueRow};
@@ -22,6 +23,9 @@ const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
 const PUBREL: u8 = 0x62;
 const PUBCOMP: u8 = 0x70;
+
+/// So many messages are taken from the queue under one lock, at most: publishers wait for it meanwhile.
+const SENT_AT_ONCE: usize = 64;
 
 impl Connection {
     pub(super) fn packet(&mut self, packet: Packet) -> Result<(), End> {
@@ -293,10 +297,10 @@ impl Connection {
     }
 
     /// A message that is refused is not sent again either (MQTT 5.0, section 4.3.2); a command has failed.
-    pub(super) fn done_with(&self, entry: Option<Entry>, said: Result<(), CommandError>) {
+    pub(super) fn done_with(&mut self, entry: Option<Entry>, said: Result<(), CommandError>) {
         let Some(entry) = entry else { return };
         if entry.stored {
-            self.broker.forget(&self.hold.client, [entry.place]);
+            self.gone.push(entry.place);
         }
         match (entry.command, said) {
             (Some(command), Ok(())) => command.acknowledge(),
@@ -332,7 +336,7 @@ impl Connection {
     fn pubcomp(&mut self, ack: Ack) {
         let completed = self.hold.client.state().outgoing.completed(ack.id);
         if let Some((place, true)) = completed {
-            self.broker.forget(&self.hold.client, [place]);
+            self.gone.push(place);
         }
     }
 
@@ -351,21 +355,24 @@ impl Connection {
         }
     }
 
-    /// Takes the next entry of the queue to the buffer; `false` if there is none, or no window for it.
-    pub(super) fn send_next(&mut self) -> bool {
+    /// Takes the next entries of the queue to the buffer, as far as there are some, and a window for them.
+    pub(super) fn send_some(&mut self) {
         let now = self.broker.session.now();
         self.find_retained(now);
         let client = Arc::clone(&self.hold.client);
-        let next = client.state().outgoing.next(self.limits.window, now, || client.place());
-        match next {
-            None => false,
-            Some(super::outgoing::Next::Expired(place)) => {
-                self.broker.forget(&client, [place]);
-                true
+        let mut state = client.state();
+        for _ in 0..SENT_AT_ONCE {
+            if self.is_behind() {
+                return;
             }
-            Some(super::outgoing::Next::Publish(entry)) => {
-                self.send(entry, now);
-                true
+            match state.outgoing.next(self.limits.window, now, || client.place()) {
+                None => return,
+                Some(Next::Expired(place)) => self.gone.push(place),
+                Some(Next::Publish(entry)) => {
+                    if let Some(entry) = self.send(entry, now) {
+                        state.outgoing.sent(entry);
+                    }
+                }
             }
         }
     }
