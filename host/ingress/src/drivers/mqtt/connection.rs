@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 use super::broker::Broker;
 use super::codec::{self, Publish, Version, Wrong, reason};
 use super::commands::Devices;
-use super::inbound::By;
+use super::inbound::{By, Published};
 use super::io::Io;
 use super::output::Output;
 use super::publish::Plan;
@@ -52,8 +52,8 @@ pub(super) struct Connection {
     pub(super) output: Output,
     /// What waits for a commit, in order.
     pub(super) under_way: VecDeque<UnderWay>,
-    /// A message for which there is no room yet, and the wait for it.
-    parked: Option<(Publish, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
+    /// A message for which there is no room yet, with its packet identifier, and the wait for it.
+    parked: Option<(Published, u16, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
     /// Messages of the client above quality of service 0 that were not acknowledged to their end.
     pub(super) unacknowledged: usize,
     pub(super) aliases_in: HashMap<u16, Topic>,
@@ -226,8 +226,8 @@ impl Connection {
         match event {
             Event::Read => self.heard = Instant::now(),
             Event::Room(permit) => {
-                if let (Some((publish, _)), Some(permit)) = (self.parked.take(), permit) {
-                    return self.publish(publish, permit);
+                if let (Some((published, id, _)), Some(permit)) = (self.parked.take(), permit) {
+                    return self.publish(&published, id, permit);
                 }
             }
             Event::Command(offer) => self.command(offer),
@@ -273,17 +273,22 @@ impl Connection {
         if let Some(rate) = &mut self.rate {
             rate.count(Instant::now());
         }
-        let weight = Broker::weight(publish.payload.len());
+        let Publish { qos, retain, topic, id, properties, payload } = publish;
+        let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
+        // Also of what is shed: the alias that it gives its topic stands for it from now on.
+        let topic = self.topic(topic, alias)?;
+        let published = Published { topic, payload, qos, retain, properties };
+        let weight = Broker::weight(published.payload.len());
         match Arc::clone(&self.broker.under_way).try_acquire_many_owned(weight) {
-            Ok(permit) => self.publish(publish, permit),
-            Err(_) if publish.qos == codec::Qos::AtMostOnce => {
+            Ok(permit) => self.publish(&published, id, permit),
+            Err(_) if qos == codec::Qos::AtMostOnce => {
                 self.broker.count_shed("too many messages wait for their commit");
                 Ok(())
             }
             Err(_) => {
                 let permits = Arc::clone(&self.broker.under_way);
                 let room = async move { permits.acquire_many_owned(weight).await.ok() };
-                self.parked = Some((publish, room.boxed()));
+                self.parked = Some((published, id, room.boxed()));
                 Ok(())
             }
         }
@@ -332,7 +337,7 @@ impl Connection {
         if committed {
             return Poll::Ready(Event::More);
         }
-        if let Some((_, room)) = &mut self.parked
+        if let Some((_, _, room)) = &mut self.parked
             && let Poll::Ready(permit) = room.poll_unpin(cx)
         {
             return Poll::Ready(Event::Room(permit));

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, ready};
 use sandbar_reading::{Refused, Topic};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason};
+use super::codec::{self, Ack, Disconnect, Packet, Qos, Version, reason};
 use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
 use super::message::{Entry, packet_id};
@@ -46,11 +46,14 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn publish(&mut self, publish: Publish, permit: OwnedSemaphorePermit) -> Result<(), End> {
-        let Publish { qos, retain, topic, id, properties, payload } = publish;
-        let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
-        let topic = self.topic(topic, alias)?;
-        self.listed.received(payload.len(), self.broker.session.now());
+    pub(super) fn publish(
+        &mut self,
+        published: &Published,
+        id: u16,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), End> {
+        let qos = published.qos;
+        self.listed.received(published.payload.len(), self.broker.session.now());
         if qos != Qos::AtMostOnce {
             if qos == Qos::ExactlyOnce && self.hold.client.received.lock().contains(&id) {
                 // Sent again: it is there, or on its way.
@@ -63,7 +66,7 @@ impl Connection {
                 return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
             }
         }
-        if !self.hold.client.grants().may_publish(&topic) {
+        if !self.hold.client.grants().may_publish(&published.topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
         let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
@@ -74,16 +77,15 @@ impl Connection {
                 keep.push(rows::mark(rows::packet(self.by.number, id)));
             }
         }
-        let published = Published { topic, payload, qos, retain, properties };
         if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
             self.devices.attach(&self.broker, device);
         }
         let Submitted { accept, plan } = match is_there {
-            false => self.broker.submit(&published, &self.by, keep),
+            false => self.broker.submit(published, &self.by, keep),
             // The host has it. Its subscribers do not.
-            true => self.broker.submit_taken(&published, &self.by, keep),
+            true => self.broker.submit_taken(published, &self.by, keep),
         };
-        let question = Question::of(&published, &self.broker.settings).map(Box::new);
+        let question = Question::of(published, &self.broker.settings).map(Box::new);
         let then = Then::Published { plan: Box::new(plan), qos, id, question };
         self.under_way.push_back(UnderWay { done: accept, then, permit: Some(permit) });
         Ok(())
@@ -104,7 +106,7 @@ impl Connection {
     }
 
     /// MQTT 5.0, section 3.3.2.3.4.
-    fn topic(&mut self, topic: Box<str>, alias: Option<u16>) -> Result<Topic, End> {
+    pub(super) fn topic(&mut self, topic: Box<str>, alias: Option<u16>) -> Result<Topic, End> {
         let invalid = || told(reason::TOPIC_ALIAS_INVALID, "an alias that stands for no topic");
         if let Some(alias) = alias {
             if alias == 0 || alias > self.broker.settings.topic_alias_max {
