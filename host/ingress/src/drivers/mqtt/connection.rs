@@ -94,7 +94,7 @@ pub(super) struct UnderWay {
 pub(super) enum Then {
     /// A message: to its subscribers, and PUBACK or PUBREC.
     Published {
-        plan: Box<Plan>,
+        plan: Plan,
         qos: codec::Qos,
         id: u16,
         question: Option<Box<super::replies::Question>>,
@@ -227,7 +227,7 @@ impl Connection {
             Event::Read => self.heard = Instant::now(),
             Event::Room(permit) => {
                 if let (Some((published, id, _)), Some(permit)) = (self.parked.take(), permit) {
-                    return self.publish(&published, id, permit);
+                    return self.publish(published, id, permit);
                 }
             }
             Event::Command(offer) => self.command(offer),
@@ -280,7 +280,7 @@ impl Connection {
         let published = Published { topic, payload, qos, retain, properties };
         let weight = Broker::weight(published.payload.len());
         match Arc::clone(&self.broker.under_way).try_acquire_many_owned(weight) {
-            Ok(permit) => self.publish(&published, id, permit),
+            Ok(permit) => self.publish(published, id, permit),
             Err(_) if qos == codec::Qos::AtMostOnce => {
                 self.broker.count_shed("too many messages wait for their commit");
                 Ok(())

@@ -48,7 +48,7 @@ impl Connection {
 
     pub(super) fn publish(
         &mut self,
-        published: &Published,
+        published: Published,
         id: u16,
         permit: OwnedSemaphorePermit,
     ) -> Result<(), End> {
@@ -80,13 +80,13 @@ impl Connection {
         if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
             self.devices.attach(&self.broker, device);
         }
+        let question = Question::of(&published, &self.broker.settings).map(Box::new);
         let Submitted { accept, plan } = match is_there {
             false => self.broker.submit(published, &self.by, keep),
             // The host has it. Its subscribers do not.
-            true => self.broker.submit_taken(published, &self.by, keep),
+            true => self.broker.submit_taken(&published, &self.by, keep),
         };
-        let question = Question::of(published, &self.broker.settings).map(Box::new);
-        let then = Then::Published { plan: Box::new(plan), qos, id, question };
+        let then = Then::Published { plan, qos, id, question };
         self.under_way.push_back(UnderWay { done: accept, then, permit: Some(permit) });
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Connection {
         let version = self.version;
         match (result, then) {
             (Ok(replies), Then::Published { plan, qos, id, question }) => {
-                self.broker.deliver(*plan);
+                self.broker.deliver(plan);
                 if let (Some(replies), Some(question)) = (replies, question) {
                     let grants = self.hold.client.grants();
                     if let Some(to) = question.reply_to(&self.by, &self.broker.settings, &grants) {
@@ -220,7 +220,7 @@ impl Connection {
     /// The connection is gone, and what was under way is told nobody any more.
     pub(super) fn settled(&mut self, then: Then, taken: bool) {
         match then {
-            Then::Published { plan, .. } if taken => self.broker.deliver(*plan),
+            Then::Published { plan, .. } if taken => self.broker.deliver(plan),
             Then::Published { plan, qos, id, .. } => {
                 self.broker.abandon(&plan, true);
                 if qos == Qos::ExactlyOnce {

@@ -53,12 +53,12 @@ impl Broker {
     /// calls.
     pub(super) fn submit(
         self: &Arc<Self>,
-        published: &Published,
+        published: Published,
         by: &By,
         mut keep: Vec<StateWrite>,
     ) -> Submitted {
         let _order = published.retain.then(|| self.retaining.lock());
-        let plan = self.plan(published, by.number, &mut keep);
+        let plan = self.plan(&published, by.number, &mut keep);
         let broker = Arc::clone(self);
         let accept = if published.qos == Qos::AtMostOnce && !self.settings.journal_qos0 {
             self.keep(keep)
@@ -99,6 +99,10 @@ impl Broker {
     }
 
     fn plan(&self, published: &Published, publisher: u32, keep: &mut Vec<StateWrite>) -> Plan {
+        let recipients = self.subscriptions.read().recipients(published.about(publisher));
+        if recipients.is_empty() && !published.retain {
+            return Plan::default();
+        }
         let expiry = published.properties.as_ref().and_then(|properties| properties.message_expiry);
         let expires = expiry.map(|seconds| self.session.now().after(Duration::from_secs(seconds.into())));
         let mut message = Message {
@@ -111,10 +115,6 @@ impl Broker {
             publisher,
             row: None,
         };
-        let recipients = self.subscriptions.read().recipients(&message);
-        if recipients.is_empty() && !published.retain {
-            return Plan::default();
-        }
         if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
             message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
         }
@@ -210,7 +210,8 @@ impl Broker {
     pub(super) fn hand_over(&self, entries: Vec<Entry>) {
         let now = self.session.now();
         for Entry { message, group, .. } in entries {
-            let chosen = group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(&message));
+            let chosen =
+                group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(message.about()));
             let mut keep = Vec::new();
             let recipients = self.plan_queued(chosen.into_iter().collect(), &message, &mut keep);
             self.keeper.soon(keep);
