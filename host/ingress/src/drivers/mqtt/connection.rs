@@ -324,8 +324,9 @@ impl Connection {
         if let Some(reason) = self.hold.link.kicked() {
             return Poll::Ready(Event::End(End::Told(reason, None)));
         }
-        let more = self.pump();
+        self.pump();
         self.forget_gone();
+        let was_behind = self.is_behind();
         let waited = self.output.waiting();
         let written = self.output.poll_write(&mut *self.io, cx);
         if self.output.waiting() < waited {
@@ -345,7 +346,7 @@ impl Connection {
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));
         }
-        if more && !self.is_behind() {
+        if was_behind && !self.is_behind() {
             return Poll::Ready(Event::More);
         }
         if self.may_take()
@@ -407,15 +408,11 @@ impl Connection {
         state.outgoing.has_next(self.limits.window)
     }
 
-    /// From the queue to the buffer, as far as the client and the buffer let it; whether there is more.
-    fn pump(&mut self) -> bool {
-        while self.has_queued() {
-            if self.is_behind() {
-                return true;
-            }
+    /// From the queue to the buffer, as far as the client and the buffer let it.
+    fn pump(&mut self) {
+        while self.has_queued() && !self.is_behind() {
             self.send_some();
         }
-        false
     }
 
     /// All at once: it takes a lock that all connections share.
@@ -605,6 +602,23 @@ mod tests {
         in_time(far.read_exact(got.as_flattened_mut())).await.unwrap();
         let acknowledged: Vec<_> = (1..=MESSAGES).map(|id| [0x40, 2, 0, id]).collect();
         assert_eq!((got[0], &got[1..]), ([0x20, 2, 0, 0], &acknowledged[..]));
+    }
+
+    /// It is read already then: nothing more comes to wake the connection.
+    #[tokio::test]
+    async fn what_came_while_the_client_did_not_read_is_taken_when_it_does() {
+        const PINGS: usize = WRITE_AHEAD;
+        let broker = broker(json!({}));
+        let (from_client, mut to_broker) = tokio::io::simplex(1 << 20);
+        let (mut from_broker, to_client) = tokio::io::simplex(256);
+        to_broker.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c").await.unwrap();
+        let io = tokio::io::join(from_client, to_client);
+        let connection = greet(&broker, Box::new(io), link()).await.unwrap();
+        to_broker.write_all(&[0xC0_u8, 0].repeat(PINGS)).await.unwrap();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        let mut got = vec![0; 4 + 2 * PINGS];
+        in_time(from_broker.read_exact(&mut got)).await.unwrap();
+        assert!(got[4..] == [0xD0_u8, 0].repeat(PINGS));
     }
 
     #[tokio::test]
