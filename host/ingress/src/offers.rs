@@ -1,7 +1,5 @@
 //! What comes out of the host through a session: commands for its devices, and what sinks publish.
 
-use std::task::{Context, Poll};
-
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -66,11 +64,6 @@ impl<T> Offers<T> {
     /// `None` once another session has taken the place.
     pub async fn next(&mut self) -> Option<T> {
         self.offers.recv().await
-    }
-
-    /// The same, for drivers that wait for many at once.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.offers.poll_recv(cx)
     }
 }
 

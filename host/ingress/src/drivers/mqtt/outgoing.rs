@@ -33,13 +33,33 @@ pub(super) struct Outgoing {
     asked: BTreeMap<TopicFilter, Asked>,
     /// Those of which something is on its way to the store.
     held: BTreeMap<TopicFilter, Asked>,
-    bytes: usize,
+    queued: Queued,
     /// Dropped because there was no room, ever.
     pub(super) dropped: u64,
     /// Counts what was sent and what was acknowledged.
     taken: u64,
     /// What that came to when the queue was found full, and when.
     full: Option<(u64, Instant)>,
+}
+
+/// What is in the queue.
+#[derive(Debug, Default)]
+struct Queued {
+    bytes: usize,
+    /// Entries at quality of service 0.
+    lossy: usize,
+}
+
+impl Queued {
+    fn add(&mut self, entry: &Entry) {
+        self.bytes += entry.message.size();
+        self.lossy += usize::from(entry.qos == Qos::AtMostOnce);
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.bytes -= entry.message.size();
+        self.lossy -= usize::from(entry.qos == Qos::AtMostOnce);
+    }
 }
 
 #[derive(Debug)]
@@ -93,16 +113,18 @@ impl Outgoing {
     /// that takes nothing is overrun instead.
     pub(super) fn push(&mut self, entry: Entry, room: Room, connected: bool) -> Pushed {
         let mut pushed = Pushed::default();
-        self.bytes += entry.message.size();
+        self.queued.add(&entry);
         self.queue.push_back(entry);
-        while self.queue.len() > room.count || self.bytes > room.bytes && self.queue.len() > 1 {
-            let lowest = self.queue.iter().position(|entry| entry.qos == Qos::AtMostOnce);
+        while self.queue.len() > room.count || self.queued.bytes > room.bytes && self.queue.len() > 1 {
+            let is_lossy = |entry: &Entry| entry.qos == Qos::AtMostOnce;
+            // Who is behind has a long queue: it is not looked through for nothing.
+            let lowest = if self.queued.lossy > 0 { self.queue.iter().position(is_lossy) } else { None };
             if lowest.is_none() && connected && self.is_stalled() {
                 pushed.overrun = true;
                 break;
             }
             let Some(entry) = self.queue.remove(lowest.unwrap_or(0)) else { break };
-            self.bytes -= entry.message.size();
+            self.queued.remove(&entry);
             self.dropped += 1;
             if entry.stored {
                 pushed.dropped.push(entry.place);
@@ -114,9 +136,9 @@ impl Outgoing {
     /// Drops the oldest until at most so many bytes wait in the queue. Returns places whose rows can go.
     pub(super) fn shrink(&mut self, bytes: usize) -> Vec<u64> {
         let mut gone = Vec::new();
-        while self.bytes > bytes {
+        while self.queued.bytes > bytes {
             let Some(entry) = self.queue.pop_front() else { break };
-            self.bytes -= entry.message.size();
+            self.queued.remove(&entry);
             self.dropped += 1;
             gone.extend(entry.stored.then_some(entry.place));
         }
@@ -135,7 +157,7 @@ impl Outgoing {
 
     /// As loaded from the store, in the order of places.
     pub(super) fn load(&mut self, entry: Entry) {
-        self.bytes += entry.message.size();
+        self.queued.add(&entry);
         self.queue.push_back(entry);
     }
 
@@ -221,7 +243,7 @@ impl Outgoing {
         let entry = self.queue.pop_front()?;
         self.taken += 1;
         self.queue_first = self.queue_first.saturating_sub(1);
-        self.bytes -= entry.message.size();
+        self.queued.remove(&entry);
         Some(match entry.message.has_expired(now) && !entry.again {
             true => Next::Expired(entry.place),
             false => Next::Publish(entry),
@@ -334,7 +356,7 @@ impl Outgoing {
             }
         }
         for entry in again.into_iter().rev() {
-            self.bytes += entry.message.size();
+            self.queued.add(&entry);
             self.queue.push_front(entry);
         }
         self.drop_commands();
@@ -362,11 +384,11 @@ impl Outgoing {
 
     /// The host offers them again by itself.
     pub(super) fn drop_commands(&mut self) {
-        let bytes = &mut self.bytes;
+        let queued = &mut self.queued;
         self.queue.retain(|entry| {
             let stays = entry.command.is_none();
             if !stays {
-                *bytes -= entry.message.size();
+                queued.remove(entry);
             }
             stays
         });
@@ -403,7 +425,7 @@ impl Outgoing {
 
     /// Of what waits in the queue, about.
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.queued.bytes
     }
 
     /// What waits, or is not acknowledged.
@@ -412,7 +434,7 @@ impl Outgoing {
     }
 
     pub(super) fn has_room(&self, room: Room) -> bool {
-        self.queue.len() < room.count && self.bytes < room.bytes
+        self.queue.len() < room.count && self.queued.bytes < room.bytes
     }
 }
 
@@ -482,6 +504,21 @@ pub(super) mod tests {
         tokio::time::advance(STALL).await;
         assert_eq!(push(&mut outgoing, 8), (vec![], true));
         assert_eq!(outgoing.push(entry(9, Qos::AtLeastOnce), ROOM, false).dropped, [5, 6]);
+    }
+
+    #[test]
+    fn knows_of_what_may_be_lost_only_while_it_waits() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push(entry(0, Qos::AtMostOnce), ROOM, true);
+        assert_eq!(send(&mut outgoing, 9), Some(0));
+        for (place, qos) in [(1, Qos::AtLeastOnce), (2, Qos::AtMostOnce), (3, Qos::AtLeastOnce)] {
+            outgoing.push(entry(place, qos), ROOM, true);
+        }
+        assert_eq!((outgoing.queued.lossy, send(&mut outgoing, 9)), (1, Some(1)));
+        assert_eq!((outgoing.resume(), outgoing.queued.lossy), (vec![], 1), "1 is to be sent again");
+        assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
+        assert_eq!((outgoing.dropped, outgoing.queued.lossy), (1, 0));
+        assert_eq!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).dropped, [1]);
     }
 
     #[test]

@@ -55,12 +55,12 @@ impl Broker {
     /// calls.
     pub(super) fn submit(
         self: &Arc<Self>,
-        published: &Published,
+        published: Published,
         by: &By,
         mut keep: Vec<StateWrite>,
     ) -> Submitted {
         let _order = published.retain.then(|| self.retaining.lock());
-        let plan = self.plan(published, by.number, &mut keep);
+        let plan = self.plan(&published, by.number, &mut keep);
         let broker = Arc::clone(self);
         let accept = if published.qos == Qos::AtMostOnce && !self.settings.journal_qos0 {
             self.keep(keep)
@@ -80,7 +80,7 @@ impl Broker {
         let _order = retains.then(|| self.retaining.lock());
         if let Some(message) = &plan.message {
             plan.retain = retains.then(|| self.plan_retained(message, &mut keep));
-            let mut since = self.subscriptions.read().recipients(message);
+            let mut since = self.subscriptions.read().recipients(message.about());
             since.retain(|to| {
                 let mut planned = plan.recipients.iter().map(|planned| planned.recipient.client.number);
                 to.group.is_none() && !planned.any(|number| number == to.client.number)
@@ -107,6 +107,10 @@ impl Broker {
     }
 
     fn plan(&self, published: &Published, publisher: u32, keep: &mut Vec<StateWrite>) -> Plan {
+        let recipients = self.subscriptions.read().recipients(published.about(publisher));
+        if recipients.is_empty() && !published.retain {
+            return Plan::default();
+        }
         let expiry = published.properties.as_ref().and_then(|properties| properties.message_expiry);
         let expires = expiry.map(|seconds| self.session.now().after(Duration::from_secs(seconds.into())));
         let mut message = Message {
@@ -119,10 +123,6 @@ impl Broker {
             publisher,
             row: None,
         };
-        let recipients = self.subscriptions.read().recipients(&message);
-        if recipients.is_empty() && !published.retain {
-            return Plan::default();
-        }
         if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
             message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
         }
@@ -220,7 +220,8 @@ impl Broker {
     pub(super) fn hand_over(&self, entries: Vec<Entry>) {
         let now = self.session.now();
         for Entry { message, group, .. } in entries {
-            let chosen = group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(&message));
+            let chosen =
+                group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(message.about()));
             let mut keep = Vec::new();
             let recipients = self.plan_queued(chosen.into_iter().collect(), &message, &mut keep);
             self.keeper.soon(keep);

@@ -12,6 +12,7 @@
 //!
 //! Numbers in names are hexadecimal, of one width, so that names sort like numbers.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -167,7 +168,10 @@ pub(super) fn subscription(session: u32, filter: &str) -> Box<str> {
 }
 
 pub(super) fn queued(session: u32, place: u64) -> Box<str> {
-    format!("q{session:08x}.{place:012x}").into()
+    // Two for each message to a stored session: they are not to grow to their length.
+    let mut name = String::with_capacity(22);
+    let _ = write!(name, "q{session:08x}.{place:012x}");
+    name.into()
 }
 
 pub(super) fn message(number: u64) -> Box<str> {

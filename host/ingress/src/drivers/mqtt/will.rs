@@ -264,7 +264,7 @@ impl Broker {
             return self.wills.done(number, &self.timers);
         }
         let gone = vec![rows::delete(rows::will(number))];
-        let submitted = self.submit(&will.published, &will.by, gone);
+        let submitted = self.submit(will.published.clone(), &will.by, gone);
         match submitted.accept.await {
             Ok(_) => {
                 self.wills.done(number, &self.timers);

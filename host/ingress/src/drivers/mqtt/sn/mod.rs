@@ -216,7 +216,7 @@ impl Gateway {
         };
         let published = Published { topic, payload, qos: Qos::AtMostOnce, retain, properties: None };
         let by = By { client: NOBODY.into(), user, number: 0 };
-        let submitted = broker.submit(&published, &by, Vec::new());
+        let submitted = broker.submit(published, &by, Vec::new());
         let broker = Arc::clone(broker);
         tokio::spawn(async move {
             let _permit = permit;

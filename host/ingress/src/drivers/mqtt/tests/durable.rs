@@ -402,6 +402,36 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_gateway_gets_the_commands_of_those_that_it_spoke_for_last() {
+    let bench =
+        bench(json!({ "device_topics": ["s/{device}/#"], "command_topic": "d/{device}/{command}" })).await;
+    let mut gateways = [
+        Client::connect(bench.address, Hello::three("one")).await,
+        Client::connect(bench.address, Hello::three("two")).await,
+    ];
+    for gateway in &mut gateways {
+        gateway.subscribe("d/#", 1).await;
+    }
+    for (which, device) in [(0, "lamp"), (0, "door"), (1, "door"), (0, "lamp"), (0, "door"), (1, "lamp")] {
+        let gateway = &mut gateways[which];
+        gateway.publish(1, 1, &format!("s/{device}/state"), b"on").await;
+        assert_eq!(gateway.hear().await.0, 0x40);
+        let command = Command {
+            device: device.into(),
+            name: "set".into(),
+            content_type: ContentType::JSON,
+            payload: "off".into(),
+        };
+        let host = std::sync::Arc::clone(&bench.host);
+        let carried_out = tokio::spawn(async move { host.command(command).await });
+        let got = gateway.message().await;
+        assert_eq!(got.topic, format!("d/{device}/set"));
+        gateway.ack(0x40, &got.id.to_be_bytes()).await;
+        assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_its_device_refuses_or_cannot_be_sent_is_not_carried_out() {
     let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
     let carry_out = |device: &str| {

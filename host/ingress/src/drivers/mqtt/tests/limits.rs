@@ -320,6 +320,28 @@ async fn what_may_be_lost_is_shed_when_there_is_no_room_and_nothing_else() {
     assert!(taken.iter().all(|taken| taken.inbound.payload == "taken"));
 }
 
+/// MQTT 5.0, section 3.3.2.3.4.
+#[tokio::test]
+async fn what_is_shed_gave_its_topic_an_alias_all_the_same() {
+    const ROOM: u16 = 8192;
+    let bench = bench(json!({ "receive_maximum": 10_000 })).await;
+    bench.host.hold();
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    for id in 1..=ROOM {
+        from.publish(1, id, "t", b"x").await;
+    }
+    bench.host.wait_offered(ROOM.into()).await;
+    let mut other = Client::connect(bench.address, Hello::five("other")).await;
+    other.publish_with(0, 0, "named", &[35, 0, 1], b"shed").await;
+    bench.wait_figure("shed", 1).await;
+    bench.host.release();
+    other.publish_with(2, 1, "", &[35, 0, 1], b"taken").await;
+    assert_eq!(other.hear().await, (0x40, vec![0, 1]));
+    let taken = bench.host.taken();
+    let by_alias = taken.iter().find(|taken| taken.inbound.payload == "taken").unwrap();
+    assert_eq!(by_alias.inbound.topic.as_str(), "named");
+}
+
 #[tokio::test]
 async fn who_says_nothing_is_shown_out() {
     use tokio::io::AsyncReadExt;
