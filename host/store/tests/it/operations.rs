@@ -401,7 +401,7 @@ async fn what_a_sink_hands_over_is_a_command_once() {
     let before: Vec<_> = rig.queued(&out).iter().map(|queued| (*queued.delivery).clone()).collect();
     let expires = Some(rig.clock.now().after(Duration::from_secs(60)));
     let mut handed = Vec::new();
-    for mut delivery in before[..2].to_vec() {
+    for mut delivery in before[..2].iter().cloned() {
         delivery.message.topic = "set".parse().unwrap();
         handed.push(HandedOver { device: "pump".into(), delivery, expires });
     }
