@@ -96,6 +96,7 @@ listen = "127.0.0.1:{port}"
 content_type = "application/json"
 queue_max = 10000000
 queue_bytes = 1000000000
+absent_bytes = 1000000000
 "#
     )
 }

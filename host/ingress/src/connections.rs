@@ -31,9 +31,6 @@ pub struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     listed: Mutex<Listed>,
-    /// Of all connections since the start of the host.
-    received: Traffic,
-    sent: Traffic,
     events: broadcast::Sender<ConnectionEvent>,
 }
 
@@ -42,6 +39,8 @@ struct Listed {
     /// By id, which counts up: in the order of their beginning.
     open: BTreeMap<u64, Arc<Entry>>,
     opened: u64,
+    /// What those received and sent that are gone.
+    closed: (TrafficStatus, TrafficStatus),
 }
 
 #[derive(Debug)]
@@ -106,8 +105,7 @@ pub struct TrafficStatus {
 
 impl Default for Shared {
     fn default() -> Self {
-        let (listed, received, sent) = <_>::default();
-        Self { listed, received, sent, events: broadcast::Sender::new(EVENTS_MAX) }
+        Self { listed: Mutex::default(), events: broadcast::Sender::new(EVENTS_MAX) }
     }
 }
 
@@ -144,7 +142,8 @@ impl Connections {
 
     /// Of all connections since the start of the host: received, sent.
     pub fn traffic(&self) -> (TrafficStatus, TrafficStatus) {
-        (self.0.received.status(), self.0.sent.status())
+        let listed = self.0.listed.lock();
+        listed.open.values().fold(listed.closed, |sum, entry| entry.added_to(sum))
     }
 
     /// At most `limit` with an id above `after`, oldest first.
@@ -178,13 +177,11 @@ impl Connection {
     /// A message with `bytes` of payload came.
     pub fn received(&self, bytes: usize, now: Timestamp) {
         self.entry.received.count(bytes, now);
-        self.list().0.received.count(bytes, now);
     }
 
     /// A message with `bytes` of payload went out.
     pub fn sent(&self, bytes: usize, now: Timestamp) {
         self.entry.sent.count(bytes, now);
-        self.list().0.sent.count(bytes, now);
     }
 
     /// So many messages wait to be sent.
@@ -244,7 +241,11 @@ impl std::fmt::Debug for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let list = self.list();
-        list.0.listed.lock().open.remove(&self.id);
+        {
+            let mut listed = list.0.listed.lock();
+            listed.open.remove(&self.id);
+            listed.closed = self.entry.added_to(listed.closed);
+        }
         list.tell(|| ConnectionEvent::Closed(self.entry.status(self.id)));
     }
 }
@@ -259,6 +260,21 @@ impl Entry {
             received: self.received.status(),
             sent: self.sent.status(),
             queued: self.queued.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Received and sent, with what others did.
+    fn added_to(&self, (received, sent): (TrafficStatus, TrafficStatus)) -> (TrafficStatus, TrafficStatus) {
+        (received.and(self.received.status()), sent.and(self.sent.status()))
+    }
+}
+
+impl TrafficStatus {
+    fn and(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+            last: self.last.max(other.last),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What comes out of the host through a session: commands for its devices, and what sinks publish.
 
-use std::task::{Context, Poll};
-
 use sandbar_reading::{Command, DeliveryId, Message};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -68,11 +66,6 @@ impl<T> Offers<T> {
     pub async fn next(&mut self) -> Option<T> {
         self.offers.recv().await.map(|offer| *offer)
     }
-
-    /// The same, for drivers that wait for many at once.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.offers.poll_recv(cx).map(|offer| offer.map(|offer| *offer))
-    }
 }
 
 impl CommandOffer {
@@ -84,6 +77,11 @@ impl CommandOffer {
     /// What is cancelled once the driver says that it was [sent](Self::sent).
     pub fn on_its_way(&self) -> CancellationToken {
         self.sent.clone()
+    }
+
+    /// Whether somebody waits to hear how it went. If not, it is offered again: sent now, it would come twice.
+    pub fn is_awaited(&self) -> bool {
+        !self.done.is_closed()
     }
 
     /// The device has it, as far as the driver can do, and its word is awaited. Nothing to say where no word comes.
@@ -116,6 +114,11 @@ impl PublicationOffer {
     pub fn new(id: DeliveryId, message: Message) -> (Self, oneshot::Receiver<Done>) {
         let (done, result) = oneshot::channel();
         (Self { id, message, done }, result)
+    }
+
+    /// Whether somebody waits to hear how it went. If not, it is offered again: published now, it would come twice.
+    pub fn is_awaited(&self) -> bool {
+        !self.done.is_closed()
     }
 
     /// Whoever is to get it has it, or has it kept for them.

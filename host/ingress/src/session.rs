@@ -28,6 +28,9 @@ pub trait Intake: Send + Sync + 'static {
     /// Writes a driver's state without a reading; returns once it is on disk.
     fn keep(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>>;
 
+    /// The same, of what nobody waits for: it may take a moment longer, and share a commit for it.
+    fn keep_patiently(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>>;
+
     /// A value of the driver's state, as last committed.
     fn kept(&self, ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused>;
 
@@ -182,6 +185,11 @@ impl Session {
     /// Writes the driver's own state; returns once it is on disk.
     pub async fn keep(&self, keep: Vec<StateWrite>) -> Result<(), Refused> {
         self.intake.keep(self.ingress.clone(), keep).await
+    }
+
+    /// The same, of what nobody waits for: it may take a moment longer, and share a commit for it.
+    pub async fn keep_patiently(&self, keep: Vec<StateWrite>) -> Result<(), Refused> {
+        self.intake.keep_patiently(self.ingress.clone(), keep).await
     }
 
     /// A value of the driver's own state, as last committed.

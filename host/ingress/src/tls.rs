@@ -24,7 +24,8 @@ pub(crate) struct ServerTls {
     pub(crate) certificate_file: PathBuf,
     /// A PEM file with the certificate's private key.
     pub(crate) key_file: PathBuf,
-    /// A PEM file with certificates of who may issue a peer's own: asks every peer for one.
+    /// A PEM file with certificates of who may issue a peer's own: asks every peer for one. It is read again when it
+    /// changes.
     #[serde(default)]
     pub(crate) client_ca_file: Option<PathBuf>,
     /// Takes peers that show no certificate, too. Needs `client_ca_file`.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -102,6 +103,12 @@ pub struct Link {
 
 /// Beyond this, reading waits until some of it was written: a broker that does not read gets no more answers.
 const OUTPUT_MAX: usize = 1 << 20;
+
+/// What is read at once, about.
+const READ: usize = 8 << 10;
+
+/// With less room than that there is to be more before something is read.
+const READ_MIN: usize = 1 << 10;
 
 impl Link {
     /// Connects, within the time that the settings allow.
@@ -226,6 +233,9 @@ impl Link {
     async fn drive(&mut self, reads: bool) -> Result<(), LinkLost> {
         let reads = reads && self.output.len() < OUTPUT_MAX;
         let ping_at = self.sent + self.keep_alive;
+        if reads && self.input.capacity() - self.input.len() < READ_MIN {
+            self.input.reserve(READ);
+        }
         tokio::select! {
             read = self.reader.read_buf(&mut self.input), if reads => match read? {
                 0 => Err(LinkLost::Ended),
@@ -280,9 +290,19 @@ async fn write(
     Ok(())
 }
 
-async fn stream(broker: &Broker) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+/// Small writes go out at once. A broker that vanished is noticed after about five minutes, also where no sign of life
+/// was agreed on.
+async fn socket(broker: &Broker) -> io::Result<TcpStream> {
+    const KEEPALIVE: Duration = Duration::from_secs(60);
     let socket = TcpStream::connect((&*broker.host, broker.port)).await?;
     socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(4);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    Ok(socket)
+}
+
+async fn stream(broker: &Broker) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+    let socket = socket(broker).await?;
     let remote = socket.peer_addr()?;
     let stream: Box<dyn Stream> = match &broker.tls {
         None => Box::new(socket),
@@ -356,15 +376,38 @@ mod tests {
         assert_eq!(shown(), "another one");
     }
 
+    const SESSION: Session =
+        Session { clean_start: true, expiry_s: 0, receive_maximum: 1, packet_max: 1 << 20 };
+
+    fn silent_broker(port: u16) -> Broker {
+        let url = format!("mqtt://127.0.0.1:{port}");
+        let settings = json!({ "url": url, "client_id": "c", "keep_alive_s": 0 });
+        sandbar_reading::settings(settings).and_then(|config| Broker::new(&config)).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_signs_of_life_it_may_have_nothing_to_do() {
-        let settings = json!({ "url": "mqtt://localhost", "client_id": "c", "keep_alive_s": 0 });
-        let broker = sandbar_reading::settings(settings).and_then(|config| Broker::new(&config)).unwrap();
-        let session = Session { clean_start: true, expiry_s: 0, receive_maximum: 1, packet_max: 1 << 20 };
         let (near, far) = tokio::io::duplex(64);
-        let mut link = Link::new(&broker, session, Box::new(near));
+        let mut link = Link::new(&silent_broker(1), SESSION, Box::new(near));
         assert!(timeout(Duration::from_secs(3600), link.stay()).await.is_err(), "its window is full");
         drop(far);
         assert!(matches!(link.next().await, Err(LinkLost::Ended)));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_vanished_is_noticed_without_signs_of_life() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broker = silent_broker(listener.local_addr().unwrap().port());
+        let socket = socket(&broker).await.unwrap();
+        assert!(SockRef::from(&socket).keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_read_at_once() {
+        let (near, mut far) = tokio::io::duplex(16 << 10);
+        let mut link = Link::new(&silent_broker(1), SESSION, Box::new(near));
+        far.write_all(&[0; 5000]).await.unwrap();
+        link.drive(true).await.unwrap();
+        assert_eq!(link.input.len(), 5000);
     }
 }

@@ -120,6 +120,10 @@ impl Intake for Door {
         Box::pin(self.store.keep(Scope::Ingress(ingress), keep))
     }
 
+    fn keep_patiently(&self, ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
+        Box::pin(self.store.keep_patiently(Scope::Ingress(ingress), keep))
+    }
+
     fn kept(&self, ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {
         Ok(self.store.state(&Scope::Ingress(ingress.clone()), name)?)
     }

@@ -1,18 +1,21 @@
 //! What sinks may do with the host that they belong to.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use parking_lot::Mutex;
 use sandbar_ingress::{Answer, CommandError, Hold, PublicationOffer, Publications};
 use sandbar_reading::{Clock, Command, Delivery, DeliveryId, Message, Name, Target, Timestamp};
-use sandbar_sinks::{Cause, DeliveryError, Order, OwnHost, Unsent};
+use sandbar_sinks::{Cause, DeliveryError, Order, OwnHost, Progress, Unsent};
 use sandbar_store::{HandedOver, Store, StoreError};
 
 use crate::delivery::Deliveries;
 use crate::devices::Devices;
-use crate::places::{NotTaken, Places};
+use crate::places::{InLine, NotTaken, Places};
 use crate::registry::{CommandProblem, Registry};
 use crate::replies::{Awaited, Said};
 
@@ -43,8 +46,10 @@ pub(crate) struct Within {
 
 /// The same, for one of them.
 pub(crate) struct Own {
-    pub(crate) sink: Name,
-    pub(crate) host: Arc<Within>,
+    sink: Name,
+    host: Arc<Within>,
+    /// Published behind what was not: passed over when it comes again.
+    ahead: Mutex<BTreeSet<DeliveryId>>,
 }
 
 /// Why the first of some commands that cannot wait for their devices cannot, and its place.
@@ -85,12 +90,93 @@ impl Within {
     }
 }
 
+impl Own {
+    /// What is remembered of what was published ahead.
+    const AHEAD_MAX: usize = 4096;
+
+    pub(crate) fn new(sink: Name, host: Arc<Within>) -> Self {
+        Self { sink, host, ahead: Mutex::default() }
+    }
+
+    /// `None` if it was published ahead.
+    async fn line_up(&self, ingress: &Name, delivery: &Delivery) -> Result<Option<InLine>, NotTaken> {
+        if self.ahead.lock().contains(&delivery.id) {
+            return Ok(None);
+        }
+        let offer = PublicationOffer::new(delivery.id, delivery.message.clone());
+        self.host.outward.0.line_up(ingress.as_str(), offer).await.map(Some)
+    }
+
+    async fn publish_in_order(
+        &self,
+        ingress: &Name,
+        batch: &[Delivery],
+        progress: &Progress,
+    ) -> Result<(), DeliveryError> {
+        let mut answers = FuturesOrdered::new();
+        let mut waiting = batch.iter();
+        let mut next = waiting.next();
+        let (mut at, mut failed) = (0, None);
+        loop {
+            let lining_up = async move {
+                match next {
+                    Some(delivery) => self.line_up(ingress, delivery).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = answers.next() => {
+                    match answer {
+                        Ok(()) if failed.is_none() => self.reached(&batch[at], at, progress),
+                        Ok(()) => self.got_ahead(&batch[at]),
+                        Err(not_taken) => {
+                            next = None;
+                            failed.get_or_insert(unsent(not_taken).at(at));
+                        }
+                    }
+                    at += 1;
+                }
+                lined = lining_up, if next.is_some() => {
+                    // Nothing gets in line behind what could not.
+                    next = if lined.is_ok() { waiting.next() } else { None };
+                    answers.push_back(answered(lined));
+                }
+                else => break,
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn reached(&self, delivery: &Delivery, at: usize, progress: &Progress) {
+        self.ahead.lock().remove(&delivery.id);
+        progress.reached(at + 1);
+    }
+
+    fn got_ahead(&self, delivery: &Delivery) {
+        let mut ahead = self.ahead.lock();
+        ahead.insert(delivery.id);
+        if ahead.len() > Self::AHEAD_MAX {
+            ahead.pop_first();
+        }
+    }
+}
+
+async fn answered(lined: Result<Option<InLine>, NotTaken>) -> Result<(), NotTaken> {
+    match lined? {
+        Some(in_line) => in_line.answer().await.map(drop),
+        None => Ok(()),
+    }
+}
+
 impl OwnHost for Own {
-    fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>> {
-        Box::pin(async move {
-            let offer = PublicationOffer::new(delivery.id, delivery.message.clone());
-            self.host.outward.0.offer(ingress.as_str(), offer).await.map(drop).map_err(unsent)
-        })
+    fn publish<'a>(
+        &'a self,
+        ingress: &'a Name,
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(self.publish_in_order(ingress, batch, progress))
     }
 
     fn command(&self, command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {

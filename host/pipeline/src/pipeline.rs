@@ -248,7 +248,7 @@ impl Pipeline {
     }
 
     pub async fn set_sink(&self, name: Name, sink: Arc<dyn AnySink>, offering: Offering) {
-        let own: Arc<dyn OwnHost> = Arc::new(Own { sink: name.clone(), host: Arc::clone(&self.own) });
+        let own: Arc<dyn OwnHost> = Arc::new(Own::new(name.clone(), Arc::clone(&self.own)));
         sink.connect(&own);
         self.deliveries.set_sink(name, sink, offering).await;
     }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use sandbar_ingress::{CommandError, Done, Hold, Offers};
 use sandbar_reading::{Message, Name};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Places that sessions have taken. Clones are the same places.
 pub(crate) struct Places<T> {
@@ -24,6 +25,15 @@ struct Place<T> {
     offers: mpsc::Sender<Box<T>>,
     /// Tells a session's place from that of the session that took it over.
     generation: u64,
+}
+
+/// How long a driver may take for one offer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// An offer that a session has, or will get.
+pub(crate) struct InLine {
+    answer: oneshot::Receiver<Done>,
+    until: Instant,
 }
 
 /// Why an offer was not taken.
@@ -47,9 +57,6 @@ impl<T> Default for Places<T> {
 }
 
 impl<T: Send + 'static> Places<T> {
-    /// How long a driver may take for one offer.
-    const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-
     /// `waiting_max`: how many offers may wait for a driver that is busy with one. `hold` is dropped with the place.
     pub(crate) fn take(&self, ingress: &Name, name: &str, waiting_max: usize, hold: Hold) -> Offers<T> {
         let (offers, taken_offers) = mpsc::channel(waiting_max);
@@ -81,17 +88,33 @@ impl<T: Send + 'static> Places<T> {
     pub(crate) async fn offer(
         &self,
         name: &str,
-        (offer, answer): (T, oneshot::Receiver<Done>),
+        offered: (T, oneshot::Receiver<Done>),
     ) -> Result<Option<Message>, NotTaken> {
+        self.line_up(name, offered).await?.answer().await
+    }
+
+    /// Returns once `offer` is in line, behind those that were before.
+    pub(crate) async fn line_up(
+        &self,
+        name: &str,
+        (offer, answer): (T, oneshot::Receiver<Done>),
+    ) -> Result<InLine, NotTaken> {
         let offers = self.taken.lock().by_name.get(name).map(|place| place.offers.clone());
         let offers = offers.ok_or(NotTaken::Unreachable)?;
         offers.send(Box::new(offer)).await.map_err(|_| NotTaken::Unreachable)?;
-        match tokio::time::timeout(Self::ANSWER_WITHIN, answer).await {
+        Ok(InLine { answer, until: Instant::now() + ANSWER_WITHIN })
+    }
+}
+
+impl InLine {
+    /// Returns once the session said what became of it.
+    pub(crate) async fn answer(self) -> Result<Option<Message>, NotTaken> {
+        match tokio::time::timeout_at(self.until, self.answer).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(NotTaken::Failed(error)),
             Ok(Err(_dropped)) => Err(NotTaken::Unreachable),
             Err(_elapsed) => {
-                let cause = format!("no answer within {} s", Self::ANSWER_WITHIN.as_secs());
+                let cause = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
                 Err(NotTaken::Failed(CommandError::Retry(cause)))
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sandbar_ingress::{Accepted, Answer, CommandError};
+use sandbar_ingress::{Accepted, Answer, CommandError, PublicationOffer, Publications};
 use sandbar_pipeline::{Attempts, Filter, Key, Offering, Options, Pipeline, Replying, Route};
 use sandbar_reading::{Command, ContentType, Delivery, Inbound, Message, SystemClock};
 use sandbar_sinks::{AnySink, Cause, DeliveryError, OwnHost, Progress};
@@ -34,16 +34,15 @@ impl AnySink for Through {
     fn deliver<'a>(
         &'a self,
         batch: &'a [Delivery],
-        _: &'a Progress,
+        progress: &'a Progress,
     ) -> BoxFuture<'a, Result<(), DeliveryError>> {
         Box::pin(async move {
             let own = self.0.get().unwrap();
+            if batch.iter().all(|delivery| delivery.message.topic.as_str() == "publish") {
+                return own.publish(&"broker".parse().unwrap(), batch, progress).await;
+            }
             for (at, delivery) in batch.iter().enumerate() {
                 match delivery.message.topic.as_str() {
-                    "publish" => {
-                        let ingress = "broker".parse().unwrap();
-                        own.publish(&ingress, delivery).await.map_err(|unsent| unsent.at(at))?;
-                    }
                     "command" => {
                         let command = Command {
                             device: "lamp".into(),
@@ -101,26 +100,70 @@ async fn send(pipeline: &Pipeline, topic: &str) -> Accepted {
     pipeline.intake().accept("in".parse().unwrap(), inbound, Vec::new()).await.unwrap()
 }
 
+async fn next(publications: &mut Publications) -> PublicationOffer {
+    timeout(LONG, publications.next()).await.unwrap().unwrap()
+}
+
+fn accepted(pipeline: &Pipeline) -> u64 {
+    pipeline.outlets().iter().map(|outlet| outlet.accepted).sum()
+}
+
+async fn wait(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, waiting).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_a_sink_publishes_is_offered_to_the_ingress_until_it_takes_it() {
     let (pipeline, _folder) = pipeline(Replying::Nobody).await;
     // Nobody takes it yet: it waits.
     send(&pipeline, "publish").await;
     let mut publications = pipeline.intake().publications(&"broker".parse().unwrap());
-    let first = timeout(LONG, publications.next()).await.unwrap().unwrap();
+    let first = next(&mut publications).await;
     let id = first.id;
     first.fail(CommandError::Retry("full".to_owned()));
-    let again = timeout(LONG, publications.next()).await.unwrap().unwrap();
+    let again = next(&mut publications).await;
     assert_eq!((again.id, &again.message.payload[..]), (id, &b"ping"[..]));
     again.acknowledge();
-    let accepted = || pipeline.outlets().iter().map(|outlet| outlet.accepted).sum::<u64>();
-    timeout(LONG, async {
-        while accepted() == 0 {
-            tokio::task::yield_now().await;
+    wait(|| accepted(&pipeline) == 1).await;
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_an_ingress_is_offered_at_once_and_what_it_took_behind_a_refusal_not_again() {
+    let (pipeline, _folder) = pipeline(Replying::Nobody).await;
+    let mut publications = pipeline.intake().publications(&"broker".parse().unwrap());
+    send(&pipeline, "publish").await;
+    let first = next(&mut publications).await;
+    for _ in 0..9 {
+        send(&pipeline, "publish").await;
+    }
+    wait(|| pipeline.route_counts(&"r".parse().unwrap()).is_some_and(|counts| counts.outputs == 10)).await;
+    // From the store to the queue.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.acknowledge();
+    let mut offers = Vec::new();
+    for _ in 0..9 {
+        offers.push(next(&mut publications).await);
+    }
+    let ids: Vec<_> = offers.iter().map(|offer| offer.id).collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+    for (at, offer) in offers.into_iter().enumerate() {
+        match at {
+            2 => offer.fail(CommandError::Reject("not that".to_owned())),
+            5 => offer.fail(CommandError::Retry("full".to_owned())),
+            _ => offer.acknowledge(),
         }
-    })
-    .await
-    .unwrap();
+    }
+    let again = next(&mut publications).await;
+    assert_eq!(again.id, ids[5]);
+    again.acknowledge();
+    wait(|| accepted(&pipeline) == 9).await;
+    assert!(timeout(Duration::from_millis(50), publications.next()).await.is_err(), "nothing comes twice");
     pipeline.stop().await;
 }
 

@@ -90,9 +90,16 @@ impl OwnHost for OwnFarEnd {
     fn publish<'a>(
         &'a self,
         _ingress: &'a Name,
-        delivery: &'a Delivery,
-    ) -> BoxFuture<'a, Result<(), Unsent>> {
-        Box::pin(self.take(delivery.id))
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async move {
+            for (at, delivery) in batch.iter().enumerate() {
+                self.take(delivery.id).await.map_err(|unsent| unsent.at(at))?;
+                progress.reached(at + 1);
+            }
+            Ok(())
+        })
     }
 
     fn command(&self, _command: Command, id: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {

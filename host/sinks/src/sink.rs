@@ -53,8 +53,14 @@ impl Progress {
 
 /// What a sink may do with the host that it belongs to.
 pub trait OwnHost: Send + Sync + 'static {
-    /// Sends a message out through an ingress: to an MQTT broker's subscribers, to WebSocket connections.
-    fn publish<'a>(&'a self, ingress: &'a Name, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>>;
+    /// Sends messages out through an ingress, many at once and in order: to an MQTT broker's subscribers, to WebSocket
+    /// connections. Behind one that is not taken others may have been: they are passed over when they come again.
+    fn publish<'a>(
+        &'a self,
+        ingress: &'a Name,
+        batch: &'a [Delivery],
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>>;
 
     /// Has a device carry out a command that another host keeps until it is done; `id` is the delivery's
     /// there.

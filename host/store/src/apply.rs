@@ -106,7 +106,7 @@ impl<'t> Batch<'t> {
         self.ledger.last_id = self.ledger.last_id.max(ids.ids.end.saturating_sub(1));
         match work {
             Work::Accept(accept) => self.accept(accept, &mut ids)?,
-            Work::Keep(scope, writes) => self.keep(&scope, &writes)?,
+            Work::Keep { scope, writes, .. } => self.keep(&scope, &writes)?,
             Work::Settle(outcome) => return self.settle(outcome, &mut ids),
             Work::Delivered(delivered) => self.delivered(delivered, &mut ids)?,
             Work::Replayed(replayed) => self.replayed(replayed, &mut ids)?,

@@ -73,7 +73,7 @@ fn orders(work: &Work) -> Vec<Order> {
             let written = accept.keep.iter().map(|write| of_state(accept.ingress.as_str(), &write.name));
             orders.extend(written);
         }
-        Work::Keep(sandbar_reading::Scope::Ingress(ingress), writes) => {
+        Work::Keep { scope: sandbar_reading::Scope::Ingress(ingress), writes, .. } => {
             orders.extend(writes.iter().map(|write| of_state(ingress.as_str(), &write.name)));
         }
         Work::Settle(outcome) => outcome.chained.iter().for_each(|accept| of_lanes(accept, &mut orders)),

@@ -35,7 +35,12 @@ pub(crate) type Done = Result<bool, StoreError>;
 
 pub(crate) enum Work {
     Accept(Accept),
-    Keep(Scope, Vec<StateWrite>),
+    Keep {
+        scope: Scope,
+        writes: Vec<StateWrite>,
+        /// Somebody waits for it.
+        prompt: bool,
+    },
     Settle(Outcome),
     Delivered(Delivered),
     Replayed(Replayed),
@@ -88,7 +93,7 @@ impl Work {
             Self::DiscardRoute(_) | Self::DiscardTarget(_) => DISCARD_CHUNK,
             Self::Devices(work) => work.ids(),
             Self::Lose(_) => 1,
-            Self::Keep(..)
+            Self::Keep { .. }
             | Self::Documents(_)
             | Self::DiscardIngress(_)
             | Self::Redrive(..)
@@ -143,7 +148,7 @@ impl Work {
         };
         match self {
             Self::Accept(accepted) => accept(accepted),
-            Self::Keep(_, writes) => FIXED + kept(writes),
+            Self::Keep { writes, .. } => FIXED + kept(writes),
             Self::Settle(outcome) => {
                 let sent = outcome.deliveries.iter().map(sent);
                 let chained = outcome.chained.iter().map(accept);
@@ -184,13 +189,14 @@ impl Work {
                     || outcome.failed.is_some()
             }
             Self::Delivered(delivered) => delivered.accepted.len() > 1 || !delivered.failed.is_empty(),
+            Self::Keep { prompt, .. } => *prompt,
             _ => true,
         }
     }
 
     /// From drivers: they are told when there is no room, and must not take the room of the host's own.
     const fn is_from_drivers(&self) -> bool {
-        matches!(self, Self::Accept(_) | Self::Keep(..))
+        matches!(self, Self::Accept(_) | Self::Keep { .. })
     }
 }
 

@@ -133,7 +133,20 @@ impl Store {
         scope: Scope,
         writes: Vec<StateWrite>,
     ) -> impl Future<Output = Result<(), Refused>> + Send + 'static + use<> {
-        let queued = self.push_from_driver(Work::Keep(scope, writes));
+        self.kept(Work::Keep { scope, writes, prompt: true })
+    }
+
+    /// The same, of what nobody waits for: others are given a moment to share its commit.
+    pub fn keep_patiently(
+        &self,
+        scope: Scope,
+        writes: Vec<StateWrite>,
+    ) -> impl Future<Output = Result<(), Refused>> + Send + 'static + use<> {
+        self.kept(Work::Keep { scope, writes, prompt: false })
+    }
+
+    fn kept(&self, work: Work) -> impl Future<Output = Result<(), Refused>> + Send + 'static + use<> {
+        let queued = self.push_from_driver(work);
         async move {
             let (_, done) = queued?;
             result(done.await)?;

@@ -48,6 +48,7 @@ struct Memory {
     doubts: VecDeque<Refused>,
     keeps_not: Option<Refused>,
     kept: BTreeMap<Box<str>, (Bytes, Option<Timestamp>)>,
+    keeps: Vec<(usize, bool)>,
     devices: HashMap<Box<str>, (u64, mpsc::Sender<Box<CommandOffer>>)>,
     attachments: u64,
     /// Of the command that was offered last.
@@ -96,6 +97,7 @@ impl StandIn {
             doubts: VecDeque::new(),
             keeps_not: None,
             kept: BTreeMap::new(),
+            keeps: Vec::new(),
             devices: HashMap::new(),
             attachments: 0,
             sent: CancellationToken::new(),
@@ -177,6 +179,11 @@ impl StandIn {
         self.memory.lock().taken.clone()
     }
 
+    /// What the driver wrote without a reading so far: how much at once, and whether somebody waited for it.
+    pub fn keeps(&self) -> Vec<(usize, bool)> {
+        self.memory.lock().keeps.clone()
+    }
+
     /// Resolves once `count` readings were taken.
     pub async fn wait_taken(&self, count: usize) -> Vec<Taken> {
         self.wait(|counts| counts.taken >= count).await;
@@ -251,6 +258,18 @@ impl StandIn {
         Some(done.await.ok()?.map(drop))
     }
 
+    fn write(&self, keep: &[StateWrite], prompt: bool) -> Result<(), Refused> {
+        let mut memory = self.memory.lock();
+        if let Some(refused) = memory.keeps_not.clone() {
+            return Err(refused);
+        }
+        if !memory.forgets {
+            memory.keeps.push((keep.len(), prompt));
+        }
+        memory.write(keep);
+        Ok(())
+    }
+
     async fn take(&self, inbound: Inbound, keep: Vec<StateWrite>) -> Result<Accepted, Refused> {
         let mut open = self.open.subscribe();
         self.counts.send_modify(|counts| counts.offered += 1);
@@ -322,15 +341,11 @@ impl Intake for StandIn {
     }
 
     fn keep(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
-        async move {
-            let mut memory = self.memory.lock();
-            if let Some(refused) = memory.keeps_not.clone() {
-                return Err(refused);
-            }
-            memory.write(&keep);
-            Ok(())
-        }
-        .boxed()
+        async move { self.write(&keep, true) }.boxed()
+    }
+
+    fn keep_patiently(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
+        async move { self.write(&keep, false) }.boxed()
     }
 
     fn kept(&self, _ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {

@@ -79,6 +79,22 @@ async fn what_nobody_waits_for_shares_a_commit_with_what_comes_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_driver_keeps_and_does_not_wait_for_shares_a_commit_likewise() {
+    let rig = Rig::new(options());
+    let scope = Scope::Ingress(name("web"));
+    let before = rig.store.stats().commits;
+    let kept = rig.store.keep_patiently(scope.clone(), vec![write("position", "1")]);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.store.stats().commits, before, "it waits for company");
+    rig.store.keep(scope.clone(), vec![write("position", "2")]).await.unwrap();
+    kept.await.unwrap();
+    assert_eq!(rig.store.stats().commits, before + 1);
+    assert_eq!(rig.state_text(&scope, "position").as_deref(), Some("2"), "in the order of the calls");
+    rig.store.keep_patiently(scope.clone(), vec![write("position", "3")]).await.unwrap();
+    assert_eq!(rig.state_text(&scope, "position").as_deref(), Some("3"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outcome_is_committed_whole() {
     let rig = Rig::new(options());
     let (from, to, target) = (lane("celsius", "d1"), lane("alarm", "d1"), sink("out"));

@@ -90,11 +90,14 @@ impl Grants {
     /// seldom allowed to publish there: so what it may subscribe to counts, and where it is denied to publish. Without
     /// that, the broker would say at any topic what the client may not say.
     pub(super) fn may_be_answered(&self, topic: &Topic) -> bool {
-        let filter = topic.as_str().parse();
         !is_reserved(topic)
-            && filter.is_ok_and(|filter| self.may_subscribe(&filter))
-            && self.may_receive(topic)
+            && self.may_have(topic)
             && !self.denied.publish.iter().any(|filter| filter.matches(topic))
+    }
+
+    /// Whether it may get a message of the topic, by a subscription to it or a wider one.
+    pub(super) fn may_have(&self, topic: &Topic) -> bool {
+        topic.as_str().parse().is_ok_and(|filter| self.may_subscribe(&filter)) && self.may_receive(topic)
     }
 
     /// Every topic that `filter` matches must be allowed. Where only some are denied, the subscription stands,

@@ -1,11 +1,13 @@
 //! What all connections of an ingress share.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use sandbar_reading::{Steps, Timestamp};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::codec::reason;
@@ -17,11 +19,18 @@ use super::settings::{PACKET_MAX_MOST, Settings};
 use super::subscriptions::Subscriptions;
 use super::timers::Timers;
 use super::will::Wills;
+use crate::complaints::Complaints;
 use crate::{Figures, Session};
 
 /// Messages that wait for their commit at once; large ones count for several. Fewer than what the host takes
 /// before it says that it is busy: so connections wait here, and TCP holds their clients back.
 const UNDER_WAY: usize = 8192;
+
+/// Permits are for so many bytes.
+const UNIT: usize = 4 << 10;
+
+/// Bytes of large packets that are gathered at once, for all connections; at least what two can have.
+const LARGE: usize = 32 << 20;
 
 /// Replies that are awaited at once.
 const REPLIES: usize = 1024;
@@ -31,16 +40,25 @@ pub(super) struct Broker {
     pub(super) session: Session,
     pub(super) subscriptions: RwLock<Subscriptions>,
     pub(super) retained: Mutex<RetainedMessages>,
-    /// Held while a change of what is retained gets its place among such changes, in memory and in the store.
+    /// Held while a change of what is retained gets its place among such changes, in memory and in the store; and while
+    /// a subscription is made, which is to get each of them either as it is published or as it is retained.
     pub(super) retaining: Mutex<()>,
     /// Sessions, by client identifier.
     pub(super) clients: Mutex<HashMap<Box<str>, Arc<Client>>>,
+    /// Bytes that wait for sessions without a connection.
+    pub(super) absent_bytes: Arc<AtomicUsize>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) timers: Timers,
     pub(super) wills: Wills,
     pub(super) under_way: Arc<Semaphore>,
+    /// For large packets, before they are gathered.
+    pub(super) large: Arc<Semaphore>,
     pub(super) replies: Arc<Semaphore>,
     pub(super) packet_max: usize,
+    pub(super) complaints: Complaints,
+    /// By the clock.
+    pub(super) began: Timestamp,
+    pub(super) steps: Mutex<Steps>,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
     /// Of sessions that have ended: messages that found no room in their queues.
@@ -59,17 +77,23 @@ impl Broker {
             Some(max) => max as usize,
             None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
         };
+        let began = session.now();
         Self {
+            began,
+            steps: Mutex::new(Steps::new(began, Instant::now().into_std())),
+            complaints: Complaints::new(session.ingress().clone()),
             settings,
             session,
             subscriptions: RwLock::default(),
             retained: Mutex::default(),
             retaining: Mutex::default(),
             clients: Mutex::default(),
+            absent_bytes: Arc::default(),
             keeper: Arc::default(),
             timers: Timers::default(),
             wills: Wills::default(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+            large: Arc::new(Semaphore::new(LARGE.max(2 * packet_max).div_ceil(UNIT))),
             replies: Arc::new(Semaphore::new(REPLIES)),
             packet_max,
             shed: AtomicU64::new(0),
@@ -97,8 +121,12 @@ impl Broker {
 
     /// Permits that a message of `bytes` takes while it is under way.
     pub(super) fn weight(bytes: usize) -> u32 {
-        const UNIT: usize = 4 << 10;
-        u32::try_from(1 + bytes / UNIT).unwrap_or(u32::MAX).min((UNDER_WAY / 2) as u32)
+        Self::units(1 + bytes).min((UNDER_WAY / 2) as u32)
+    }
+
+    /// Permits for a packet of `bytes`.
+    pub(super) fn units(bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn count_shed(&self, cause: &str) {
@@ -154,6 +182,36 @@ impl Broker {
         self.keeper.soon(gone);
     }
 
+    /// When more waits for sessions without a connection than may, those for which most does lose their oldest.
+    pub(super) fn make_room(&self) {
+        let most = self.settings.absent_bytes;
+        let is_over = |most: usize| self.absent_bytes.load(Ordering::Relaxed) > most;
+        if !is_over(most) {
+            return;
+        }
+        // Whoever holds them ends sessions now, which makes room as well.
+        let Some(clients) = self.clients.try_lock() else { return };
+        let absent = clients.values().filter_map(|client| {
+            let state = client.state();
+            state.link().is_none().then(|| (state.outgoing.bytes(), Arc::clone(client)))
+        });
+        let absent: Vec<_> = absent.collect();
+        drop(clients);
+        let mut largest: BinaryHeap<_> =
+            absent.iter().enumerate().map(|(index, (bytes, _))| (*bytes, index)).collect();
+        // A little more than needed: not to look for it again at the next message.
+        while is_over(most - most / 16)
+            && let Some((bytes, index)) = largest.pop()
+        {
+            let client = &absent[index].1;
+            let (gone, left) = client.shrink(bytes / 2);
+            self.forget(client, gone);
+            if left > 0 {
+                largest.push((left, index));
+            }
+        }
+    }
+
     /// Every connection is told that the host stops.
     pub(super) fn stop(&self) {
         for client in self.clients.lock().values() {
@@ -174,7 +232,11 @@ pub(super) mod testing {
 
     /// Nobody listens for it: connections are handed to it.
     pub(in super::super) fn broker(settings: Value) -> Arc<Broker> {
-        let session = Session::new("mqtt".parse().unwrap(), StandIn::new() as _, CancellationToken::new());
+        broker_of(StandIn::new(), settings)
+    }
+
+    pub(in super::super) fn broker_of(host: Arc<StandIn>, settings: Value) -> Arc<Broker> {
+        let session = Session::new("mqtt".parse().unwrap(), host as _, CancellationToken::new());
         let settings = sandbar_reading::settings(settings).and_then(Settings::new).unwrap();
         Arc::new(Broker::new(Arc::new(settings), session))
     }

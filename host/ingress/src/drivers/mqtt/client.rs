@@ -1,8 +1,8 @@
 //! One client's session: it outlives the client's connections, for as long as the client asked.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -14,8 +14,8 @@ use super::access::Grants;
 use super::codec::{Qos, Wanted};
 use super::message::Entry;
 use super::outgoing::{Outgoing, Room};
+use super::publish::Plan;
 use super::rows::SessionRow;
-use super::sessions::NEVER;
 use super::timers::Timer;
 
 pub(super) struct Client {
@@ -31,8 +31,9 @@ pub(super) struct Client {
     pub(super) subscriptions: Mutex<Own>,
     /// Packet identifiers of QoS 2 messages that were taken and not released.
     pub(super) received: Mutex<HashSet<u16>>,
-    /// Those of which the storage did not say whether they were: it is asked when the client sends them again.
-    pub(super) doubted: Mutex<HashSet<u16>>,
+    /// Those of which the storage did not say whether they were, with who is to get them: it is asked when the client
+    /// sends them again.
+    pub(super) doubted: Mutex<HashMap<u16, Plan>>,
     grants: RwLock<Arc<Grants>>,
     places: AtomicU64,
     room: Room,
@@ -40,23 +41,65 @@ pub(super) struct Client {
 }
 
 /// Its subscriptions as it wrote them, and their identifiers.
-pub(super) type Own = BTreeMap<Box<str>, (Wanted, Option<u32>)>;
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    by_filter: BTreeMap<Box<str>, (Wanted, Option<u32>)>,
+    bytes: usize,
+}
+
+impl Own {
+    /// Whether there is room for it, unless it is there.
+    pub(super) fn has_room(&self, filter: &str, room: Room) -> bool {
+        self.by_filter.contains_key(filter)
+            || self.by_filter.len() < room.count && self.bytes + filter.len() <= room.bytes
+    }
+
+    /// Returns what stood there before.
+    pub(super) fn insert(
+        &mut self,
+        filter: Box<str>,
+        wanted: Wanted,
+        id: Option<u32>,
+    ) -> Option<(Wanted, Option<u32>)> {
+        let bytes = filter.len();
+        let before = self.by_filter.insert(filter, (wanted, id));
+        self.bytes += if before.is_none() { bytes } else { 0 };
+        before
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, filter: &str) -> bool {
+        let removed = self.by_filter.remove(filter).is_some();
+        self.bytes -= if removed { filter.len() } else { 0 };
+        removed
+    }
+
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.by_filter.keys().map(|filter| &**filter)
+    }
+}
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) outgoing: Outgoing,
     link: Option<Arc<Link>>,
+    /// The connection takes what waits. Until it does, it is none for what comes.
+    is_served: bool,
     absent_since: Option<Timestamp>,
     /// What ends it, while it has no connection.
     pub(super) ends: Option<Timer>,
     /// The session is over; what still comes is for nobody.
     ended: bool,
+    /// Bytes that wait for all sessions without a connection, and how many of them are counted for this one.
+    absent_bytes: Arc<AtomicUsize>,
+    counted: usize,
 }
 
 /// What others can do to a connection.
 pub(super) struct Link {
     /// The reason to end it with; 0 is none.
     kick: AtomicU8,
+    asleep: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// The connection has let go of the session.
     pub(super) gone: CancellationToken,
@@ -64,7 +107,12 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { kick: AtomicU8::new(0), waker: AtomicWaker::new(), gone: CancellationToken::new() })
+        Arc::new(Self {
+            kick: AtomicU8::new(0),
+            asleep: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            gone: CancellationToken::new(),
+        })
     }
 
     /// The first reason stays.
@@ -75,6 +123,11 @@ impl Link {
 
     pub(super) fn kicked(&self) -> Option<u8> {
         Some(self.kick.load(Ordering::Acquire)).filter(|reason| *reason != 0)
+    }
+
+    /// The client behind a gateway sleeps, or does no longer. What waits for it meanwhile waits as if it was away.
+    pub(super) fn sleeps(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
     }
 }
 
@@ -90,7 +143,13 @@ pub(super) struct Begin {
 }
 
 impl Client {
-    pub(super) fn new(begin: Begin, grants: Arc<Grants>, room: Room) -> Arc<Self> {
+    /// `absent_bytes` counts what waits for those without a connection.
+    pub(super) fn new(
+        begin: Begin,
+        grants: Arc<Grants>,
+        room: Room,
+        absent_bytes: &Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         let Begin { id, number, user, expiry_s, stored, next_place, absent_since } = begin;
         Arc::new(Self {
             id,
@@ -104,16 +163,12 @@ impl Client {
             grants: RwLock::new(grants),
             places: AtomicU64::new(next_place),
             room,
-            state: Mutex::new(State { absent_since, ..State::default() }),
+            state: Mutex::new(State {
+                absent_since,
+                absent_bytes: Arc::clone(absent_bytes),
+                ..State::default()
+            }),
         })
-    }
-
-    /// A QoS 2 message was not taken, or may not have been: then `is_doubtful`.
-    pub(super) fn not_received(&self, id: u16, is_doubtful: bool) {
-        self.received.lock().remove(&id);
-        if self.stored && is_doubtful {
-            self.doubted.lock().insert(id);
-        }
     }
 
     /// A place in its queue that nothing else has.
@@ -152,14 +207,6 @@ impl Client {
         state.link.is_some() && state.outgoing.has_room(self.room)
     }
 
-    /// Whether the session has been without a connection for as long as it may.
-    pub(super) fn is_over(&self, state: &State, now: Timestamp) -> bool {
-        let expiry_s = self.expiry_s.load(Ordering::Relaxed);
-        let lasts = Duration::from_secs(expiry_s.into());
-        let since = state.absent_since.filter(|_| expiry_s != NEVER);
-        since.is_some_and(|since| now.since(since) >= lasts)
-    }
-
     /// Whether nobody will ever ask for what is put into its queue.
     pub(super) fn is_gone(&self) -> bool {
         let state = self.state.lock();
@@ -171,18 +218,38 @@ impl Client {
     #[allow(clippy::result_large_err, reason = "the entry goes back to its maker, who had it anyway")]
     pub(super) fn push(&self, entry: Entry) -> Result<Vec<u64>, Entry> {
         let mut state = self.state.lock();
-        let State { outgoing, link, ended, .. } = &mut *state;
+        let State { outgoing, link, is_served, ended, .. } = &mut *state;
         if *ended || link.is_none() && (!self.stored || entry.qos == Qos::AtMostOnce) {
             return Err(entry);
         }
-        let pushed = outgoing.push(entry, self.room, link.is_some());
+        let is_awake = link.as_ref().is_some_and(|link| !link.asleep.load(Ordering::Relaxed));
+        let pushed = outgoing.push(entry, self.room, is_awake && *is_served);
         if let Some(link) = link {
             if pushed.overrun {
                 link.kick(super::codec::reason::QUOTA);
             }
             link.waker.wake();
+        } else {
+            state.count();
         }
         Ok(pushed.dropped)
+    }
+
+    /// Drops what waits longest, until at most so many bytes do. Returns places whose rows can go, and what still waits.
+    pub(super) fn shrink(&self, bytes: usize) -> (Vec<u64>, usize) {
+        let mut state = self.state.lock();
+        let dropped = state.outgoing.shrink(bytes);
+        state.count();
+        (dropped, state.outgoing.bytes())
+    }
+
+    /// A change of what is retained was made that its new subscriptions waited for.
+    pub(super) fn look_again(&self) {
+        let mut state = self.state.lock();
+        state.outgoing.look_again();
+        if let Some(link) = &state.link {
+            link.waker.wake();
+        }
     }
 
     pub(super) fn row(&self) -> SessionRow {
@@ -208,32 +275,67 @@ impl State {
         self.absent_since
     }
 
+    /// Whether it has had no connection for as long as it may.
+    pub(super) fn is_over(&self) -> bool {
+        self.ends.is_some_and(Timer::is_due)
+    }
+
+    /// The clock was set forward by so much when it had come to `until`, after it was `from`; whether that changes
+    /// anything.
+    pub(super) fn clock_was_set(&mut self, from: Timestamp, until: Timestamp, by: Duration) -> bool {
+        let since = self.absent_since.filter(|since| (from..=until).contains(since));
+        if let Some(since) = since {
+            self.absent_since = Some(since.after(by));
+        }
+        since.is_some()
+    }
+
     pub(super) const fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// A connection takes the session. Returns the places whose PUBREL is due.
-    pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<u64> {
+    /// A connection takes the session. Returns the places whose PUBREL is due, and whether their rows are to be written
+    /// first.
+    pub(super) fn take(&mut self, link: Arc<Link>) -> Vec<(u64, bool)> {
         self.absent_since = None;
         self.link = Some(link);
+        self.count();
         self.outgoing.resume()
     }
 
+    /// Whoever changes what waits without a connection says so.
+    pub(super) fn count(&mut self) {
+        let counts = self.link.is_none() && !self.ended;
+        let bytes = if counts { self.outgoing.bytes() } else { 0 };
+        self.absent_bytes.fetch_add(bytes.wrapping_sub(self.counted), Ordering::Relaxed);
+        self.counted = bytes;
+    }
+
+    /// Its connection begins to send.
+    pub(super) const fn serve(&mut self) {
+        self.is_served = true;
+    }
+
     pub(super) fn let_go(&mut self, now: Timestamp) {
-        self.link = None;
+        (self.link, self.is_served) = (None, false);
         self.absent_since = Some(now);
-        // Offers of commands go back to the host now, not with the next connection.
-        self.outgoing.drop_commands();
+        // What it had not acknowledged waits with the rest, and offers of commands go back to the host now, not with
+        // the next connection.
+        self.outgoing.resume();
+        self.count();
     }
 
     pub(super) fn end(&mut self) {
         self.ended = true;
         self.link = None;
+        self.count();
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::codec::reason;
+    use super::super::outgoing::tests::entry;
     use super::*;
 
     pub(in super::super) fn client(id: &str, number: u32) -> Arc<Client> {
@@ -246,7 +348,48 @@ pub(super) mod tests {
             next_place: 0,
             absent_since: None,
         };
-        Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 })
+        Client::new(begin, Arc::default(), Room { count: 10, bytes: 1000 }, &Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_served_yet_is_not_ended_for_what_waits() {
+        let (client, link) = (client("c", 1), Link::new());
+        client.state().take(Arc::clone(&link));
+        let fill = || (0..20).for_each(|place| drop(client.push(entry(place, Qos::AtLeastOnce))));
+        fill();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fill();
+        assert_eq!((link.kicked(), client.state().outgoing.waiting()), (None, 6));
+        client.state().serve();
+        fill();
+        assert_eq!(link.kicked(), None);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fill();
+        assert_eq!(link.kicked(), Some(reason::QUOTA));
+    }
+
+    #[test]
+    fn what_was_sent_and_not_acknowledged_waits_with_the_rest() {
+        let begin = Begin {
+            id: "c".into(),
+            number: 1,
+            user: None,
+            expiry_s: 60,
+            stored: true,
+            next_place: 0,
+            absent_since: None,
+        };
+        let client = Client::new(begin, Arc::default(), Room { count: 3, bytes: 1 << 20 }, &Arc::default());
+        client.state().take(Link::new());
+        for place in 0..3 {
+            client.state().outgoing.sent(entry(place, Qos::AtLeastOnce));
+        }
+        client.state().let_go(Timestamp::default());
+        for (place, dropped) in [(3, 0), (4, 1)] {
+            assert_eq!(client.push(entry(place, Qos::AtLeastOnce)).unwrap(), [dropped]);
+        }
+        assert!(client.state().take(Link::new()).is_empty());
+        assert_eq!(client.state().outgoing.waiting(), 3);
     }
 
     #[test]
@@ -256,5 +399,23 @@ pub(super) mod tests {
         link.kick(0x97);
         link.kick(0x8E);
         assert_eq!(link.kicked(), Some(0x97));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sleeps_is_not_ended_for_what_waits() {
+        let (client, link) = (client("c", 1), Link::new());
+        client.state().take(Arc::clone(&link));
+        client.state().serve();
+        let fill = || (0..20).for_each(|place| drop(client.push(entry(place, Qos::AtLeastOnce))));
+        link.sleeps(true);
+        fill();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        fill();
+        assert_eq!(link.kicked(), None);
+        link.sleeps(false);
+        fill();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        fill();
+        assert!(link.kicked().is_some());
     }
 }

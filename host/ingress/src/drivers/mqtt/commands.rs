@@ -1,7 +1,12 @@
 //! Commands to devices: as messages to the device's own client, on its topic.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use super::broker::Broker;
 use super::codec::{Properties, Qos, forwardable};
@@ -14,31 +19,45 @@ const DEVICES: usize = 1024;
 
 /// The devices that a connection speaks for.
 #[derive(Default)]
-pub(super) struct Devices(Vec<(Box<str>, Attachment)>);
+pub(super) struct Devices {
+    names: HashSet<Box<str>>,
+    /// Only those are looked at that have something.
+    offers: FuturesUnordered<BoxFuture<'static, Offered>>,
+}
+
+/// What came for a device; `None` once another connection speaks for it.
+type Offered = (Box<str>, Attachment, Option<CommandOffer>);
+
+fn next_offer(device: Box<str>, mut attachment: Attachment) -> BoxFuture<'static, Offered> {
+    async move {
+        let offer = attachment.next().await;
+        (device, attachment, offer)
+    }
+    .boxed()
+}
 
 impl Devices {
     /// Does nothing if commands do not go out here, or the device is known.
     pub(super) fn attach(&mut self, broker: &Broker, device: &str) {
-        let known = self.0.iter().any(|(other, _)| **other == *device);
-        if broker.settings.command_topic.is_some() && !known && self.0.len() < DEVICES {
-            self.0.push((device.into(), broker.session.attach(device)));
+        let takes = broker.settings.command_topic.is_some() && self.names.len() < DEVICES;
+        if takes && !self.names.contains(device) {
+            self.names.insert(device.into());
+            self.offers.push(next_offer(device.into(), broker.session.attach(device)));
         }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(device, _)| &**device)
+        self.names.iter().map(|device| &**device)
     }
 
     /// Ready with the next command for any of them.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CommandOffer> {
-        let mut at = 0;
-        while let Some((_, attachment)) = self.0.get_mut(at) {
-            match attachment.poll_next(cx) {
-                Poll::Ready(Some(offer)) => return Poll::Ready(offer),
-                // Another connection speaks for it now.
-                Poll::Ready(None) => drop(self.0.swap_remove(at)),
-                Poll::Pending => at += 1,
+        while let Poll::Ready(Some((device, attachment, offer))) = self.offers.poll_next_unpin(cx) {
+            if let Some(offer) = offer {
+                self.offers.push(next_offer(device, attachment));
+                return Poll::Ready(offer);
             }
+            self.names.remove(&device);
         }
         Poll::Pending
     }
@@ -47,6 +66,8 @@ impl Devices {
 impl Connection {
     /// Carried out when the client has acknowledged it; until then the host keeps it.
     pub(super) fn command(&self, offer: CommandOffer) {
+        // It waits for the client already, longer than the host did.
+        let Some(offer) = self.hold.client.state().outgoing.adopt(offer) else { return };
         let command = &offer.command;
         let values = [("device", &*command.device), ("command", &*command.name)];
         let pattern = self.broker.settings.command_topic.as_ref();

@@ -21,13 +21,15 @@ pub(crate) struct Config {
     /// Further places to listen at, with TLS or for WebSockets.
     #[serde(default)]
     pub(super) listeners: Vec<ListenerConfig>,
-    /// Speaks MQTT-SN 1.2 over UDP, too.
+    /// Speaks MQTT-SN 1.2 over UDP, too. A client that sleeps loses its oldest messages when `queue_max` of them wait
+    /// for it, as an absent one does.
     #[serde(default)]
     pub(super) mqtt_sn: Option<SnConfig>,
     /// A configuration file of rumqttd (TOML), whose listeners (`[v4]`, `[v5]`, `[ws]`) are opened too.
     #[serde(default)]
     pub(super) rumqttd_config: Option<PathBuf>,
-    /// Whether clients may connect without a user name. The default: only those of this machine (loopback).
+    /// Whether clients may connect without a user name. The default: only those of this machine (loopback), and no
+    /// pages of other sites that a browser on it shows.
     #[serde(default)]
     pub(super) anonymous: Option<bool>,
     /// Users, with their passwords' hashes.
@@ -67,13 +69,17 @@ pub(crate) struct Config {
     /// Seconds after which a session without a connection ends, at most; a client may ask for less.
     #[serde(default = "default::session_expiry_max_s")]
     pub(super) session_expiry_max_s: u32,
-    /// Messages that wait for one session, at most. When there are more, those at quality of service 0 go
-    /// first; then a connected client is disconnected (0x97), and an absent one loses its oldest.
+    /// Messages that wait for one session, at most. When there are more, those at quality of service 0 go first, and
+    /// then the oldest; a connected client that takes nothing for ten seconds is then disconnected (0x97).
     #[serde(default = "default::queue_max")]
     pub(super) queue_max: usize,
     /// Bytes that wait for one session, at most; likewise.
     #[serde(default = "default::queue_bytes")]
     pub(super) queue_bytes: usize,
+    /// Bytes that wait for all sessions without a connection together, at most. When there are more, those for which
+    /// most waits lose their oldest.
+    #[serde(default = "default::absent_bytes")]
+    pub(super) absent_bytes: usize,
     /// Messages that a client may have sent and not seen acknowledged, at most (Receive Maximum).
     #[serde(default = "default::receive_maximum")]
     pub(super) receive_maximum: u16,
@@ -93,7 +99,8 @@ pub(crate) struct Config {
     /// Connections at once, at most; further ones wait until one is closed.
     #[serde(default = "default::connections_max")]
     pub(super) connections_max: usize,
-    /// Sessions, connected or not, at most; further clients are refused.
+    /// Sessions, connected or not, at most. A further one takes the place of the one that was longest without a
+    /// connection; if all have one, clients are refused.
     #[serde(default = "default::sessions_max")]
     pub(super) sessions_max: usize,
     /// Retained messages, at most; further ones are passed on and not retained.
@@ -106,6 +113,9 @@ pub(crate) struct Config {
     /// Subscriptions of one session, at most.
     #[serde(default = "default::subscriptions_max")]
     pub(super) subscriptions_max: usize,
+    /// Bytes of the filters of one session's subscriptions, at most.
+    #[serde(default = "default::subscriptions_bytes")]
+    pub(super) subscriptions_bytes: usize,
     /// Messages a second that one client may publish, at most; a faster one is read more slowly.
     #[serde(default)]
     pub(super) rate_max: Option<u32>,
@@ -222,6 +232,10 @@ mod default {
         4 << 20
     }
 
+    pub(super) fn absent_bytes() -> usize {
+        64 << 20
+    }
+
     pub(super) fn receive_maximum() -> u16 {
         128
     }
@@ -256,6 +270,10 @@ mod default {
 
     pub(super) fn subscriptions_max() -> usize {
         10_000
+    }
+
+    pub(super) fn subscriptions_bytes() -> usize {
+        1 << 20
     }
 
     pub(super) fn connect_timeout_ms() -> u64 {

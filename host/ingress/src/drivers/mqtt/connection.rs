@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,14 +13,14 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::{BoxFuture, poll_fn};
 use sandbar_reading::{Refused, Topic};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::broker::Broker;
 use super::codec::{self, Publish, Version, Wrong, reason};
 use super::commands::Devices;
-use super::inbound::By;
+use super::inbound::{By, Published};
 use super::io::Io;
 use super::output::Output;
 use super::publish::Plan;
@@ -31,15 +32,19 @@ use crate::{CommandOffer, Connection as Listed, Replies};
 /// What is read at once, at most.
 const READ: usize = 16 << 10;
 
-/// An idle connection has a buffer of this size.
-const READ_IDLE: usize = 256;
-
 /// While more waits to be written, nothing further is taken from the queue.
 const WRITE_AHEAD: usize = 64 << 10;
 
 /// What was taken and not committed, beyond the Receive Maximum, before reading pauses: messages at quality
 /// of service 0, and small packets.
 const AHEAD: usize = 64;
+
+/// Packets from this size on are gathered only when all connections together do not gather too much.
+const LARGE: usize = 64 << 10;
+
+/// A large packet must be there after this time, and a second more for so many bytes: others wait for its room.
+const GATHER: Duration = Duration::from_secs(30);
+const GATHER_RATE: usize = 16 << 10;
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -54,8 +59,9 @@ pub(super) struct Connection {
     pub(super) output: Output,
     /// What waits for a commit, in order.
     pub(super) under_way: VecDeque<UnderWay>,
-    /// A message for which there is no room yet, and the wait for it.
-    parked: Option<(Publish, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
+    /// A message for which there is no room yet, with its packet identifier, and the wait for it.
+    parked: Option<(Published, u16, BoxFuture<'static, Option<OwnedSemaphorePermit>>)>,
+    large: Large,
     /// Messages of the client above quality of service 0 that were not acknowledged to their end.
     pub(super) unacknowledged: usize,
     pub(super) aliases_in: HashMap<u16, Topic>,
@@ -63,13 +69,32 @@ pub(super) struct Connection {
     pub(super) limits: Limits,
     pub(super) will: Option<Will>,
     pub(super) had_will: bool,
+    /// Places of the queue whose rows can go.
+    pub(super) gone: Vec<u64>,
     pub(super) devices: Devices,
     pub(super) listed: Listed,
-    rate: Rate,
+    /// If there is a limit.
+    rate: Option<Rate>,
     heard: Instant,
     /// When the client last took something of what waits for it.
     took: Instant,
     timer: Pin<Box<Sleep>>,
+}
+
+/// Room for a large packet, among those of all connections.
+#[derive(Default)]
+enum Large {
+    #[default]
+    None,
+    /// Until there is some, the client is not read.
+    Awaited {
+        room: BoxFuture<'static, Option<OwnedSemaphorePermit>>,
+        size: usize,
+    },
+    Given {
+        _room: Option<OwnedSemaphorePermit>,
+        until: Instant,
+    },
 }
 
 /// What the client asked for.
@@ -87,16 +112,16 @@ pub(super) struct Limits {
 pub(super) struct UnderWay {
     pub(super) done: BoxFuture<'static, Result<Option<Replies>, Refused>>,
     pub(super) then: Then,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) enum Then {
     /// A message: to its subscribers, and PUBACK or PUBREC.
     Published {
-        plan: Box<Plan>,
+        plan: Plan,
         qos: codec::Qos,
         id: u16,
-        replies: Option<Box<super::replies::ReplyTo>>,
+        question: Option<Box<super::replies::Question>>,
     },
     PubComp {
         id: u16,
@@ -140,11 +165,12 @@ impl From<Wrong> for End {
 
 enum Event {
     Read,
-    Committed(Result<Option<Replies>, Refused>),
     Room(Option<OwnedSemaphorePermit>),
+    Gather(Option<OwnedSemaphorePermit>, usize),
     Command(CommandOffer),
     Timer,
-    Queue,
+    /// More may be taken, of the client or of its queue.
+    More,
     End(End),
 }
 
@@ -166,7 +192,7 @@ impl Connection {
         let Begin { broker, hold, by, version, io, input, output, limits, will, listed } = begin;
         let heard = Instant::now();
         let until = limits.keep_alive.map_or(heard + Duration::from_secs(86_400), |wait| heard + wait);
-        let rate = Rate::new(broker.settings.rate_max);
+        let rate = broker.settings.rate_max.map(Rate::new);
         Self {
             broker,
             hold,
@@ -177,12 +203,14 @@ impl Connection {
             output,
             under_way: VecDeque::new(),
             parked: None,
+            large: Large::None,
             unacknowledged: 0,
             aliases_in: HashMap::new(),
             aliases_out: HashMap::new(),
             limits,
             had_will: will.is_some(),
             will,
+            gone: Vec::new(),
             devices: Devices::default(),
             listed,
             rate,
@@ -199,7 +227,6 @@ impl Connection {
             if let Err(end) = self.take_packets() {
                 break end;
             }
-            self.pump();
             let event = poll_fn(|cx| self.poll_event(cx)).await;
             if let Err(end) = self.act(event) {
                 break end;
@@ -212,8 +239,9 @@ impl Connection {
         if self.broker.session.is_stopped() {
             self.hold.link.kick(reason::SHUTTING_DOWN);
         }
-        for place in std::mem::take(&mut self.hold.released) {
-            self.pubrel(place);
+        self.hold.client.state().serve();
+        for (place, unwritten) in std::mem::take(&mut self.hold.released) {
+            self.release(place, unwritten);
         }
         if let Some(device) = self.broker.settings.mapping.device_of_client(&self.by) {
             self.listed.name_device(device);
@@ -224,15 +252,16 @@ impl Connection {
     fn act(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Read => self.heard = Instant::now(),
-            Event::Committed(result) => return self.committed(result),
             Event::Room(permit) => {
-                if let (Some((publish, _)), Some(permit)) = (self.parked.take(), permit) {
-                    return self.publish(publish, permit);
+                if let (Some((published, id, _)), Some(permit)) = (self.parked.take(), permit) {
+                    self.large = Large::None;
+                    return self.publish(published, id, permit);
                 }
             }
+            Event::Gather(room, size) => self.gather(room, size),
             Event::Command(offer) => self.command(offer),
             Event::Timer => return self.timer(),
-            Event::Queue => {}
+            Event::More => {}
             Event::End(end) => return Err(end),
         }
         Ok(())
@@ -246,41 +275,79 @@ impl Connection {
     /// It has sent more than the host takes of it now.
     fn is_held_back(&self) -> bool {
         self.parked.is_some()
+            || matches!(self.large, Large::Awaited { .. })
             || self.under_way.len() >= usize::from(self.broker.settings.receive_maximum) + AHEAD
-            || self.rate.is_exceeded(Instant::now())
+            || self.rate.as_ref().is_some_and(|rate| rate.is_exceeded(Instant::now()))
     }
 
     /// It does not read what waits for it.
-    fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         self.output.waiting() >= WRITE_AHEAD
     }
 
     fn take_packets(&mut self) -> Result<(), End> {
-        while self.may_take() {
+        while self.may_take() && self.may_gather()? {
             let Some(frame) = codec::frame(&mut self.input, self.broker.packet_max)? else { break };
             let packet = codec::decode(frame, self.version)?;
             self.packet(packet)?;
+            if self.parked.is_none() {
+                self.large = Large::None;
+            }
         }
-        if self.input.is_empty() && self.input.capacity() > READ_IDLE {
+        if self.input.is_empty() {
+            // A quiet connection has no buffer.
             self.input = BytesMut::new();
         }
         Ok(())
     }
 
+    /// Whether there is room for the packet that has begun.
+    fn may_gather(&mut self) -> Result<bool, End> {
+        let size = codec::size(&self.input, self.broker.packet_max)?.map_or(0, |(_, whole)| whole);
+        if size < LARGE || size <= self.input.len() || !matches!(self.large, Large::None) {
+            return Ok(true);
+        }
+        let units = Broker::units(size);
+        match Arc::clone(&self.broker.large).try_acquire_many_owned(units) {
+            Ok(room) => self.gather(Some(room), size),
+            Err(_) => {
+                let large = Arc::clone(&self.broker.large);
+                let room = async move { large.acquire_many_owned(units).await.ok() }.boxed();
+                self.large = Large::Awaited { room, size };
+            }
+        }
+        Ok(!matches!(self.large, Large::Awaited { .. }))
+    }
+
+    fn gather(&mut self, room: Option<OwnedSemaphorePermit>, size: usize) {
+        let until = Instant::now() + GATHER + Duration::from_secs((size / GATHER_RATE) as u64);
+        self.large = Large::Given { _room: room, until };
+        if until < self.timer.deadline() {
+            self.timer.as_mut().reset(until);
+        }
+    }
+
     /// A PUBLISH, as soon as there is room for it. What may be lost is shed instead.
     pub(super) fn admit(&mut self, publish: Publish) -> Result<(), End> {
-        self.rate.count(Instant::now());
-        let weight = Broker::weight(publish.payload.len());
-        let permits = Arc::clone(&self.broker.under_way);
-        match Arc::clone(&permits).try_acquire_many_owned(weight) {
-            Ok(permit) => self.publish(publish, permit),
-            Err(_) if publish.qos == codec::Qos::AtMostOnce => {
+        if let Some(rate) = &mut self.rate {
+            rate.count(Instant::now());
+        }
+        let Publish { qos, retain, topic, id, properties, payload } = publish;
+        let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
+        // Also of what is shed: the alias that it gives its topic stands for it from now on.
+        let topic = self.topic(topic, alias)?;
+        let published = Published { topic, payload, qos, retain, properties };
+        let weight = Broker::weight(published.payload.len());
+        match Arc::clone(&self.broker.under_way).try_acquire_many_owned(weight) {
+            Ok(permit) => self.publish(published, id, permit),
+            Err(_) if qos == codec::Qos::AtMostOnce => {
                 self.broker.count_shed("too many messages wait for their commit");
                 Ok(())
             }
             Err(_) => {
+                let permits = Arc::clone(&self.broker.under_way);
                 let room = async move { permits.acquire_many_owned(weight).await.ok() };
-                self.parked = Some((publish, room.boxed()));
+                self.parked = Some((published, id, room.boxed()));
                 Ok(())
             }
         }
@@ -299,18 +366,36 @@ impl Connection {
             }
             next = next.min(until.max(now + Duration::from_millis(100)));
         }
-        if let Some(until) = self.rate.exceeded_until(now) {
+        if let Some(until) = self.rate.as_ref().and_then(|rate| rate.exceeded_until(now)) {
             next = next.min(until);
+        }
+        let is_read = self.may_take();
+        if let Large::Given { until, .. } = &mut self.large {
+            if *until <= now && is_read {
+                return Err(End::Told(reason::QUOTA, Some("a large packet comes too slowly".to_owned())));
+            }
+            if !is_read {
+                *until = (*until).max(now + Duration::from_secs(1));
+            }
+            next = next.min(*until);
         }
         self.timer.as_mut().reset(next);
         Ok(())
     }
 
+    /// All that one commit took is acknowledged, and what is queued taken, before it is written: in one write.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let committed = match self.take_commits(cx) {
+            Ok(committed) => committed,
+            Err(end) => return Poll::Ready(Event::End(end)),
+        };
         self.hold.link.waker.register(cx.waker());
         if let Some(reason) = self.hold.link.kicked() {
             return Poll::Ready(Event::End(End::Told(reason, None)));
         }
+        self.pump();
+        self.forget_gone();
+        let was_behind = self.is_behind();
         let waited = self.output.waiting();
         let written = self.output.poll_write(&mut *self.io, cx);
         if self.output.waiting() < waited {
@@ -319,28 +404,32 @@ impl Connection {
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Event::End(lost(&error)));
         }
-        if let Some(first) = self.under_way.front_mut()
-            && let Poll::Ready(result) = first.done.poll_unpin(cx)
-        {
-            return Poll::Ready(Event::Committed(result));
+        if committed {
+            return Poll::Ready(Event::More);
         }
-        if let Some((_, room)) = &mut self.parked
+        if let Some((_, _, room)) = &mut self.parked
             && let Poll::Ready(permit) = room.poll_unpin(cx)
         {
             return Poll::Ready(Event::Room(permit));
         }
+        if let Large::Awaited { room, size } = &mut self.large
+            && let Poll::Ready(room) = room.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Gather(room, *size));
+        }
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));
         }
-        if self.has_queued() && !self.is_behind() {
-            return Poll::Ready(Event::Queue);
+        if was_behind && !self.is_behind() {
+            return Poll::Ready(Event::More);
         }
         if self.may_take()
             && let Poll::Ready(event) = self.poll_read(cx)
         {
             return Poll::Ready(event);
         }
-        if let Some(until) = self.rate.exceeded_until(Instant::now())
+        if let Some(rate) = &self.rate
+            && let Some(until) = rate.exceeded_until(Instant::now())
             && until < self.timer.deadline()
         {
             self.timer.as_mut().reset(until);
@@ -348,12 +437,37 @@ impl Connection {
         self.timer.as_mut().poll(cx).map(|()| Event::Timer)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if self.input.capacity() - self.input.len() < READ_IDLE {
-            // A quiet connection waits with a small buffer; one that fills it gets a larger one.
-            self.input.reserve(if self.input.is_empty() { READ_IDLE } else { READ });
+    /// Takes note of what is committed, in order; whether anything was.
+    fn take_commits(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let before = self.under_way.len();
+        // Given back together: each time takes a lock that all connections share.
+        let mut permits: Option<OwnedSemaphorePermit> = None;
+        while let Some(first) = self.under_way.front_mut()
+            && let Poll::Ready(result) = first.done.poll_unpin(cx)
+        {
+            if let Some(permit) = first.permit.take() {
+                match &mut permits {
+                    Some(permits) => permits.merge(permit),
+                    None => permits = Some(permit),
+                }
+            }
+            self.committed(result)?;
         }
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        Ok(self.under_way.len() < before)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let read = if self.input.capacity() - self.input.len() < READ {
+            // By way of the stack: who waits needs no buffer for it, and what comes gets one that fits.
+            let mut stack = [MaybeUninit::<u8>::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut stack);
+            let read = Pin::new(&mut *self.io).poll_read(cx, &mut buffer);
+            self.input.extend_from_slice(buffer.filled());
+            read.map_ok(|()| buffer.filled().len())
+        } else {
+            // The rest of a large packet, for which there is room.
+            pin!(self.io.read_buf(&mut self.input)).poll(cx)
+        };
         read.map(|result| match result {
             Ok(0) => Event::End(End::Lost("the client closed the connection".to_owned())),
             Ok(_) => Event::Read,
@@ -370,7 +484,16 @@ impl Connection {
 
     /// From the queue to the buffer, as far as the client and the buffer let it.
     fn pump(&mut self) {
-        while !self.is_behind() && self.send_next() {}
+        while self.has_queued() && !self.is_behind() {
+            self.send_some();
+        }
+    }
+
+    /// All at once: it takes a lock that all connections share.
+    fn forget_gone(&mut self) {
+        if !self.gone.is_empty() {
+            self.broker.forget(&self.hold.client, std::mem::take(&mut self.gone));
+        }
     }
 
     async fn finish(mut self, end: End) {
@@ -411,6 +534,7 @@ impl Connection {
         self.part(&end);
         self.drop_link();
         self.settle().await;
+        self.forget_gone();
         let will = match end {
             // Only this takes it back (MQTT 5.0, section 3.1.2.5).
             End::Left(reason::SUCCESS) => None,
@@ -455,12 +579,143 @@ fn lost(error: &io::Error) -> End {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use tokio::io::AsyncWriteExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::broker::testing::broker;
+    use serde_json::json;
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+
+    use super::super::broker::testing::{broker, broker_of};
     use super::super::handshake::{Link, greet};
     use super::*;
+    use crate::contract::{StandIn, in_time};
+
+    /// Counts what is written at once.
+    struct Counting {
+        stream: DuplexStream,
+        writes: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    fn link() -> Link {
+        Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None }
+    }
+
+    #[tokio::test]
+    async fn what_one_commit_took_is_acknowledged_in_order_with_one_write() {
+        const MESSAGES: u8 = 64;
+        let host = StandIn::new();
+        let broker = broker_of(Arc::clone(&host), json!({}));
+        let (stream, mut far) = tokio::io::duplex(64 << 10);
+        let writes = Arc::<AtomicUsize>::default();
+        far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c").await.unwrap();
+        let io = Counting { stream, writes: Arc::clone(&writes) };
+        let connection = greet(&broker, Box::new(io), link()).await.unwrap();
+        host.hold();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        for id in 1..=MESSAGES {
+            far.write_all(&[0x32, 6, 0, 1, b't', 0, id, 0]).await.unwrap();
+        }
+        host.wait_offered(MESSAGES.into()).await;
+        assert_eq!(far.read_u8().await.unwrap(), 0x20, "CONNACK");
+        let length = far.read_u8().await.unwrap();
+        far.read_exact(&mut vec![0; length.into()]).await.unwrap();
+        writes.store(0, Ordering::Relaxed);
+        host.release();
+        for id in 1..=MESSAGES {
+            let mut got = [0; 4];
+            far.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, [0x40, 2, 0, id]);
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+    }
+
+    /// What it has sent beyond what may be under way is read already: nothing more comes to wake the connection.
+    #[tokio::test]
+    async fn a_commit_makes_room_for_what_is_held_back() {
+        const MESSAGES: u8 = 200;
+        let host = StandIn::new();
+        let broker = broker_of(Arc::clone(&host), json!({ "receive_maximum": 1 }));
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        far.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c").await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
+        host.hold();
+        let publishes: Vec<_> = (1..=MESSAGES).map(|id| [0x32, 5, 0, 1, b't', 0, id]).collect();
+        far.write_all(&publishes.concat()).await.unwrap();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        host.wait_offered(1 + AHEAD).await;
+        host.release();
+        let mut got = [[0_u8; 4]; 1 + MESSAGES as usize];
+        in_time(far.read_exact(got.as_flattened_mut())).await.unwrap();
+        let acknowledged: Vec<_> = (1..=MESSAGES).map(|id| [0x40, 2, 0, id]).collect();
+        assert_eq!((got[0], &got[1..]), ([0x20, 2, 0, 0], &acknowledged[..]));
+    }
+
+    /// It is read already then: nothing more comes to wake the connection.
+    #[tokio::test]
+    async fn what_came_while_the_client_did_not_read_is_taken_when_it_does() {
+        const PINGS: usize = WRITE_AHEAD;
+        let broker = broker(json!({}));
+        let (from_client, mut to_broker) = tokio::io::simplex(1 << 20);
+        let (mut from_broker, to_client) = tokio::io::simplex(256);
+        to_broker.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c").await.unwrap();
+        let io = tokio::io::join(from_client, to_client);
+        let connection = greet(&broker, Box::new(io), link()).await.unwrap();
+        to_broker.write_all(&[0xC0_u8, 0].repeat(PINGS)).await.unwrap();
+        let _running = tokio::spawn(Box::pin(connection.run()));
+        let mut got = vec![0; 4 + 2 * PINGS];
+        in_time(from_broker.read_exact(&mut got)).await.unwrap();
+        assert!(got[4..] == [0xD0_u8, 0].repeat(PINGS));
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_with_the_last_words_does_not_wait_any_more() {
+        let broker = broker(json!({}));
+        let (keeper, session) = (Arc::clone(&broker.keeper), broker.session.clone());
+        let keeping = tokio::spawn(async move { keeper.run(&session).await });
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        far.write_all(b"\x10\x0d\0\x04MQTT\x04\0\0\0\0\x01c").await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
+        let running = tokio::spawn(Box::pin(connection.run()));
+        // In a session that is kept it publishes to itself.
+        far.write_all(b"\x82\x06\0\x01\0\x01t\x01\x32\x05\0\x01t\0\x02").await.unwrap();
+        let mut heard = [0; 4 + 5 + 4 + 7];
+        in_time(far.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(heard[13..], *b"\x32\x05\0\x01t\0\x01");
+        assert_eq!(broker.session.kept_names("q").unwrap().len(), 1);
+        far.write_all(b"\x40\x02\0\x01\xe0\0").await.unwrap();
+        in_time(running).await.unwrap();
+        broker.keeper.close();
+        in_time(keeping).await.unwrap();
+        assert_eq!(broker.session.kept_names("q").unwrap(), []);
+    }
 
     /// MQTT 5.0, section 3.1.2.10. Its keep-alive is ten seconds.
     #[tokio::test(start_paused = true)]
@@ -468,8 +723,7 @@ mod tests {
         let broker = broker(json!({}));
         let (near, mut far) = tokio::io::duplex(256);
         far.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01c").await.unwrap();
-        let link = Link { remote: "127.0.0.1:9".parse().unwrap(), certificate: None, gateway: None };
-        let connection = greet(&broker, Box::new(near), link).await.unwrap();
+        let connection = greet(&broker, Box::new(near), link()).await.unwrap();
         let running = tokio::spawn(Box::pin(connection.run()));
         // What it publishes it gets back, and that is more than waits to be written before reading pauses.
         far.write_all(b"\x82\x07\0\x01\0\0\x01t\0\x30\x84\x80\x08\0\x01t\0").await.unwrap();

@@ -40,7 +40,18 @@ struct Refusal {
 }
 
 /// Takes a client, or tells it why not. `None` ends the link.
-pub(super) async fn greet(broker: &Arc<Broker>, mut io: Box<dyn Io>, link: Link) -> Option<Connection> {
+pub(super) async fn greet(broker: &Arc<Broker>, io: Box<dyn Io>, link: Link) -> Option<Connection> {
+    greet_page(broker, io, link, false).await
+}
+
+/// The same, where a browser may have brought it from a page of elsewhere: then that it comes from this machine means
+/// nothing.
+pub(super) async fn greet_page(
+    broker: &Arc<Broker>,
+    mut io: Box<dyn Io>,
+    link: Link,
+    is_foreign: bool,
+) -> Option<Connection> {
     let mut input = BytesMut::with_capacity(512);
     let limit = broker.settings.connect_timeout;
     let connect = tokio::time::timeout(limit, read_connect(broker, &mut io, &mut input)).await;
@@ -50,7 +61,7 @@ pub(super) async fn greet(broker: &Arc<Broker>, mut io: Box<dyn Io>, link: Link)
         Ok(Err(Some(refusal))) => refusal,
         Ok(Ok(connect)) => {
             let version = connect.version;
-            match take(broker, connect, &link).await {
+            match take(broker, connect, &link, is_foreign).await {
                 Ok(taken) => return Some(taken.connection(broker, io, input, &link)),
                 Err((code, text)) => Refusal { version, code, text },
             }
@@ -122,13 +133,20 @@ struct Taken {
     server_keep_alive: Option<u16>,
 }
 
-async fn take(broker: &Arc<Broker>, connect: Connect, link: &Link) -> Result<Taken, (u8, &'static str)> {
+async fn take(
+    broker: &Arc<Broker>,
+    connect: Connect,
+    link: &Link,
+    is_foreign: bool,
+) -> Result<Taken, (u8, &'static str)> {
     let Connect { version, clean, keep_alive, client, properties, will, user, password } = connect;
     let settings = &broker.settings;
     if properties.authentication_method.is_some() {
         return Err((reason::BAD_AUTHENTICATION_METHOD, "no enhanced authentication is offered"));
     }
-    let user = who(broker, link, user, password.as_deref()).await?;
+    let who = who(broker, link, is_foreign, user, password.as_deref());
+    let busy = (reason::SERVER_UNAVAILABLE, "too many passwords are to be checked");
+    let user = tokio::time::timeout(settings.connect_timeout, who).await.map_err(|_| busy)??;
     let assigned = client.is_empty();
     if assigned && version == Version::V3 && !clean || client.len() > CLIENT_ID_MAX {
         return Err((reason::CLIENT_ID, "this client identifier cannot be taken"));
@@ -171,6 +189,7 @@ async fn take(broker: &Arc<Broker>, connect: Connect, link: &Link) -> Result<Tak
 async fn who(
     broker: &Broker,
     link: &Link,
+    is_foreign: bool,
     user: Option<Box<str>>,
     password: Option<&[u8]>,
 ) -> Result<Option<Box<str>>, (u8, &'static str)> {
@@ -179,13 +198,13 @@ async fn who(
     }
     let settings = &broker.settings;
     if let Some(name) = user.filter(|_| settings.users.are_any()) {
-        return match settings.users.check(&name, password.unwrap_or_default()).await {
+        return match settings.users.check(&name, password.unwrap_or_default(), link.remote.ip()).await {
             true => Ok(Some(name)),
             false => Err((reason::BAD_CREDENTIALS, "user name or password is wrong")),
         };
     }
     // A name that nobody checked is none.
-    let local = link.remote.ip().to_canonical().is_loopback();
+    let local = !is_foreign && link.remote.ip().to_canonical().is_loopback();
     match settings.anonymous.unwrap_or(local) {
         true => Ok(None),
         false => Err((reason::NOT_AUTHORIZED, "anonymous clients are not taken here")),
@@ -226,6 +245,8 @@ impl Taken {
 
 #[cfg(test)]
 mod tests {
+    use argon2::Argon2;
+    use argon2::password_hash::PasswordHasher;
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
 
@@ -245,6 +266,22 @@ mod tests {
         far.read_exact(&mut told).await.unwrap();
         assert_eq!((told[0], told[3]), (0x20, reason::NOT_AUTHORIZED));
         false
+    }
+
+    /// Others come with passwords to be checked, too.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_told_to_come_again() {
+        let quick = argon2::Params::new(8, 1, 1, None).unwrap();
+        let hash = Argon2::from(quick).hash_password(b"a").unwrap().to_string();
+        let broker = broker(json!({ "users": [{ "name": "ann", "password_hash": hash }] }));
+        let _held = broker.settings.users.hold();
+        let (near, mut far) = tokio::io::duplex(256);
+        far.write_all(b"\x10\x16\0\x04MQTT\x05\xc2\0\0\0\0\x01c\0\x03ann\0\x01a").await.unwrap();
+        let link = Link { remote: "192.0.2.7:5000".parse().unwrap(), certificate: None, gateway: None };
+        assert!(greet(&broker, Box::new(near), link).await.is_none());
+        let mut told = [0; 4];
+        far.read_exact(&mut told).await.unwrap();
+        assert_eq!((told[0], told[3]), (0x20, reason::SERVER_UNAVAILABLE));
     }
 
     #[tokio::test]

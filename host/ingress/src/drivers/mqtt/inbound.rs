@@ -7,6 +7,7 @@ use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Topic};
 
 use super::codec::{Properties, Qos};
 use super::config::DeviceName;
+use super::message::About;
 use crate::trace;
 
 /// What a client published.
@@ -17,6 +18,12 @@ pub(super) struct Published {
     pub(super) qos: Qos,
     pub(super) retain: bool,
     pub(super) properties: Option<Box<Properties>>,
+}
+
+impl Published {
+    pub(super) const fn about(&self, publisher: u32) -> About<'_> {
+        About { topic: &self.topic, qos: self.qos, retain: self.retain, publisher }
+    }
 }
 
 /// The client that did.
@@ -84,48 +91,50 @@ impl Mapping {
         named.or_else(|| self.device_of_client(by))
     }
 
-    pub(super) fn inbound(&self, published: &Published, by: &By) -> Inbound {
+    pub(super) fn inbound(&self, published: Published, by: &By) -> Inbound {
         let Published { topic, payload, qos, retain, properties } = published;
         let mut attributes = Attributes::new();
-        attributes.add("mqtt.qos", ["0", "1", "2"][*qos as usize]);
+        attributes.add("mqtt.qos", ["0", "1", "2"][qos as usize]);
         attributes.add("mqtt.client", by.client.clone());
         if let Some(user) = &by.user {
             attributes.add("mqtt.user", user.clone());
         }
-        if *retain {
+        if retain {
             attributes.add("mqtt.retain", "true");
         }
         let mut content_type = None;
         if let Some(properties) = properties {
             content_type = properties.content_type.as_ref().and_then(|text| text.parse().ok());
-            add_properties(&mut attributes, properties);
             if content_type.is_none() && properties.payload_format == Some(1) {
                 content_type = Some(ContentType::TEXT);
             }
+            add_properties(&mut attributes, *properties);
         }
         let content_type = content_type.unwrap_or_else(|| self.content_type.clone());
-        let device = self.device(topic, by).map(Into::into);
-        Inbound { device, attributes, ..Inbound::new(topic.clone(), content_type, payload.clone()) }
+        let device = self.device(&topic, by).map(Into::into);
+        Inbound { device, attributes, ..Inbound::new(topic, content_type, payload) }
     }
 }
 
-fn add_properties(attributes: &mut Attributes, properties: &Properties) {
-    if properties.payload_format == Some(1) {
+fn add_properties(attributes: &mut Attributes, properties: Properties) {
+    let Properties { payload_format, message_expiry, response_topic, correlation_data, user, .. } =
+        properties;
+    if payload_format == Some(1) {
         attributes.add("mqtt.format", "text");
     }
-    if let Some(seconds) = properties.message_expiry {
+    if let Some(seconds) = message_expiry {
         attributes.add("mqtt.expiry_s", seconds.to_string());
     }
-    if let Some(topic) = &properties.response_topic {
-        attributes.add("mqtt.response_topic", topic.clone());
+    if let Some(topic) = response_topic {
+        attributes.add("mqtt.response_topic", topic);
     }
-    if let Some(data) = &properties.correlation_data {
+    if let Some(data) = correlation_data {
         attributes.add("mqtt.correlation_data", STANDARD.encode(data));
     }
-    let said = |wanted: &str| properties.user.iter().find(|(name, _)| **name == *wanted);
+    let said = |wanted: &str| user.iter().find(|(name, _)| **name == *wanted);
     trace::follow(attributes, |name| said(name).map(|(_, value)| &**value));
-    for (name, value) in properties.user.iter().filter(|(name, _)| !trace::is_name(name)) {
-        attributes.add(format!("{PROPERTY}{name}"), value.clone());
+    for (name, value) in user.into_iter().filter(|(name, _)| !trace::is_name(name)) {
+        attributes.add(format!("{PROPERTY}{name}"), value);
     }
 }
 
@@ -248,7 +257,7 @@ mod tests {
 
     #[test]
     fn says_everything_that_the_packet_said() {
-        let inbound = mapping(DeviceName::Client, &[]).inbound(&published(), &by());
+        let inbound = mapping(DeviceName::Client, &[]).inbound(published(), &by());
         assert_eq!(&inbound.payload[..], b"21.5\0\xff");
         assert_eq!((inbound.device.as_deref(), inbound.content_type.as_str()), (Some("c1"), "text/plain"));
         expect![[r#"
@@ -262,7 +271,7 @@ mod tests {
         let mut published = published();
         let properties = published.properties.as_mut().unwrap();
         properties.user = vec![("tracestate".into(), "a=b".into()), ("traceparent".into(), given.into())];
-        let inbound = mapping(DeviceName::Client, &[]).inbound(&published, &by());
+        let inbound = mapping(DeviceName::Client, &[]).inbound(published, &by());
         assert_eq!(inbound.attributes.get("traceparent"), Some(given));
         assert_eq!(inbound.attributes.get("mqtt.property.traceparent"), None);
         let message = sandbar_reading::Message {
@@ -278,7 +287,7 @@ mod tests {
 
     #[test]
     fn and_back() {
-        let inbound = mapping(DeviceName::Client, &[]).inbound(&published(), &by());
+        let inbound = mapping(DeviceName::Client, &[]).inbound(published(), &by());
         let message = sandbar_reading::Message {
             topic: inbound.topic,
             device: None,

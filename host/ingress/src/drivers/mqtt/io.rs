@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -14,14 +16,61 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
+/// Below a WebSocket, which gathers whole messages: lets so many bytes through until the client is known.
+pub(super) struct Stranger {
+    io: Box<dyn Io>,
+    left: usize,
+    pub(super) is_known: Arc<AtomicBool>,
+}
+
+impl Stranger {
+    pub(super) fn new(io: Box<dyn Io>, most: usize) -> Self {
+        Self { io, left: most, is_known: Arc::default() }
+    }
+}
+
+impl AsyncRead for Stranger {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
+        if !self.is_known.load(Ordering::Relaxed) {
+            let read = out.filled().len() - before;
+            let Some(left) = self.left.checked_sub(read) else {
+                let text = "more than anybody needs to say who it is";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+            };
+            self.left = left;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stranger {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 /// MQTT in binary messages, whose borders mean nothing (MQTT 5.0, section 6).
 pub(super) struct OverWebSocket {
-    socket: WebSocketStream<Box<dyn Io>>,
+    socket: WebSocketStream<Stranger>,
     read: Bytes,
 }
 
 impl OverWebSocket {
-    pub(super) const fn new(socket: WebSocketStream<Box<dyn Io>>) -> Self {
+    pub(super) const fn new(socket: WebSocketStream<Stranger>) -> Self {
         Self { socket, read: Bytes::new() }
     }
 }

@@ -1,6 +1,7 @@
 //! Writes of the broker's own state that come without a reading: in order, as many at once as there are.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use crate::Session;
 /// The most that one commit takes.
 const BATCH: usize = 1024;
 
-/// What nobody waits for is gathered for so long.
-const GATHER: Duration = Duration::from_millis(10);
+/// What nobody waits for is gathered for so long. A host that is killed meanwhile does it twice: it sends a message
+/// again that was acknowledged.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// After a refusal.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -101,18 +103,31 @@ impl Keeper {
     /// Until it is closed and all is written.
     pub(super) async fn run(&self, session: &Session) {
         loop {
+            self.gather().await;
             let closed = self.closed.load(Ordering::Acquire);
-            if !self.commit(session).await {
-                if closed {
-                    return;
-                }
-                self.wake.notified().await;
-                // Whoever waits is not kept waiting.
-                if self.pending.lock().waiters.is_empty() && !self.closed.load(Ordering::Acquire) {
-                    tokio::time::sleep(GATHER).await;
-                }
+            if !self.commit(session).await && closed {
+                return;
             }
         }
+    }
+
+    /// Returns when there was something to write for a while, or at once when somebody waits for it.
+    async fn gather(&self) {
+        while self.is_patient() && !self.is_behind() {
+            self.wake.notified().await;
+        }
+        let mut moment = pin!(tokio::time::sleep(GATHER));
+        while self.is_patient() {
+            tokio::select! {
+                biased;
+                () = &mut moment => return,
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    fn is_patient(&self) -> bool {
+        self.pending.lock().waiters.is_empty() && !self.closed.load(Ordering::Acquire)
     }
 
     /// One commit; `false` if there was nothing to write.
@@ -123,10 +138,15 @@ impl Keeper {
         }
         let mut result = Ok(());
         while !writes.is_empty() && result.is_ok() {
-            let chunk = writes[..writes.len().min(BATCH)].to_vec();
-            result = session.keep(chunk.clone()).await;
+            let count = writes.len().min(BATCH);
+            let chunk = writes[..count].to_vec();
+            // What is as much as a commit takes needs no company.
+            result = match count < BATCH && waiters.is_empty() && self.is_patient() {
+                true => session.keep_patiently(chunk).await,
+                false => session.keep(chunk).await,
+            };
             if result.is_ok() {
-                writes.drain(..chunk.len());
+                writes.drain(..count);
             }
         }
         for waiter in waiters {
@@ -189,6 +209,31 @@ mod tests {
         running.await.unwrap();
         assert_eq!(session.kept_names("").unwrap(), ["b".into()]);
         assert_eq!(keeper.write(Vec::new()).await, Err(Refused::Stopping));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_is_gathered_and_who_waits_does_not_wait_for_that() {
+        let host = StandIn::new();
+        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
+        let keeper = Arc::new(Keeper::default());
+        let _running = tokio::spawn({
+            let (keeper, session) = (Arc::clone(&keeper), session.clone());
+            async move { keeper.run(&session).await }
+        });
+        keeper.soon([rows::mark("a".into())]);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let begun = tokio::time::Instant::now();
+        keeper.write(vec![rows::mark("b".into())]).await.unwrap();
+        assert_eq!((begun.elapsed(), host.keeps()), (Duration::ZERO, vec![(2, true)]));
+        // Nor does each have a commit of its own because there was one just now.
+        for number in 0..30 {
+            keeper.soon([rows::mark(format!("c{number}").into())]);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(GATHER).await;
+        let gathered = host.keeps().split_off(1);
+        assert_eq!(gathered.iter().map(|(count, _)| count).sum::<usize>(), 30);
+        assert!(gathered.len() <= 4 && gathered.iter().all(|(_, prompt)| !prompt), "{gathered:?}");
     }
 
     #[tokio::test(start_paused = true)]

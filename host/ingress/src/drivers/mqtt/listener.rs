@@ -1,7 +1,8 @@
 //! Where clients arrive: TCP, TLS and WebSockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandbar_reading::ConfigError;
 use tokio::net::{TcpListener, TcpStream};
@@ -9,22 +10,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::header::ORIGIN;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::broker::Broker;
 use super::config::{ListenerConfig, Transport};
 use super::handshake::{self, Link};
-use super::io::{Io, OverWebSocket};
+use super::io::{Io, OverWebSocket, Stranger};
 use crate::LinkError;
 use crate::complaints::Complaints;
 use crate::tls::{Acceptor, common_name};
+
+/// Bytes that a WebSocket's client may send until its CONNECT is taken.
+const STRANGER_MAX: usize = 192 << 10;
 
 /// A listener as configured.
 pub(super) struct Listen {
     address: SocketAddr,
     transport: Transport,
     tls: Option<Acceptor>,
+}
+
+/// Who got through the handshakes below MQTT.
+struct Arrived {
+    io: Box<dyn Io>,
+    link: Link,
+    /// A browser brings it, from a page of elsewhere.
+    is_foreign: bool,
+    is_known: Arc<AtomicBool>,
 }
 
 /// One that listens.
@@ -50,15 +64,10 @@ impl Listen {
     }
 
     /// The handshakes below MQTT. `None` if the far end does not get through them.
-    async fn welcome(
-        &self,
-        stream: TcpStream,
-        remote: SocketAddr,
-        broker: &Broker,
-    ) -> Option<(Box<dyn Io>, Link)> {
+    async fn welcome(&self, stream: TcpStream, remote: SocketAddr, broker: &Broker) -> Option<Arrived> {
         crate::listener::prepare(&stream);
         let mut link = Link { remote, certificate: None, gateway: None };
-        let mut io: Box<dyn Io> = match &self.tls {
+        let io: Box<dyn Io> = match &self.tls {
             None => Box::new(stream),
             Some(acceptor) => {
                 let stream = acceptor.at(broker.session.now()).accept(stream).await.ok()?;
@@ -66,18 +75,39 @@ impl Listen {
                 Box::new(stream)
             }
         };
-        if self.transport == Transport::WebSocket {
-            let limit = broker.packet_max.max(64 << 10);
-            let config = WebSocketConfig::default()
-                .read_buffer_size(4 << 10)
-                .write_buffer_size(0)
-                .max_message_size(Some(limit))
-                .max_frame_size(Some(limit));
-            let socket = accept_hdr_async_with_config(io, upgrade, Some(config)).await.ok()?;
-            io = Box::new(OverWebSocket::new(socket));
+        if self.transport == Transport::Tcp {
+            return Some(Arrived { io, link, is_foreign: false, is_known: Arc::default() });
         }
-        Some((io, link))
+        let limit = broker.packet_max.max(64 << 10);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 << 10)
+            .write_buffer_size(0)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
+        let io = Stranger::new(io, STRANGER_MAX);
+        let (is_known, mut is_foreign) = (Arc::clone(&io.is_known), false);
+        #[allow(clippy::result_large_err, reason = "tungstenite asks for this type")]
+        let answer = |request: &Request, response: Response| {
+            let origin = request.headers().get(ORIGIN);
+            is_foreign = origin.is_some_and(|origin| origin.to_str().map_or(true, is_elsewhere));
+            upgrade(request, response)
+        };
+        let socket = accept_hdr_async_with_config(io, answer, Some(config)).await.ok()?;
+        Some(Arrived { io: Box::new(OverWebSocket::new(socket)), link, is_foreign, is_known })
     }
+}
+
+/// Whether the page of this origin (RFC 6454) is not of this machine, though a browser on it may show it.
+fn is_elsewhere(origin: &str) -> bool {
+    let place = origin.split_once("://").map_or("", |(_, place)| place);
+    let host = match place.strip_prefix('[') {
+        Some(address) => address.split(']').next(),
+        None => place.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    let is_here = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !is_here
 }
 
 /// The path must be `/mqtt`, and the sub-protocol `mqtt` (MQTT 5.0, section 6.0.0-3).
@@ -166,8 +196,11 @@ async fn arrive(
     remote: SocketAddr,
 ) -> Option<super::connection::Connection> {
     let welcome = listen.welcome(stream, remote, broker);
-    let (io, link) = tokio::time::timeout(broker.settings.connect_timeout, welcome).await.ok()??;
-    handshake::greet(broker, io, link).await
+    let arrived = tokio::time::timeout(broker.settings.connect_timeout, welcome).await.ok()??;
+    let Arrived { io, link, is_foreign, is_known } = arrived;
+    let connection = handshake::greet_page(broker, io, link, is_foreign).await?;
+    is_known.store(true, Ordering::Relaxed);
+    Some(connection)
 }
 
 fn log_panic(ended: Result<(), JoinError>) {
@@ -186,6 +219,19 @@ mod tests {
 
     use super::super::broker::testing::broker;
     use super::*;
+
+    #[test]
+    fn only_pages_of_this_machine_are_not_of_elsewhere() {
+        for origin in
+            ["http://localhost", "https://LOCALHOST:8443", "http://127.0.0.1:3000", "http://[::1]:80"]
+        {
+            assert!(!is_elsewhere(origin), "{origin}");
+        }
+        for origin in ["null", "", "https://example.org", "http://localhost.example.org", "http://192.0.2.7"]
+        {
+            assert!(is_elsewhere(origin), "{origin}");
+        }
+    }
 
     #[tokio::test]
     async fn who_vanished_without_a_word_is_asked_for() {

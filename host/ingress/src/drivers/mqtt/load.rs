@@ -32,6 +32,8 @@ struct Loaded {
     row: SessionRow,
     /// In the order of places.
     queue: BTreeMap<u64, Option<Entry>>,
+    /// Where the last row is, also one that cannot be read: until it is gone, nothing may be put in its place.
+    last: Option<u64>,
 }
 
 impl Broker {
@@ -93,16 +95,17 @@ impl Loading<'_> {
             absent_since: Some(row.absent_since.map_or(now, Timestamp::from_nanos)),
         };
         self.last_session = self.last_session.max(row.number);
-        let client = Client::new(begin, grants, broker.settings.room);
+        let client = Client::new(begin, grants, broker.settings.room, &broker.absent_bytes);
         broker.clients.lock().insert(id.into(), Arc::clone(&client));
-        self.sessions.insert(row.number, Loaded { client, row, queue: BTreeMap::new() });
+        self.sessions.insert(row.number, Loaded { client, row, queue: BTreeMap::new(), last: None });
     }
 
     fn subscriptions(&mut self) -> Result<(), Refused> {
-        let mut orphans = Vec::new();
+        let (mut orphans, mut last) = (Vec::new(), 0);
         self.each("u", |name, value| {
-            let read = || {
+            let mut read = || {
                 let (number, filter) = rows::split(&name[1..])?;
+                last = number.max(last);
                 let loaded = self.sessions.get(&number)?;
                 let row: SubscriptionRow = rows::read(value)?;
                 let (target, wanted) = (Target::parse(filter).ok()?, row.wanted()?);
@@ -110,7 +113,7 @@ impl Loading<'_> {
                 if !loaded.client.grants().may_subscribe(&target.filter) {
                     return None;
                 }
-                loaded.client.subscriptions.lock().insert(filter.into(), (wanted, row.id));
+                loaded.client.subscriptions.lock().insert(filter.into(), wanted, row.id);
                 self.broker.subscriptions.write().insert(&loaded.client, &target, wanted, row.id);
                 Some(())
             };
@@ -119,6 +122,7 @@ impl Loading<'_> {
             }
         })?;
         self.orphans.append(&mut orphans);
+        self.last_session = self.last_session.max(last);
         Ok(())
     }
 
@@ -129,21 +133,24 @@ impl Loading<'_> {
         self.each("m", |name, value| {
             let number = u64::from_str_radix(&name[1..], 16).ok();
             let message = rows::read::<MessageRow<'_>>(value).and_then(|row| row.message());
+            last = number.unwrap_or_default().max(last);
             let (Some(number), Some(mut message)) = (number, message) else {
                 return orphans.push(rows::delete(name.into()));
             };
-            last = number.max(last);
             // Dropped without a session that waits for it, it deletes its row.
             message.row = Some(OwnRow { number, keeper: Arc::clone(&self.broker.keeper) });
             shared.insert(number, Arc::new(message));
         })?;
         self.last_message = last;
         let mut found = Vec::new();
+        let mut places: HashMap<u32, u64> = HashMap::new();
         let subscriptions = self.broker.subscriptions.read();
         self.each("q", |name, value| {
-            let read = || {
+            let mut read = || {
                 let (number, place) = rows::split(&name[1..])?;
                 let place = u64::from_str_radix(place, 16).ok()?;
+                let last = places.entry(number).or_default();
+                *last = place.max(*last);
                 let loaded = self.sessions.get(&number)?;
                 Some((number, place, loaded.entry(place, rows::read(value)?, &shared, &subscriptions)?))
             };
@@ -158,14 +165,21 @@ impl Loading<'_> {
                 loaded.queue.insert(place, entry);
             }
         }
+        for (number, place) in places {
+            self.last_session = self.last_session.max(number);
+            if let Some(loaded) = self.sessions.get_mut(&number) {
+                loaded.last = Some(place);
+            }
+        }
         self.orphans.append(&mut orphans);
         Ok(())
     }
 
     fn packets(&mut self) -> Result<(), Refused> {
-        let mut orphans = Vec::new();
+        let (mut orphans, mut last) = (Vec::new(), 0);
         self.each("p", |name, _| {
             let read = rows::split(&name[1..]).and_then(|(number, id)| {
+                last = number.max(last);
                 Some((self.sessions.get(&number)?, u16::from_str_radix(id, 16).ok()?))
             });
             match read {
@@ -174,6 +188,7 @@ impl Loading<'_> {
             }
         })?;
         self.orphans.append(&mut orphans);
+        self.last_session = self.last_session.max(last);
         Ok(())
     }
 
@@ -204,21 +219,28 @@ impl Loading<'_> {
                 self.orphan(&name);
                 continue;
             };
-            self.last_session = self.last_session.max(will.by.number);
-            let wait = Duration::from_secs(will.delay_s.into()).max(AFTER_START);
-            self.broker.await_will(will, wait);
+            let number = will.by.number;
+            self.last_session = self.last_session.max(number);
+            if self.sessions.contains_key(&number) {
+                let wait = Duration::from_secs(will.delay_s.into()).max(AFTER_START);
+                self.broker.await_will(will, wait);
+            } else {
+                // Its session ended with the host.
+                self.broker.await_will(will, AFTER_START);
+                self.broker.wills.ended(number);
+            }
         }
         Ok(())
     }
 
     fn finish(self) {
         let Self { broker, sessions, orphans, last_message, last_session } = self;
-        broker.numbers_from(last_session + 1, last_message + 1);
+        broker.numbers_from(last_session.saturating_add(1), last_message.saturating_add(1));
         for loaded in sessions.into_values() {
-            let Loaded { client, row, queue } = loaded;
+            let Loaded { client, row, queue, last } = loaded;
             let jump = if row.absent_since.is_none() { JUMP } else { 1 };
-            if let Some((last, _)) = queue.last_key_value() {
-                client.places_from(last + jump);
+            if let Some(last) = last {
+                client.places_from(last.saturating_add(jump));
             }
             let mut state = client.state();
             for (place, entry) in queue {
@@ -227,6 +249,7 @@ impl Loading<'_> {
                     None => state.outgoing.load_released(place),
                 }
             }
+            state.count();
             let since = state.absent_since().unwrap_or_default();
             drop(state);
             if row.absent_since.is_none() {
@@ -239,6 +262,7 @@ impl Loading<'_> {
             tracing::info!(ingress = %broker.session.ingress(), count, "rows of ended sessions are removed");
             broker.keeper.soon(orphans);
         }
+        broker.make_room();
     }
 }
 
@@ -256,6 +280,10 @@ impl Loaded {
             QueueRow::Whole { message, how } => (Arc::new(message.message()?), how),
             QueueRow::Shared { message, how } => (Arc::clone(shared.get(&message)?), how),
         };
+        // It may have been allowed when it was queued, and not be now.
+        if !self.client.grants().may_have(&message.topic) {
+            return None;
+        }
         let again = self.row.absent_since.is_none() || place < self.row.sent_below;
         Some(Some(Entry {
             message,

@@ -28,6 +28,16 @@ pub(super) struct Message {
     pub(super) row: Option<OwnRow>,
 }
 
+/// What of a message decides who gets it, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) topic: &'a Topic,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// The publisher's session.
+    pub(super) publisher: u32,
+}
+
 /// The row of a message that several sessions wait for: it goes when none does any longer.
 pub(super) struct OwnRow {
     pub(super) number: u64,
@@ -47,6 +57,11 @@ impl std::fmt::Debug for OwnRow {
 }
 
 impl Message {
+    pub(super) const fn about(&self) -> About<'_> {
+        let Self { topic, qos, retain, publisher, .. } = self;
+        About { topic, qos: *qos, retain: *retain, publisher: *publisher }
+    }
+
     /// Bytes it takes in memory, about.
     pub(super) fn size(&self) -> usize {
         const FIXED: usize = 160;

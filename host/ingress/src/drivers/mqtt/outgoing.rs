@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandbar_reading::{Timestamp, Topic, TopicFilter};
+use tokio::time::Instant;
 
 use super::codec::{Qos, Wanted};
 use super::message::{Entry, Message, PACKET_IDS, packet_id};
+use crate::CommandOffer;
+
+/// For so long a client may take nothing while its queue is full.
+const STALL: Duration = Duration::from_secs(10);
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -20,19 +26,58 @@ pub(super) struct Outgoing {
     queue: VecDeque<Entry>,
     flights: BTreeMap<u64, Flight>,
     /// Retained messages of new subscriptions, a few at a time: the others stay where they are until these are sent.
-    retained: VecDeque<(Arc<Message>, Qos, Option<u32>)>,
+    /// They go before the queue, which has what was published since they were found.
+    retained: VecDeque<Found>,
+    /// So many of the queue go before further ones are looked for: neither is to wait for the other without end.
+    queue_first: usize,
     asked: BTreeMap<TopicFilter, Asked>,
-    bytes: usize,
+    /// Those of which something is on its way to the store.
+    held: BTreeMap<TopicFilter, Asked>,
+    queued: Queued,
     /// Dropped because there was no room, ever.
     pub(super) dropped: u64,
+    /// Counts what was sent and what was acknowledged.
+    taken: u64,
+    /// What that came to when the queue was found full, and when.
+    full: Option<(u64, Instant)>,
+}
+
+/// What is in the queue.
+#[derive(Debug, Default)]
+struct Queued {
+    bytes: usize,
+    /// Entries at quality of service 0.
+    lossy: usize,
+}
+
+impl Queued {
+    fn add(&mut self, entry: &Entry) {
+        self.bytes += entry.message.size();
+        self.lossy += usize::from(entry.qos == Qos::AtMostOnce);
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.bytes -= entry.message.size();
+        self.lossy -= usize::from(entry.qos == Qos::AtMostOnce);
+    }
 }
 
 #[derive(Debug)]
 enum Flight {
     /// PUBLISH was sent.
     Sent(Entry),
-    /// PUBREC came, and PUBREL was sent.
-    Released { stored: bool },
+    /// PUBREC came, and PUBREL is due. Where it has a row, that must say so first.
+    Released { stored: bool, unwritten: bool },
+}
+
+/// A retained message that is to be sent.
+#[derive(Debug)]
+struct Found {
+    message: Arc<Message>,
+    qos: Qos,
+    subscription_id: Option<u32>,
+    /// Once it is the next one.
+    place: Option<u64>,
 }
 
 /// A new subscription that is to get what is retained.
@@ -40,7 +85,7 @@ enum Flight {
 pub(super) struct Asked {
     pub(super) wanted: Wanted,
     pub(super) subscription_id: Option<u32>,
-    /// What is retained later it gets as it is published.
+    /// What is stamped later it gets as it is published.
     pub(super) until: u64,
     /// Up to this topic it has been found.
     pub(super) after: Option<Topic>,
@@ -64,20 +109,22 @@ pub(super) struct Pushed {
 }
 
 impl Outgoing {
-    /// Makes room by dropping what is at quality of service 0, oldest first; then a connected client is
-    /// overrun, and an absent one loses its oldest.
+    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest; a connected client
+    /// that takes nothing is overrun instead.
     pub(super) fn push(&mut self, entry: Entry, room: Room, connected: bool) -> Pushed {
         let mut pushed = Pushed::default();
-        self.bytes += entry.message.size();
+        self.queued.add(&entry);
         self.queue.push_back(entry);
-        while self.queue.len() > room.count || self.bytes > room.bytes && self.queue.len() > 1 {
-            let lowest = self.queue.iter().position(|entry| entry.qos == Qos::AtMostOnce);
-            if lowest.is_none() && connected {
+        while self.queue.len() > room.count || self.queued.bytes > room.bytes && self.queue.len() > 1 {
+            let is_lossy = |entry: &Entry| entry.qos == Qos::AtMostOnce;
+            // Who is behind has a long queue: it is not looked through for nothing.
+            let lowest = if self.queued.lossy > 0 { self.queue.iter().position(is_lossy) } else { None };
+            if lowest.is_none() && connected && self.is_stalled() {
                 pushed.overrun = true;
                 break;
             }
             let Some(entry) = self.queue.remove(lowest.unwrap_or(0)) else { break };
-            self.bytes -= entry.message.size();
+            self.queued.remove(&entry);
             self.dropped += 1;
             if entry.stored {
                 pushed.dropped.push(entry.place);
@@ -86,50 +133,97 @@ impl Outgoing {
         pushed
     }
 
+    /// Drops the oldest until at most so many bytes wait in the queue. Returns places whose rows can go.
+    pub(super) fn shrink(&mut self, bytes: usize) -> Vec<u64> {
+        let mut gone = Vec::new();
+        while self.queued.bytes > bytes {
+            let Some(entry) = self.queue.pop_front() else { break };
+            self.queued.remove(&entry);
+            self.dropped += 1;
+            gone.extend(entry.stored.then_some(entry.place));
+        }
+        gone
+    }
+
+    fn is_stalled(&mut self) -> bool {
+        match self.full {
+            Some((taken, since)) if taken == self.taken => since.elapsed() >= STALL,
+            _ => {
+                self.full = Some((self.taken, Instant::now()));
+                false
+            }
+        }
+    }
+
     /// As loaded from the store, in the order of places.
     pub(super) fn load(&mut self, entry: Entry) {
-        self.bytes += entry.message.size();
+        self.queued.add(&entry);
         self.queue.push_back(entry);
     }
 
     pub(super) fn load_released(&mut self, place: u64) {
-        self.flights.insert(place, Flight::Released { stored: true });
+        self.flights.insert(place, Flight::Released { stored: true, unwritten: false });
+    }
+
+    /// The row of the place says that it is released.
+    pub(super) fn written(&mut self, place: u64) {
+        if let Some(Flight::Released { unwritten, .. }) = self.flights.get_mut(&place) {
+            *unwritten = false;
+        }
     }
 
     /// Who asks again for what is on its way gets all of it again, and not the rest twice.
     pub(super) fn ask(&mut self, filter: TopicFilter, asked: Asked) {
+        self.held.remove(&filter);
         self.asked.insert(filter, asked);
     }
 
     pub(super) fn ask_no_more(&mut self, filter: &TopicFilter) {
+        self.held.remove(filter);
         self.asked.remove(filter);
+    }
+
+    /// It asks again once it is to [look again](Self::look_again).
+    pub(super) fn hold(&mut self, filter: TopicFilter, asked: Asked) {
+        self.held.insert(filter, asked);
+    }
+
+    pub(super) fn look_again(&mut self) {
+        self.asked.append(&mut self.held);
     }
 
     /// A subscription whose next retained messages are to be [added](Self::add_retained).
     pub(super) fn next_asked(&mut self) -> Option<(TopicFilter, Asked)> {
-        if self.retained.is_empty() { self.asked.pop_first() } else { None }
+        let is_due = self.retained.is_empty() && (self.queue_first == 0 || self.queue.is_empty());
+        if is_due { self.asked.pop_first() } else { None }
     }
 
     pub(super) fn add_retained(&mut self, message: Arc<Message>, qos: Qos, subscription_id: Option<u32>) {
-        self.retained.push_back((message, qos, subscription_id));
+        self.retained.push_back(Found { message, qos, subscription_id, place: None });
     }
 
-    /// Whether [`next`](Self::next) has something, with `window` flights at most.
+    /// Whether a retained message is the next. Only what is sent again goes before it.
+    fn is_retained_next(&self) -> bool {
+        !self.retained.is_empty() && self.queue.front().is_none_or(|entry| !entry.again)
+    }
+
+    /// Whether [`next`](Self::next) is to be asked, with `window` flights at most.
     pub(super) fn has_next(&self, window: usize) -> bool {
-        let first = self.queue.front().map(|entry| (entry.qos, entry.place));
-        let (qos, place) = match (first, self.retained.front()) {
-            (Some(first), _) => first,
-            (None, Some((_, qos, _))) => (*qos, 0),
+        let found = self.retained.front().filter(|_| self.is_retained_next());
+        let (qos, place) = match (found, self.queue.front()) {
+            (Some(found), _) => (found.qos, found.place),
+            (None, Some(entry)) => (entry.qos, Some(entry.place)),
             // They are to be looked for.
             (None, None) => return !self.asked.is_empty(),
         };
-        qos == Qos::AtMostOnce || self.may_fly(place, window)
+        qos == Qos::AtMostOnce || self.flights.len() < window && place.is_none_or(|place| self.is_free(place))
     }
 
-    /// A packet identifier may be given again only when it is free.
-    fn may_fly(&self, place: u64, window: usize) -> bool {
-        let oldest = self.flights.first_key_value().map_or(place, |(oldest, _)| *oldest);
-        self.flights.len() < window && place.saturating_sub(oldest) < PACKET_IDS
+    /// Whether nothing in flight has the packet identifier of the place.
+    fn is_free(&self, place: u64) -> bool {
+        let oldest = self.flights.first_key_value().map_or(place, |(oldest, _)| place.min(*oldest));
+        let newest = self.flights.last_key_value().map_or(place, |(newest, _)| place.max(*newest));
+        newest - oldest < PACKET_IDS
     }
 
     /// Takes the next to be sent; `place` gives a place to what has none. At quality of service 1 and 2 the
@@ -143,25 +237,41 @@ impl Outgoing {
         if !self.has_next(window) {
             return None;
         }
-        if let Some(entry) = self.queue.pop_front() {
-            self.bytes -= entry.message.size();
-            return Some(match entry.message.has_expired(now) && !entry.again {
-                true => Next::Expired(entry.place),
-                false => Next::Publish(entry),
-            });
+        if self.is_retained_next() {
+            return self.next_retained(place).map(Next::Publish);
         }
-        let (message, qos, subscription_id) = self.retained.pop_front()?;
-        Some(Next::Publish(Entry {
+        let entry = self.queue.pop_front()?;
+        self.taken += 1;
+        self.queue_first = self.queue_first.saturating_sub(1);
+        self.queued.remove(&entry);
+        Some(match entry.message.has_expired(now) && !entry.again {
+            true => Next::Expired(entry.place),
+            false => Next::Publish(entry),
+        })
+    }
+
+    fn next_retained(&mut self, place: impl FnOnce() -> u64) -> Option<Entry> {
+        let found = self.retained.front_mut()?;
+        let (qos, place) = (found.qos, *found.place.get_or_insert_with(place));
+        if qos != Qos::AtMostOnce && !self.is_free(place) {
+            return None;
+        }
+        let Found { message, subscription_id, .. } = self.retained.pop_front()?;
+        self.taken += 1;
+        if self.retained.is_empty() {
+            self.queue_first = self.queue.len();
+        }
+        Some(Entry {
             message,
             qos,
             retain: true,
             subscription_ids: subscription_id.into_iter().collect(),
-            place: place(),
+            place,
             stored: false,
             again: false,
             command: None,
             group: None,
-        }))
+        })
     }
 
     pub(super) fn sent(&mut self, entry: Entry) {
@@ -191,23 +301,25 @@ impl Outgoing {
         if !is(self.flights.get(&place)?) {
             return None;
         }
+        self.taken += 1;
         match self.flights.remove(&place)? {
             Flight::Sent(entry) => Some(entry),
             Flight::Released { .. } => None,
         }
     }
 
-    /// PUBREC: from now on PUBREL is due. Tells the place, whether it is stored, and gives the entry the
-    /// first time.
+    /// PUBREC: from now on PUBREL is due. Tells the place, whether its row is to be [written](Self::written) first, and
+    /// gives the entry the first time.
     pub(super) fn received(&mut self, id: u16) -> Option<(u64, bool, Option<Entry>)> {
         let place = self.place_of(id)?;
         let flight = self.flights.get_mut(&place)?;
         let stored = match flight {
             Flight::Sent(entry) if entry.qos == Qos::ExactlyOnce => entry.stored,
-            Flight::Released { stored } => return Some((place, *stored, None)),
+            Flight::Released { unwritten, .. } => return Some((place, *unwritten, None)),
             Flight::Sent(_) => return None,
         };
-        match std::mem::replace(flight, Flight::Released { stored }) {
+        self.taken += 1;
+        match std::mem::replace(flight, Flight::Released { stored, unwritten: stored }) {
             Flight::Sent(entry) => Some((place, stored, Some(entry))),
             Flight::Released { .. } => None,
         }
@@ -217,9 +329,10 @@ impl Outgoing {
     pub(super) fn completed(&mut self, id: u16) -> Option<(u64, bool)> {
         let place = self.place_of(id)?;
         match self.flights.get(&place)? {
-            Flight::Released { stored } => {
+            Flight::Released { stored, .. } => {
                 let stored = *stored;
                 self.flights.remove(&place);
+                self.taken += 1;
                 Some((place, stored))
             }
             Flight::Sent(_) => None,
@@ -227,34 +340,55 @@ impl Outgoing {
     }
 
     /// The connection is gone: what was in flight is to be sent again, first and in its order, and what only
-    /// lived for the connection goes. Returns the places whose PUBREL is due.
-    pub(super) fn resume(&mut self) -> Vec<u64> {
+    /// lived for the connection goes. Returns the places whose PUBREL is due, and whether their rows are to be
+    /// [written](Self::written) first.
+    pub(super) fn resume(&mut self) -> Vec<(u64, bool)> {
+        self.full = None;
         let mut released = Vec::new();
         let mut again = Vec::new();
         for (place, flight) in std::mem::take(&mut self.flights) {
             match flight {
                 Flight::Sent(entry) => again.push(Entry { again: true, ..entry }),
-                Flight::Released { stored } => {
-                    released.push(place);
-                    self.flights.insert(place, Flight::Released { stored });
+                Flight::Released { stored, unwritten } => {
+                    released.push((place, unwritten));
+                    self.flights.insert(place, Flight::Released { stored, unwritten });
                 }
             }
         }
         for entry in again.into_iter().rev() {
-            self.bytes += entry.message.size();
+            self.queued.add(&entry);
             self.queue.push_front(entry);
         }
         self.drop_commands();
         released
     }
 
+    /// What becomes of a command that waits or is in flight is told to its newest offer, the others being given up.
+    /// Returns one of a command that is not here.
+    pub(super) fn adopt(&mut self, offer: CommandOffer) -> Option<CommandOffer> {
+        let is_same = |entry: &&mut Entry| entry.command.as_ref().is_some_and(|own| own.id == offer.id);
+        let mut flying = self.flights.values_mut().filter_map(|flight| match flight {
+            Flight::Sent(entry) => Some(entry),
+            Flight::Released { .. } => None,
+        });
+        if let Some(entry) = flying.find(is_same) {
+            offer.sent();
+            entry.command = Some(offer);
+        } else if let Some(entry) = self.queue.iter_mut().find(is_same) {
+            entry.command = Some(offer);
+        } else {
+            return Some(offer);
+        }
+        None
+    }
+
     /// The host offers them again by itself.
     pub(super) fn drop_commands(&mut self) {
-        let bytes = &mut self.bytes;
+        let queued = &mut self.queued;
         self.queue.retain(|entry| {
             let stays = entry.command.is_none();
             if !stays {
-                *bytes -= entry.message.size();
+                queued.remove(entry);
             }
             stays
         });
@@ -272,7 +406,7 @@ impl Outgoing {
         let queued = self.queue.iter().filter(|entry| entry.stored).map(|entry| entry.place);
         let flying = self.flights.iter().filter(|(_, flight)| match flight {
             Flight::Sent(entry) => entry.stored,
-            Flight::Released { stored } => *stored,
+            Flight::Released { stored, .. } => *stored,
         });
         queued.chain(flying.map(|(place, _)| *place)).collect()
     }
@@ -291,7 +425,7 @@ impl Outgoing {
 
     /// Of what waits in the queue, about.
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.queued.bytes
     }
 
     /// What waits, or is not acknowledged.
@@ -300,19 +434,19 @@ impl Outgoing {
     }
 
     pub(super) fn has_room(&self, room: Room) -> bool {
-        self.queue.len() < room.count && self.bytes < room.bytes
+        self.queue.len() < room.count && self.queued.bytes < room.bytes
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
 
     use super::*;
 
     const ROOM: Room = Room { count: 3, bytes: 1 << 20 };
 
-    fn entry(place: u64, qos: Qos) -> Entry {
+    pub(in super::super) fn entry(place: u64, qos: Qos) -> Entry {
         let message = Message {
             topic: "t".parse().unwrap(),
             payload: Bytes::new(),
@@ -349,8 +483,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sheds_what_may_be_lost_first_and_then_ends_a_slow_client() {
+    #[tokio::test(start_paused = true)]
+    async fn sheds_what_may_be_lost_first_then_the_oldest_and_ends_who_takes_nothing() {
         let mut outgoing = Outgoing::default();
         for (place, qos) in [(0, Qos::AtLeastOnce), (1, Qos::AtMostOnce), (2, Qos::AtMostOnce)] {
             assert!(!outgoing.push(entry(place, qos), ROOM, true).overrun);
@@ -358,8 +492,33 @@ mod tests {
         assert!(!outgoing.push(entry(3, Qos::AtLeastOnce), ROOM, true).overrun);
         assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
         assert_eq!((outgoing.dropped, outgoing.waiting()), (2, 3));
-        assert!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).overrun);
-        assert_eq!(outgoing.push(entry(6, Qos::AtLeastOnce), ROOM, false).dropped, [0, 3]);
+        let push = |outgoing: &mut Outgoing, place| {
+            let Pushed { dropped, overrun } = outgoing.push(entry(place, Qos::AtLeastOnce), ROOM, true);
+            (dropped, overrun)
+        };
+        assert_eq!(push(&mut outgoing, 5), (vec![0], false));
+        tokio::time::advance(STALL).await;
+        assert_eq!(send(&mut outgoing, 9), Some(3));
+        assert_eq!(push(&mut outgoing, 6), (vec![], false));
+        assert_eq!(push(&mut outgoing, 7), (vec![4], false), "it takes some");
+        tokio::time::advance(STALL).await;
+        assert_eq!(push(&mut outgoing, 8), (vec![], true));
+        assert_eq!(outgoing.push(entry(9, Qos::AtLeastOnce), ROOM, false).dropped, [5, 6]);
+    }
+
+    #[test]
+    fn knows_of_what_may_be_lost_only_while_it_waits() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push(entry(0, Qos::AtMostOnce), ROOM, true);
+        assert_eq!(send(&mut outgoing, 9), Some(0));
+        for (place, qos) in [(1, Qos::AtLeastOnce), (2, Qos::AtMostOnce), (3, Qos::AtLeastOnce)] {
+            outgoing.push(entry(place, qos), ROOM, true);
+        }
+        assert_eq!((outgoing.queued.lossy, send(&mut outgoing, 9)), (1, Some(1)));
+        assert_eq!((outgoing.resume(), outgoing.queued.lossy), (vec![], 1), "1 is to be sent again");
+        assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
+        assert_eq!((outgoing.dropped, outgoing.queued.lossy), (1, 0));
+        assert_eq!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).dropped, [1]);
     }
 
     #[test]
@@ -399,6 +558,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_retained_goes_before_what_was_published_since_and_neither_waits_without_end() {
+        let mut outgoing = Outgoing::default();
+        let filter: TopicFilter = "#".parse().unwrap();
+        let asked = || Asked { wanted: Wanted::default(), subscription_id: None, until: 1, after: None };
+        let mut order = Vec::new();
+        outgoing.ask(filter.clone(), asked());
+        for place in 0..6 {
+            // One is published for each that is sent: there is always one that waits.
+            outgoing.push(entry(place, Qos::AtMostOnce), ROOM, true);
+            if outgoing.next_asked().is_some() {
+                outgoing.add_retained(entry(0, Qos::AtMostOnce).message, Qos::AtMostOnce, None);
+                outgoing.ask(filter.clone(), asked());
+            }
+            order.push(send(&mut outgoing, 9).unwrap());
+        }
+        assert_eq!(order, [99, 0, 99, 1, 2, 99]);
+    }
+
+    #[test]
     fn gives_no_packet_id_that_is_in_flight() {
         let mut outgoing = Outgoing::default();
         outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true);
@@ -406,6 +584,14 @@ mod tests {
         assert_eq!((send(&mut outgoing, 9), send(&mut outgoing, 9)), (Some(5), None));
         assert!(outgoing.acknowledged(6).is_some());
         assert_eq!(send(&mut outgoing, 9), Some(5 + PACKET_IDS));
+
+        // Nor to what is retained, which gets its place only now.
+        outgoing.add_retained(entry(0, Qos::AtLeastOnce).message, Qos::AtLeastOnce, None);
+        let mut next = |place| outgoing.next(9, Timestamp::default(), || place);
+        assert!(next(5 + 2 * PACKET_IDS).is_none());
+        assert!(!outgoing.has_next(9), "it keeps the place that it was given");
+        assert!(outgoing.acknowledged(6).is_some());
+        assert_eq!(send(&mut outgoing, 9), Some(5 + 2 * PACKET_IDS));
     }
 
     #[test]
@@ -417,7 +603,12 @@ mod tests {
         let _ = (send(&mut outgoing, 9), send(&mut outgoing, 9));
         let (place, stored, first) = outgoing.received(packet_id(0)).unwrap();
         assert_eq!((place, stored, first.is_some()), (0, true, true));
-        assert_eq!(outgoing.resume(), [0]);
+        // It may not be on disk yet.
+        assert!(matches!(outgoing.received(packet_id(0)), Some((0, true, None))));
+        assert_eq!(outgoing.resume(), [(0, true)]);
+        outgoing.written(0);
+        assert!(matches!(outgoing.received(packet_id(0)), Some((0, false, None))));
+        assert_eq!(outgoing.resume(), [(0, false)]);
         assert!(
             matches!(outgoing.next(9, Timestamp::default(), || 0), Some(Next::Publish(e)) if e.place == 1 && e.again)
         );

@@ -8,12 +8,13 @@ use futures::future::{BoxFuture, ready};
 use sandbar_reading::{Refused, Topic};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::codec::{self, Ack, Disconnect, Packet, Publish, Qos, Version, reason};
+use super::codec::{self, Ack, Disconnect, Packet, Qos, Version, reason};
 use super::connection::{Connection, End, Then, UnderWay};
 use super::inbound::Published;
 use super::message::{Entry, packet_id};
-use super::publish::Submitted;
-use super::replies::ReplyTo;
+use super::outgoing::Next;
+use super::publish::{Plan, Submitted};
+use super::replies::Question;
 use super::rows::{self, QueueRow};
 use crate::{CommandError, Replies};
 
@@ -22,6 +23,9 @@ const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
 const PUBREL: u8 = 0x62;
 const PUBCOMP: u8 = 0x70;
+
+/// So many messages are taken from the queue under one lock, at most: publishers wait for it meanwhile.
+const SENT_AT_ONCE: usize = 64;
 
 impl Connection {
     pub(super) fn packet(&mut self, packet: Packet) -> Result<(), End> {
@@ -42,11 +46,14 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn publish(&mut self, publish: Publish, permit: OwnedSemaphorePermit) -> Result<(), End> {
-        let Publish { qos, retain, topic, id, properties, payload } = publish;
-        let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
-        let topic = self.topic(topic, alias)?;
-        self.listed.received(payload.len(), self.broker.session.now());
+    pub(super) fn publish(
+        &mut self,
+        published: Published,
+        id: u16,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), End> {
+        let qos = published.qos;
+        self.listed.received(published.payload.len(), self.broker.session.now());
         if qos != Qos::AtMostOnce {
             if qos == Qos::ExactlyOnce && self.hold.client.received.lock().contains(&id) {
                 // Sent again: it is there, or on its way.
@@ -59,11 +66,10 @@ impl Connection {
                 return Err(told(reason::RECEIVE_MAXIMUM, "more than the Receive Maximum at once"));
             }
         }
-        let grants = self.hold.client.grants();
-        if !grants.may_publish(&topic) {
+        if !self.hold.client.grants().may_publish(&published.topic) {
             return self.refuse(qos, id, reason::NOT_AUTHORIZED, "this topic is not for this client");
         }
-        let is_there = qos == Qos::ExactlyOnce && self.was_taken(id)?;
+        let taken = if qos == Qos::ExactlyOnce { self.taken_before(id)? } else { None };
         let mut keep = Vec::new();
         if qos == Qos::ExactlyOnce {
             self.hold.client.received.lock().insert(id);
@@ -71,37 +77,36 @@ impl Connection {
                 keep.push(rows::mark(rows::packet(self.by.number, id)));
             }
         }
-        let published = Published { topic, payload, qos, retain, properties };
         if let Some(device) = self.broker.settings.mapping.device(&published.topic, &self.by) {
             self.devices.attach(&self.broker, device);
         }
-        let Submitted { accept, plan } = match is_there {
-            false => self.broker.submit(&published, &self.by, keep),
+        let question = Question::of(&published, &self.broker.settings).map(Box::new);
+        let Submitted { accept, plan } = match taken {
+            None => self.broker.submit(published, &self.by, keep),
             // The host has it. Its subscribers do not.
-            true => self.broker.submit_taken(&published, &self.by, keep),
+            Some(plan) => self.broker.submit_taken(plan),
         };
-        let replies = ReplyTo::of(&published, &self.by, &self.broker.settings, &grants).map(Box::new);
-        let then = Then::Published { plan: Box::new(plan), qos, id, replies };
-        self.under_way.push_back(UnderWay { done: accept, then, _permit: Some(permit) });
+        let then = Then::Published { plan, qos, id, question };
+        self.under_way.push_back(UnderWay { done: accept, then, permit: Some(permit) });
         Ok(())
     }
 
-    /// Whether a QoS 2 message that comes again was taken, though the client was told that the storage failed. A
-    /// storage that does not say so either is no reason to take it twice: the client is to ask again.
-    fn was_taken(&self, id: u16) -> Result<bool, End> {
+    /// The plan of a QoS 2 message that comes again and was taken, though the client was told that the storage failed.
+    /// A storage that does not say so either is no reason to take it twice: the client is to ask again.
+    fn taken_before(&self, id: u16) -> Result<Option<Plan>, End> {
         let client = &self.hold.client;
-        if !client.doubted.lock().remove(&id) {
-            return Ok(false);
+        let Some(plan) = client.doubted.lock().remove(&id) else { return Ok(None) };
+        match self.broker.session.kept(&rows::packet(self.by.number, id)) {
+            Ok(kept) => Ok(kept.map(|_| plan)),
+            Err(refused) => {
+                client.doubted.lock().insert(id, plan);
+                Err(End::Told(code_for(&refused), Some(refused.to_string())))
+            }
         }
-        let kept = self.broker.session.kept(&rows::packet(self.by.number, id));
-        kept.map(|kept| kept.is_some()).map_err(|refused| {
-            client.doubted.lock().insert(id);
-            End::Told(code_for(&refused), Some(refused.to_string()))
-        })
     }
 
     /// MQTT 5.0, section 3.3.2.3.4.
-    fn topic(&mut self, topic: Box<str>, alias: Option<u16>) -> Result<Topic, End> {
+    pub(super) fn topic(&mut self, topic: Box<str>, alias: Option<u16>) -> Result<Topic, End> {
         let invalid = || told(reason::TOPIC_ALIAS_INVALID, "an alias that stands for no topic");
         if let Some(alias) = alias {
             if alias == 0 || alias > self.broker.settings.topic_alias_max {
@@ -150,7 +155,7 @@ impl Connection {
             None => ready(Ok(None)).boxed(),
             Some(done) => done.map(|result| result.map(|()| None)).boxed(),
         };
-        self.under_way.push_back(UnderWay { done, then, _permit: None });
+        self.under_way.push_back(UnderWay { done, then, permit: None });
     }
 
     /// The first that waited for a commit has it, or was refused.
@@ -158,10 +163,13 @@ impl Connection {
         let Some(UnderWay { then, .. }) = self.under_way.pop_front() else { return Ok(()) };
         let version = self.version;
         match (result, then) {
-            (Ok(replies), Then::Published { plan, qos, id, replies: to }) => {
-                self.broker.deliver(*plan);
-                if let (Some(replies), Some(to)) = (replies, to) {
-                    self.broker.answer(replies, *to);
+            (Ok(replies), Then::Published { plan, qos, id, question }) => {
+                self.broker.deliver(plan);
+                if let (Some(replies), Some(question)) = (replies, question) {
+                    let grants = self.hold.client.grants();
+                    if let Some(to) = question.reply_to(&self.by, &self.broker.settings, &grants) {
+                        self.broker.answer(replies, to);
+                    }
                 }
                 match qos {
                     Qos::AtMostOnce => {}
@@ -170,8 +178,7 @@ impl Connection {
                 }
             }
             (Err(refused), Then::Published { plan, qos, id, .. }) => {
-                self.broker.abandon(&plan, is_doubtful(&refused));
-                return self.refused(&refused, qos, id);
+                return self.refused(&refused, plan, qos, id);
             }
             (Ok(_), then) => self.settle_ack(then, version),
             (Err(refused), Then::SubAck { id, granted }) => {
@@ -195,7 +202,10 @@ impl Connection {
                 self.hold.client.received.lock().remove(&id);
                 self.ack(PUBCOMP, id, reason::SUCCESS);
             }
-            Then::PubRel { place } => self.pubrel(place),
+            Then::PubRel { place } => {
+                self.hold.client.state().outgoing.written(place);
+                self.pubrel(place);
+            }
             Then::SubAck { id, granted } => {
                 let reasons: Vec<u8> = granted.iter().map(|granted| granted.reason).collect();
                 self.output.head(|out| codec::suback(out, version, id, &reasons));
@@ -212,33 +222,49 @@ impl Connection {
     /// The connection is gone, and what was under way is told nobody any more.
     pub(super) fn settled(&mut self, then: Then, taken: bool) {
         match then {
-            Then::Published { plan, .. } if taken => self.broker.deliver(*plan),
+            Then::Published { plan, .. } if taken => self.broker.deliver(plan),
             Then::Published { plan, qos, id, .. } => {
-                self.broker.abandon(&plan, true);
                 if qos == Qos::ExactlyOnce {
-                    self.hold.client.not_received(id, true);
+                    self.hold.client.received.lock().remove(&id);
+                }
+                match self.asks_again(qos) {
+                    true => self.broker.doubt(&self.hold.client, id, plan),
+                    false => self.broker.abandon(&plan, true),
                 }
             }
             Then::PubComp { id } if taken => drop(self.hold.client.received.lock().remove(&id)),
+            Then::PubRel { place } if taken => self.hold.client.state().outgoing.written(place),
             Then::SubAck { granted, .. } if !taken => drop(self.take_back(granted, reason::UNSPECIFIED)),
             Then::UnsubAck { gone, .. } if !taken => self.forget_soon(gone),
             _ => {}
         }
     }
 
-    fn refused(&mut self, refused: &Refused, qos: Qos, id: u16) -> Result<(), End> {
-        let code = code_for(refused);
+    /// Whether the client sends a message again that is in doubt, and is known then.
+    fn asks_again(&self, qos: Qos) -> bool {
+        qos == Qos::ExactlyOnce && self.hold.client.stored
+    }
+
+    fn refused(&mut self, refused: &Refused, plan: Plan, qos: Qos, id: u16) -> Result<(), End> {
+        let code = match refused {
+            // Else the client would send it again on every connection. PUBACK has no other word for it.
+            Refused::TooLarge { .. } if qos != Qos::AtMostOnce => reason::QUOTA,
+            refused => code_for(refused),
+        };
         let told = || Err(End::Told(code, Some(refused.to_string())));
         if qos == Qos::ExactlyOnce {
-            self.hold.client.not_received(id, is_doubtful(refused));
-            if self.hold.client.stored && is_doubtful(refused) {
-                // Told that it failed, a client of version 5.0 would give its identifier to another message, which
-                // would be taken for this one. So it is to send it again.
-                return told();
-            }
+            self.hold.client.received.lock().remove(&id);
         }
+        let is_doubtful = plan.is_taken || is_doubtful(refused);
+        if is_doubtful && self.asks_again(qos) {
+            // Told that it failed, a client of version 5.0 would give its identifier to another message, which
+            // would be taken for this one. So it is to send it again.
+            self.broker.doubt(&self.hold.client, id, plan);
+            return told();
+        }
+        self.broker.abandon(&plan, is_doubtful);
         match (refused, qos) {
-            (Refused::TooLarge { .. } | Refused::Stopping, _) => told(),
+            (Refused::Stopping, _) | (Refused::TooLarge { .. }, Qos::AtMostOnce) => told(),
             (_, Qos::AtMostOnce) => {
                 self.broker.count_shed(&refused.to_string());
                 Ok(())
@@ -264,7 +290,17 @@ impl Connection {
         self.output.head(|out| codec::ack(out, version, first, id, code));
     }
 
-    pub(super) fn pubrel(&mut self, place: u64) {
+    /// PUBREL, once the row says so: before that, a crash would have it sent as a new message.
+    pub(super) fn release(&mut self, place: u64, unwritten: bool) {
+        if !unwritten {
+            return self.pubrel(place);
+        }
+        let row = rows::write(rows::queued(self.by.number, place), &QueueRow::Released);
+        let done = self.broker.keeper.write(vec![row]).boxed();
+        self.later(Then::PubRel { place }, Some(done));
+    }
+
+    fn pubrel(&mut self, place: u64) {
         let version = self.version;
         self.output.head(|out| codec::ack(out, version, PUBREL, packet_id(place), reason::SUCCESS));
     }
@@ -291,10 +327,10 @@ impl Connection {
     }
 
     /// A message that is refused is not sent again either (MQTT 5.0, section 4.3.2); a command has failed.
-    pub(super) fn done_with(&self, entry: Option<Entry>, said: Result<(), CommandError>) {
+    pub(super) fn done_with(&mut self, entry: Option<Entry>, said: Result<(), CommandError>) {
         let Some(entry) = entry else { return };
         if entry.stored {
-            self.broker.forget(&self.hold.client, [entry.place]);
+            self.gone.push(entry.place);
         }
         match (entry.command, said) {
             (Some(command), Ok(())) => command.acknowledge(),
@@ -309,28 +345,22 @@ impl Connection {
             return self.done_with(entry, said(ack.reason));
         }
         let received = self.hold.client.state().outgoing.received(ack.id);
-        let Some((place, stored, entry)) = received else {
+        let Some((place, unwritten, entry)) = received else {
             let code =
                 if self.version == Version::V5 { reason::PACKET_ID_NOT_FOUND } else { reason::SUCCESS };
             let version = self.version;
             return self.output.head(|out| codec::ack(out, version, PUBREL, ack.id, code));
         };
-        if entry.is_some() && stored {
-            // Released before that is on disk, a crash would have it sent as a new message.
-            let row = rows::write(rows::queued(self.by.number, place), &QueueRow::Released);
-            let done = self.broker.keeper.write(vec![row]).boxed();
-            return self.later(Then::PubRel { place }, Some(done));
-        }
+        self.release(place, unwritten);
         if let Some(command) = entry.and_then(|entry| entry.command) {
             command.acknowledge();
         }
-        self.pubrel(place);
     }
 
     fn pubcomp(&mut self, ack: Ack) {
         let completed = self.hold.client.state().outgoing.completed(ack.id);
         if let Some((place, true)) = completed {
-            self.broker.forget(&self.hold.client, [place]);
+            self.gone.push(place);
         }
     }
 
@@ -349,21 +379,24 @@ impl Connection {
         }
     }
 
-    /// Takes the next entry of the queue to the buffer; `false` if there is none, or no window for it.
-    pub(super) fn send_next(&mut self) -> bool {
+    /// Takes the next entries of the queue to the buffer, as far as there are some, and a window for them.
+    pub(super) fn send_some(&mut self) {
         let now = self.broker.session.now();
         self.find_retained(now);
         let client = Arc::clone(&self.hold.client);
-        let next = client.state().outgoing.next(self.limits.window, now, || client.place());
-        match next {
-            None => false,
-            Some(super::outgoing::Next::Expired(place)) => {
-                self.broker.forget(&client, [place]);
-                true
+        let mut state = client.state();
+        for _ in 0..SENT_AT_ONCE {
+            if self.is_behind() {
+                return;
             }
-            Some(super::outgoing::Next::Publish(entry)) => {
-                self.send(entry, now);
-                true
+            match state.outgoing.next(self.limits.window, now, || client.place()) {
+                None => return,
+                Some(Next::Expired(place)) => self.gone.push(place),
+                Some(Next::Publish(entry)) => {
+                    if let Some(entry) = self.send(entry, now) {
+                        state.outgoing.sent(entry);
+                    }
+                }
             }
         }
     }

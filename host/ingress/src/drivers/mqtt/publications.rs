@@ -33,6 +33,7 @@ impl Broker {
                     }
                 }
                 Some(offer) = publications.next(), if room => match outbound(&offer.message) {
+                    _ if !offer.is_awaited() => {}
                     Ok(published) => under_way.push_back((self.submit_own(&published), offer)),
                     Err(problem) => offer.fail(CommandError::Reject(problem)),
                 },

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::codec::{Qos, forwardable};
 use super::inbound::{By, Published};
 use super::message::{Entry, Message, OwnRow};
-use super::rows::{self, How, QueueRow};
+use super::rows::{self, How};
 use super::subscriptions::Recipient;
 use crate::Replies;
 
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     message: Option<Arc<Message>>,
     recipients: Vec<Planned>,
     retain: Option<Retain>,
+    /// The host has the message, whatever becomes of the rest.
+    pub(super) is_taken: bool,
 }
 
 /// A change of what is retained.
@@ -53,12 +55,12 @@ impl Broker {
     /// calls.
     pub(super) fn submit(
         self: &Arc<Self>,
-        published: &Published,
+        published: Published,
         by: &By,
         mut keep: Vec<StateWrite>,
     ) -> Submitted {
         let _order = published.retain.then(|| self.retaining.lock());
-        let plan = self.plan(published, by.number, &mut keep);
+        let plan = self.plan(&published, by.number, &mut keep);
         let broker = Arc::clone(self);
         let accept = if published.qos == Qos::AtMostOnce && !self.settings.journal_qos0 {
             self.keep(keep)
@@ -69,16 +71,22 @@ impl Broker {
         Submitted { accept: begun(accept), plan }
     }
 
-    /// A message that the host has taken already, with a commit that was told to have failed: only its subscribers are
-    /// to get it.
-    pub(super) fn submit_taken(
-        self: &Arc<Self>,
-        published: &Published,
-        by: &By,
-        mut keep: Vec<StateWrite>,
-    ) -> Submitted {
-        let _order = published.retain.then(|| self.retaining.lock());
-        let plan = self.plan(published, by.number, &mut keep);
+    /// A message that the host has taken already, with a commit that was told to have failed: the rows of its
+    /// subscribers are there. Who has subscribed since gets it, too, and what is retained may be another one.
+    pub(super) fn submit_taken(self: &Arc<Self>, plan: Plan) -> Submitted {
+        let mut plan = Plan { is_taken: true, ..plan };
+        let mut keep = Vec::new();
+        let retains = plan.message.as_ref().is_some_and(|message| message.retain);
+        let _order = retains.then(|| self.retaining.lock());
+        if let Some(message) = &plan.message {
+            plan.retain = retains.then(|| self.plan_retained(message, &mut keep));
+            let mut since = self.subscriptions.read().recipients(message.about());
+            since.retain(|to| {
+                let mut planned = plan.recipients.iter().map(|planned| planned.recipient.client.number);
+                to.group.is_none() && !planned.any(|number| number == to.client.number)
+            });
+            plan.recipients.extend(self.plan_queued(since, message, &mut keep));
+        }
         Submitted { accept: begun(self.keep(keep)), plan }
     }
 
@@ -99,6 +107,10 @@ impl Broker {
     }
 
     fn plan(&self, published: &Published, publisher: u32, keep: &mut Vec<StateWrite>) -> Plan {
+        let recipients = self.subscriptions.read().recipients(published.about(publisher));
+        if recipients.is_empty() && !published.retain {
+            return Plan::default();
+        }
         let expiry = published.properties.as_ref().and_then(|properties| properties.message_expiry);
         let expires = expiry.map(|seconds| self.session.now().after(Duration::from_secs(seconds.into())));
         let mut message = Message {
@@ -111,17 +123,13 @@ impl Broker {
             publisher,
             row: None,
         };
-        let recipients = self.subscriptions.read().recipients(&message);
-        if recipients.is_empty() && !published.retain {
-            return Plan::default();
-        }
         if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
             message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
         }
         let message = Arc::new(message);
         let retain = published.retain.then(|| self.plan_retained(&message, keep));
         let recipients = self.plan_queued(recipients, &message, keep);
-        Plan { message: Some(message), recipients, retain }
+        Plan { message: Some(message), recipients, retain, is_taken: false }
     }
 
     /// What finds no room takes along what it was to replace: nobody is to be told that for the last one.
@@ -130,7 +138,7 @@ impl Broker {
         let (name, is_message) = (rows::retained(topic), !message.payload.is_empty());
         let mut retained = self.retained.lock();
         let stays = is_message && retained.has_room(message, self.settings.retained);
-        let stamp = retained.stamp();
+        let stamp = retained.stamp(&message.topic);
         drop(retained);
         if is_message && !stays {
             self.count_unretained(topic);
@@ -161,7 +169,7 @@ impl Broker {
             let how = How { qos: to.qos as u8, retain: to.retain, subscription_ids, group };
             keep.push(match own {
                 None => rows::write_queued(name, message, how),
-                Some(message) => rows::write(name, &QueueRow::Shared { message, how }),
+                Some(number) => rows::write_shared(name, message, number, how),
             });
             Planned { recipient: to, stored: Some(place) }
         });
@@ -170,10 +178,11 @@ impl Broker {
 
     /// It is on disk: into the queues, and what is retained.
     pub(super) fn deliver(&self, plan: Plan) {
-        let Plan { message: Some(message), recipients, retain } = plan else { return };
+        let Plan { message: Some(message), recipients, retain, .. } = plan else { return };
         if let Some(Retain { stamp, stays }) = retain {
             let kept = stays.then(|| Message::without_row(&message));
-            self.retained.lock().set(message.topic.as_str(), kept, stamp);
+            let awaiting = self.retained.lock().set(message.topic.as_str(), kept, stamp);
+            awaiting.iter().for_each(|client| client.look_again());
         }
         for Planned { recipient, stored } in recipients {
             let client = &recipient.client;
@@ -194,6 +203,7 @@ impl Broker {
                 Err(entry) => self.not_wanted(client, entry),
             }
         }
+        self.make_room();
     }
 
     /// Its session has ended since it was planned.
@@ -210,23 +220,36 @@ impl Broker {
     pub(super) fn hand_over(&self, entries: Vec<Entry>) {
         let now = self.session.now();
         for Entry { message, group, .. } in entries {
-            let chosen = group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(&message));
+            let chosen =
+                group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(message.about()));
             let mut keep = Vec::new();
             let recipients = self.plan_queued(chosen.into_iter().collect(), &message, &mut keep);
             self.keeper.soon(keep);
-            self.deliver(Plan { message: Some(message), recipients, retain: None });
+            self.deliver(Plan { message: Some(message), recipients, ..Plan::default() });
         }
     }
 
     /// The host did not take it. If that is doubtful, its subscribers' rows may be there.
     pub(super) fn abandon(&self, plan: &Plan, is_doubtful: bool) {
-        if plan.retain.is_some() {
-            self.retained.lock().abandon();
-        }
+        self.abandon_retained(plan.retain);
         if is_doubtful {
             for Planned { recipient, stored } in &plan.recipients {
                 self.forget(&recipient.client, *stored);
             }
+        }
+    }
+
+    /// A client's QoS 2 message may be there, and so may the rows of its subscribers: they are left, until the client
+    /// sends it again.
+    pub(super) fn doubt(&self, client: &Client, id: u16, mut plan: Plan) {
+        self.abandon_retained(plan.retain.take());
+        client.doubted.lock().insert(id, plan);
+    }
+
+    fn abandon_retained(&self, retain: Option<Retain>) {
+        if let Some(Retain { stamp, .. }) = retain {
+            let awaiting = self.retained.lock().abandon(stamp);
+            awaiting.iter().for_each(|client| client.look_again());
         }
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// Counts against a limit a second. A second's worth may come at once.
 #[derive(Debug)]
 pub(super) struct Rate {
-    /// Between two messages; `None` without a limit.
-    each: Option<Duration>,
+    /// Between two messages.
+    each: Duration,
     /// When all that was counted would be due, one after the other.
     paid_until: Option<Instant>,
 }
@@ -16,15 +16,13 @@ pub(super) struct Rate {
 const BURST: Duration = Duration::from_secs(1);
 
 impl Rate {
-    pub(super) fn new(per_second: Option<u32>) -> Self {
-        Self { each: per_second.map(|rate| BURST / rate.max(1)), paid_until: None }
+    pub(super) fn new(per_second: u32) -> Self {
+        Self { each: BURST / per_second.max(1), paid_until: None }
     }
 
     pub(super) fn count(&mut self, now: Instant) {
-        if let Some(each) = self.each {
-            let from = self.paid_until.map_or(now, |until| until.max(now));
-            self.paid_until = Some(from + each);
-        }
+        let from = self.paid_until.map_or(now, |until| until.max(now));
+        self.paid_until = Some(from + self.each);
     }
 
     /// Until when nothing more may come, if that is so.
@@ -44,7 +42,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lets_a_second_s_worth_through_and_then_the_rate() {
-        let mut rate = Rate::new(Some(10));
+        let mut rate = Rate::new(10);
         let now = Instant::now();
         for _ in 0..10 {
             assert!(!rate.is_exceeded(now));
@@ -54,6 +52,5 @@ mod tests {
         rate.count(now);
         assert_eq!(rate.exceeded_until(now), Some(now + Duration::from_millis(100)));
         assert!(!rate.is_exceeded(now + Duration::from_millis(100)));
-        assert!(!Rate::new(None).is_exceeded(now));
     }
 }

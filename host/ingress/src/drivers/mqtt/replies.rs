@@ -12,6 +12,15 @@ use super::inbound::{By, Published, outbound};
 use super::settings::Settings;
 use crate::{Answer, Replies};
 
+/// What a message says of where its answers are to go, and so does the configuration: it is not looked at before there
+/// are any.
+pub(super) struct Question {
+    topic: Topic,
+    response_topic: Option<Box<str>>,
+    correlation_data: Option<Bytes>,
+    qos: Qos,
+}
+
 /// Where answers go.
 pub(super) struct ReplyTo {
     topic: Topic,
@@ -19,24 +28,33 @@ pub(super) struct ReplyTo {
     qos: Qos,
 }
 
-impl ReplyTo {
-    /// `None` if neither the message nor the configuration names a topic, or not one for this client.
-    pub(super) fn of(published: &Published, by: &By, settings: &Settings, grants: &Grants) -> Option<Self> {
+impl Question {
+    /// `None` if neither the message nor the configuration names a topic.
+    pub(super) fn of(published: &Published, settings: &Settings) -> Option<Self> {
         let properties = published.properties.as_deref();
-        let named = properties.and_then(|properties| properties.response_topic.as_deref());
-        let named = named.and_then(|named| named.parse().ok()).filter(|named| grants.may_be_answered(named));
+        let response_topic = properties.and_then(|properties| properties.response_topic.clone());
+        if response_topic.is_none() && settings.reply_topic.is_none() {
+            return None;
+        }
+        let correlation_data = properties.and_then(|properties| properties.correlation_data.clone());
+        Some(Self { topic: published.topic.clone(), response_topic, correlation_data, qos: published.qos })
+    }
+
+    /// `None` if what is named is no topic, or not one for this client.
+    pub(super) fn reply_to(self, by: &By, settings: &Settings, grants: &Grants) -> Option<ReplyTo> {
+        let Self { topic, response_topic, correlation_data, qos } = self;
+        let named = response_topic.and_then(|named| Topic::try_from(named).ok());
+        let named = named.filter(|named| grants.may_be_answered(named));
         let configured = || {
-            let device = settings.mapping.device(&published.topic, by).unwrap_or("");
-            let topic = published.topic.as_str();
+            let device = settings.mapping.device(&topic, by).unwrap_or("");
             settings.reply_topic.as_ref()?.fill(&[
                 ("device", device),
                 ("client", &by.client),
-                ("topic", topic),
+                ("topic", topic.as_str()),
             ])
         };
         let topic = named.or_else(configured)?;
-        let correlation_data = properties.and_then(|properties| properties.correlation_data.clone());
-        Some(Self { topic, correlation_data, qos: published.qos.max(Qos::AtLeastOnce) })
+        Some(ReplyTo { topic, correlation_data, qos: qos.max(Qos::AtLeastOnce) })
     }
 }
 
@@ -121,7 +139,7 @@ mod tests {
             let (payload, qos) = (Bytes::new(), Qos::AtMostOnce);
             let published =
                 Published { topic: "ask".parse().unwrap(), payload, qos, retain: false, properties };
-            let to = ReplyTo::of(&published, &by, &settings, &grants).unwrap();
+            let to = Question::of(&published, &settings).unwrap().reply_to(&by, &settings, &grants).unwrap();
             assert_eq!(to.topic.as_str(), topic, "{named:?}");
         }
     }

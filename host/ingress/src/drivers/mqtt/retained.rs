@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sandbar_reading::{Timestamp, Topic, TopicFilter};
 
+use super::client::Client;
 use super::message::Message;
 use super::outgoing::Room;
 
@@ -14,7 +15,7 @@ use super::outgoing::Room;
 const BELOW: usize = 640;
 
 /// A tree of topic levels, so that the cost of a filter is that of what it matches.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct RetainedMessages {
     root: Level,
     count: usize,
@@ -22,9 +23,13 @@ pub(super) struct RetainedMessages {
     bytes: usize,
     stamp: u64,
     /// Changes that were stamped and are not made yet.
-    under_way: usize,
-    /// Topics removed while others were under way: what is older must not come back.
-    removed: HashMap<Box<str>, u64>,
+    under_way: BTreeMap<u64, Topic>,
+    /// Topics removed while earlier changes were under way: what is older must not come back.
+    removed: HashMap<Arc<str>, u64>,
+    /// The same, by stamp.
+    removals: BTreeMap<u64, Arc<str>>,
+    /// Sessions that ask for what is under way, by number.
+    awaiting: HashMap<u32, Arc<Client>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,10 +47,20 @@ struct Held {
 impl RetainedMessages {
     /// Numbers a change, in the order in which they go to the store. [`set`](Self::set) or
     /// [`abandon`](Self::abandon) must follow.
-    pub(super) fn stamp(&mut self) -> u64 {
+    pub(super) fn stamp(&mut self, topic: &Topic) -> u64 {
         self.stamp += 1;
-        self.under_way += 1;
+        self.under_way.insert(self.stamp, topic.clone());
         self.stamp
+    }
+
+    /// Whether a change up to `until` is not made yet, of a topic that `filter` matches.
+    pub(super) fn is_under_way(&self, filter: &TopicFilter, until: u64) -> bool {
+        self.under_way.range(..=until).any(|(_, topic)| filter.matches(topic))
+    }
+
+    /// The session is told of the next change that is made, or does not come.
+    pub(super) fn await_change(&mut self, client: &Arc<Client>) {
+        self.awaiting.insert(client.number, Arc::clone(client));
     }
 
     /// The last number that was given.
@@ -76,27 +91,36 @@ impl RetainedMessages {
         }
     }
 
-    /// `None` removes. Nothing happens if a change with a later stamp was here first.
-    pub(super) fn set(&mut self, topic: &str, message: Option<Arc<Message>>, stamp: u64) {
+    /// `None` removes. Nothing happens if a change with a later stamp was here first. Returns who
+    /// [awaits](Self::await_change) it.
+    pub(super) fn set(&mut self, topic: &str, message: Option<Arc<Message>>, stamp: u64) -> Vec<Arc<Client>> {
         match message {
             Some(message) if self.removed.get(topic).is_none_or(|removed| *removed < stamp) => {
                 self.insert(topic, message, stamp);
             }
             Some(_) => {}
             None => {
-                self.removed.insert(topic.into(), stamp);
+                let name: Arc<str> = topic.into();
+                self.removals.insert(stamp, Arc::clone(&name));
+                let removed = self.removed.entry(name).or_default();
+                *removed = stamp.max(*removed);
                 self.remove(topic, stamp);
             }
         }
-        self.abandon();
+        self.abandon(stamp)
     }
 
-    /// A stamped change that does not come.
-    pub(super) fn abandon(&mut self) {
-        self.under_way -= 1;
-        if self.under_way == 0 {
-            self.removed.clear();
+    /// A stamped change that does not come. Returns who awaits one.
+    pub(super) fn abandon(&mut self, stamp: u64) -> Vec<Arc<Client>> {
+        self.under_way.remove(&stamp);
+        let oldest = self.under_way.first_key_value().map_or(u64::MAX, |(oldest, _)| *oldest);
+        while let Some(first) = self.removals.first_entry().filter(|first| *first.key() < oldest) {
+            let (stamp, topic) = first.remove_entry();
+            if self.removed.get(&topic) == Some(&stamp) {
+                self.removed.remove(&topic);
+            }
         }
+        std::mem::take(&mut self.awaiting).into_values().collect()
     }
 
     /// One that was there when the broker started.
@@ -267,6 +291,10 @@ mod tests {
         })
     }
 
+    fn stamp(retained: &mut RetainedMessages, topic: &str) -> u64 {
+        retained.stamp(&topic.parse().unwrap())
+    }
+
     fn found(retained: &RetainedMessages, filter: &str) -> Vec<String> {
         let now = Timestamp::from_millis(10);
         let found = retained.matching(&filter.parse().unwrap(), None, u64::MAX, usize::MAX, now);
@@ -277,7 +305,7 @@ mod tests {
     fn finds_what_a_filter_matches() {
         let mut retained = RetainedMessages::default();
         for topic in ["a", "a/b", "a/c/d", "$SYS/x", "/a"] {
-            let stamp = retained.stamp();
+            let stamp = stamp(&mut retained, topic);
             retained.set(topic, Some(message(topic, None)), stamp);
         }
         assert_eq!(found(&retained, "#"), ["/a", "a", "a/b", "a/c/d"]);
@@ -292,11 +320,11 @@ mod tests {
     #[test]
     fn a_later_change_stays_whatever_comes_after_it() {
         let mut retained = RetainedMessages::default();
-        let (first, second) = (retained.stamp(), retained.stamp());
+        let (first, second) = (stamp(&mut retained, "a/b"), stamp(&mut retained, "a/b"));
         retained.set("a/b", Some(message("a/b", None)), second);
         retained.set("a/b", None, first);
         assert_eq!(found(&retained, "a/b"), ["a/b"]);
-        let (third, fourth) = (retained.stamp(), retained.stamp());
+        let (third, fourth) = (stamp(&mut retained, "a/b"), stamp(&mut retained, "a/b"));
         retained.set("a/b", None, fourth);
         retained.set("a/b", Some(message("a/b", None)), third);
         assert!(retained.removed.is_empty());
@@ -304,14 +332,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_removed_is_forgotten_though_changes_always_overlap() {
+        let mut retained = RetainedMessages::default();
+        let mut earlier = stamp(&mut retained, "t");
+        for _ in 0..100 {
+            let later = stamp(&mut retained, "t");
+            retained.set("t", None, earlier);
+            earlier = later;
+        }
+        assert!(retained.removed.is_empty() && retained.removals.is_empty());
+    }
+
+    #[test]
     fn goes_on_behind_what_was_found_before() {
         let mut retained = RetainedMessages::default();
         for topic in ["a", "a/b", "a/b/d", "a/c/d", "b/b", "b/b/d", "/", "a/", "$SYS/x", "c"] {
-            let stamp = retained.stamp();
+            let stamp = stamp(&mut retained, topic);
             retained.set(topic, Some(message(topic, None)), stamp);
         }
         let asked = retained.stamped();
-        let later = retained.stamp();
+        let later = stamp(&mut retained, "b/c");
         retained.set("b/c", Some(message("b/c", None)), later);
         for filter in ["#", "a/#", "+/b", "+/b/#", "+/+", "b/+/d", "a/b/d", "$SYS/#", "c", "none"] {
             let parsed: TopicFilter = filter.parse().unwrap();
@@ -340,7 +380,7 @@ mod tests {
         let alone = 3 * BELOW + first.size();
         assert!(retained.has_room(&first, room(alone)) && !retained.has_room(&first, room(alone - 1)));
         for message in [&first, &second, &first] {
-            let stamp = retained.stamp();
+            let stamp = retained.stamp(&message.topic);
             retained.set(message.topic.as_str(), Some(Arc::clone(message)), stamp);
         }
         assert_eq!(retained.bytes(), alone + second.size());
@@ -348,7 +388,7 @@ mod tests {
         assert!(!retained.has_room(&second, room(retained.bytes() - 1)));
         assert!(!retained.has_room(&message("x", None), room(usize::MAX)), "they are too many");
         for topic in ["a/b/c", "a/b/d"] {
-            let stamp = retained.stamp();
+            let stamp = stamp(&mut retained, topic);
             retained.set(topic, None, stamp);
         }
         assert_eq!((retained.count(), retained.bytes()), (0, 0));

@@ -12,6 +12,7 @@
 //!
 //! Numbers in names are hexadecimal, of one width, so that names sort like numbers.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -167,7 +168,10 @@ pub(super) fn subscription(session: u32, filter: &str) -> Box<str> {
 }
 
 pub(super) fn queued(session: u32, place: u64) -> Box<str> {
-    format!("q{session:08x}.{place:012x}").into()
+    // Two for each message to a stored session: they are not to grow to their length.
+    let mut name = String::with_capacity(22);
+    let _ = write!(name, "q{session:08x}.{place:012x}");
+    name.into()
 }
 
 pub(super) fn message(number: u64) -> Box<str> {
@@ -220,6 +224,11 @@ pub(super) fn write_message(name: Box<str>, message: &Message) -> StateWrite {
 pub(super) fn write_queued(name: Box<str>, message: &Arc<Message>, how: How) -> StateWrite {
     let row = QueueRow::Whole { message: MessageRow::of(message), how };
     StateWrite { expires: message.expires, ..write(name, &row) }
+}
+
+/// The same, where the message has a row of its own, with that number.
+pub(super) fn write_shared(name: Box<str>, message: &Message, number: u64, how: How) -> StateWrite {
+    StateWrite { expires: message.expires, ..write(name, &QueueRow::Shared { message: number, how }) }
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use super::message::Entry;
 use crate::CommandError;
 
 impl Connection {
-    pub(super) fn send(&mut self, entry: Entry, now: Timestamp) {
+    /// Gives the entry back if the client is to acknowledge it.
+    pub(super) fn send(&mut self, entry: Entry, now: Timestamp) -> Option<Entry> {
+        if entry.command.as_ref().is_some_and(|command| !command.is_awaited()) {
+            // It comes again: carried out now, it would be so twice.
+            return None;
+        }
         let message = &entry.message;
         let name = message.topic.as_str();
         let (topic, alias, is_new) = self.alias(name);
@@ -30,7 +35,8 @@ impl Connection {
             let (ingress, client) = (self.broker.session.ingress(), &*self.by.client);
             tracing::debug!(%ingress, client, topic = name, size, "larger than the client takes: not sent");
             let problem = format!("it would take {size} bytes, more than the client takes at once");
-            return self.done_with(Some(entry), Err(CommandError::Reject(problem)));
+            self.done_with(Some(entry), Err(CommandError::Reject(problem)));
+            return None;
         }
         if is_new && let Some(alias) = alias {
             self.aliases_out.insert(name.into(), alias);
@@ -41,12 +47,12 @@ impl Connection {
         self.listed.sent(message.payload.len(), now);
         if entry.qos == Qos::AtMostOnce {
             self.done_with(Some(entry), Ok(()));
-        } else {
-            if let Some(command) = &entry.command {
-                command.sent();
-            }
-            self.hold.client.state().outgoing.sent(entry);
+            return None;
         }
+        if let Some(command) = &entry.command {
+            command.sent();
+        }
+        Some(entry)
     }
 
     /// Whether to send the topic, the alias to send, and whether it is a new one. The first topics get one,

@@ -21,6 +21,7 @@ pub(super) struct Settings {
     pub(super) reply_topic: Option<TopicPattern>,
     pub(super) journal_qos0: bool,
     pub(super) room: Room,
+    pub(super) absent_bytes: usize,
     pub(super) session_expiry_max_s: u32,
     pub(super) receive_maximum: u16,
     pub(super) send_maximum: u16,
@@ -30,7 +31,8 @@ pub(super) struct Settings {
     pub(super) connections_max: usize,
     pub(super) sessions_max: usize,
     pub(super) retained: Room,
-    pub(super) subscriptions_max: usize,
+    /// Of one session.
+    pub(super) subscriptions: Room,
     pub(super) rate_max: Option<u32>,
     pub(super) connect_timeout: Duration,
 }
@@ -75,6 +77,7 @@ impl Settings {
             anonymous: config.anonymous,
             journal_qos0: config.journal_qos0,
             room: Room { count: config.queue_max, bytes: config.queue_bytes },
+            absent_bytes: config.absent_bytes,
             session_expiry_max_s: config.session_expiry_max_s,
             receive_maximum: config.receive_maximum,
             send_maximum: config.send_maximum,
@@ -84,7 +87,7 @@ impl Settings {
             connections_max: config.connections_max,
             sessions_max: config.sessions_max,
             retained: Room { count: config.retained_max, bytes: config.retained_bytes },
-            subscriptions_max: config.subscriptions_max,
+            subscriptions: Room { count: config.subscriptions_max, bytes: config.subscriptions_bytes },
             rate_max: config.rate_max,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
         })

@@ -25,6 +25,8 @@ pub(super) struct Granted {
     subscription_id: Option<u32>,
     /// What stood there before.
     before: Option<(Wanted, Option<u32>)>,
+    /// The last change of what is retained that was not planned with the subscription.
+    until: u64,
 }
 
 impl Connection {
@@ -48,8 +50,15 @@ impl Connection {
     }
 
     fn grant(&self, text: Box<str>, wanted: Wanted, subscription_id: Option<u32>) -> Granted {
-        let mut granted =
-            Granted { reason: reason::SUCCESS, text, target: None, wanted, subscription_id, before: None };
+        let mut granted = Granted {
+            reason: reason::SUCCESS,
+            text,
+            target: None,
+            wanted,
+            subscription_id,
+            before: None,
+            until: 0,
+        };
         let target = match Target::parse(&granted.text) {
             Ok(target) => target,
             Err(_) => return Granted { reason: reason::FILTER_INVALID, ..granted },
@@ -59,12 +68,16 @@ impl Connection {
             return Granted { reason: reason::NOT_AUTHORIZED, ..granted };
         }
         let mut own = client.subscriptions.lock();
-        if !own.contains_key(&granted.text) && own.len() >= self.broker.settings.subscriptions_max {
+        if !own.has_room(&granted.text, self.broker.settings.subscriptions) {
             return Granted { reason: reason::QUOTA, ..granted };
         }
-        granted.before = own.insert(granted.text.clone(), (wanted, subscription_id));
+        granted.before = own.insert(granted.text.clone(), wanted, subscription_id);
         drop(own);
-        self.broker.subscriptions.write().insert(client, &target, wanted, subscription_id);
+        {
+            let _order = self.broker.retaining.lock();
+            self.broker.subscriptions.write().insert(client, &target, wanted, subscription_id);
+            granted.until = self.broker.retained.lock().stamped();
+        }
         granted.reason = wanted.qos as u8;
         granted.target = Some(target);
         granted
@@ -92,7 +105,7 @@ impl Connection {
             match before {
                 Some((wanted, id)) => {
                     rows.push(rows::write(row, &SubscriptionRow::of(wanted, id)));
-                    own.insert(text, (wanted, id));
+                    own.insert(text, wanted, id);
                     subscriptions.insert(&client, &target, wanted, id);
                 }
                 None => {
@@ -130,8 +143,7 @@ impl Connection {
 
     /// MQTT 5.0, section 3.3.1.3. A group gets none.
     pub(super) fn send_retained(&self, granted: Vec<Granted>) {
-        let until = self.broker.retained.lock().stamped();
-        for Granted { target, wanted, subscription_id, before, .. } in granted {
+        for Granted { target, wanted, subscription_id, before, until, .. } in granted {
             let Some(Target { group: None, filter }) = target else { continue };
             let sends = match wanted.retained {
                 Retained::Always => true,
@@ -150,8 +162,17 @@ impl Connection {
         let client = &self.hold.client;
         loop {
             let Some((filter, asked)) = client.state().outgoing.next_asked() else { return };
-            let Asked { wanted, subscription_id, until, after } = asked;
-            let found = self.broker.retained.lock().matching(&filter, after.as_ref(), until, FOUND_MAX, now);
+            let found = {
+                let mut retained = self.broker.retained.lock();
+                if retained.is_under_way(&filter, asked.until) {
+                    // It looks again when that is there. What was found now would be older.
+                    retained.await_change(client);
+                    client.state().outgoing.hold(filter, asked);
+                    continue;
+                }
+                retained.matching(&filter, asked.after.as_ref(), asked.until, FOUND_MAX, now)
+            };
+            let Asked { wanted, subscription_id, until, .. } = asked;
             let last = found.get(FOUND_MAX - 1).map(|message| message.topic.clone());
             let mut state = client.state();
             for message in found {
@@ -172,7 +193,7 @@ impl Connection {
         let client = Arc::clone(&self.hold.client);
         let mut gone: Vec<Box<str>> = Vec::new();
         let mut remove = |filter: Box<str>| {
-            if client.subscriptions.lock().remove(&filter).is_none() {
+            if !client.subscriptions.lock().remove(&filter) {
                 return reason::NO_SUBSCRIPTION_EXISTED;
             }
             if let Ok(target) = Target::parse(&filter) {

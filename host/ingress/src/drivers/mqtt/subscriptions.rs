@@ -9,7 +9,7 @@ use sandbar_reading::{FilterError, Topic, TopicFilter, TopicTree};
 
 use super::client::Client;
 use super::codec::{Qos, Wanted};
-use super::message::Message;
+use super::message::About;
 
 /// Every subscription of every session.
 #[derive(Default)]
@@ -101,12 +101,12 @@ impl Subscriptions {
         }
     }
 
-    /// Who is to get `message`: each session once, at the highest quality of service that it asked for.
-    pub(super) fn recipients(&self, message: &Message) -> Vec<Recipient> {
+    /// Who is to get a message: each session once, at the highest quality of service that it asked for.
+    pub(super) fn recipients(&self, message: About<'_>) -> Vec<Recipient> {
         let mut found = Vec::new();
-        self.plain.matches(&message.topic, |subscription| {
+        self.plain.matches(message.topic, |subscription| {
             let own = subscription.wanted.no_local && subscription.client.number == message.publisher;
-            if !own && subscription.client.may_receive(&message.topic) {
+            if !own && subscription.client.may_receive(message.topic) {
                 found.push(subscription);
             }
         });
@@ -122,7 +122,7 @@ impl Subscriptions {
                 _ => recipients.push(Recipient::of(subscription, message)),
             }
         }
-        self.shared.matches(&message.topic, |group| recipients.extend(group.choose(message)));
+        self.shared.matches(message.topic, |group| recipients.extend(group.choose(message)));
         recipients
     }
 
@@ -146,8 +146,8 @@ impl Subscriptions {
 
 impl Group {
     /// The next member in turn; connected ones first, then those whose queue is stored.
-    pub(super) fn choose(self: &Arc<Self>, message: &Message) -> Option<Recipient> {
-        let topic = &message.topic;
+    pub(super) fn choose(self: &Arc<Self>, message: About<'_>) -> Option<Recipient> {
+        let topic = message.topic;
         let members = self.members.lock();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || (0..members.len()).map(|n| &members[(turn.wrapping_add(n)) % members.len()]);
@@ -173,7 +173,7 @@ impl Recipient {
         self.client.stored && self.qos != Qos::AtMostOnce
     }
 
-    fn of(subscription: &Subscription, message: &Message) -> Self {
+    fn of(subscription: &Subscription, message: About<'_>) -> Self {
         Self {
             client: Arc::clone(&subscription.client),
             qos: subscription.wanted.qos.min(message.qos),
@@ -183,7 +183,7 @@ impl Recipient {
         }
     }
 
-    fn add(&mut self, subscription: &Subscription, message: &Message) {
+    fn add(&mut self, subscription: &Subscription, message: About<'_>) {
         self.qos = self.qos.max(subscription.wanted.qos.min(message.qos));
         self.retain |= message.retain && subscription.wanted.retain_as_published;
         self.subscription_ids.extend(subscription.id);
@@ -197,17 +197,12 @@ mod tests {
     use super::super::codec::Retained;
     use super::*;
 
-    fn message(topic: &str, qos: Qos, publisher: u32) -> Message {
-        Message {
-            topic: topic.parse().unwrap(),
-            payload: bytes::Bytes::new(),
-            properties: bytes::Bytes::new(),
-            qos,
-            retain: true,
-            expires: None,
-            publisher,
-            row: None,
-        }
+    fn about(topic: &Topic, qos: Qos, publisher: u32) -> About<'_> {
+        About { topic, qos, retain: true, publisher }
+    }
+
+    fn topic(text: &str) -> Topic {
+        text.parse().unwrap()
     }
 
     fn wanted(qos: Qos) -> Wanted {
@@ -225,7 +220,7 @@ mod tests {
         subscriptions.insert(&a, &target("t/+"), wanted(Qos::AtMostOnce), Some(7));
         subscriptions.insert(&b, &target("t/1"), wanted(Qos::AtLeastOnce), None);
         subscriptions.insert(&a, &target("t/#"), wanted(Qos::ExactlyOnce), Some(8));
-        let found = subscriptions.recipients(&message("t/1", Qos::AtLeastOnce, 0));
+        let found = subscriptions.recipients(about(&topic("t/1"), Qos::AtLeastOnce, 0));
         let found: Vec<_> =
             found.iter().map(|r| (r.client.number, r.qos, r.subscription_ids.clone())).collect();
         assert_eq!(found.len(), 2);
@@ -233,7 +228,7 @@ mod tests {
         assert_eq!(found[0].2.iter().sum::<u32>(), 15);
         subscriptions.remove(&a, &target("t/#"));
         subscriptions.remove(&a, &target("t/+"));
-        assert_eq!(subscriptions.recipients(&message("t/1", Qos::AtMostOnce, 0)).len(), 1);
+        assert_eq!(subscriptions.recipients(about(&topic("t/1"), Qos::AtMostOnce, 0)).len(), 1);
     }
 
     #[test]
@@ -242,8 +237,8 @@ mod tests {
         let a = client("a", 1);
         let quiet = Wanted { no_local: true, ..wanted(Qos::AtMostOnce) };
         subscriptions.insert(&a, &target("#"), quiet, None);
-        assert!(subscriptions.recipients(&message("t", Qos::AtMostOnce, 1)).is_empty());
-        assert_eq!(subscriptions.recipients(&message("t", Qos::AtMostOnce, 2)).len(), 1);
+        assert!(subscriptions.recipients(about(&topic("t"), Qos::AtMostOnce, 1)).is_empty());
+        assert_eq!(subscriptions.recipients(about(&topic("t"), Qos::AtMostOnce, 2)).len(), 1);
     }
 
     #[test]
@@ -256,7 +251,7 @@ mod tests {
         }
         let mut got = [0; 3];
         for _ in 0..10 {
-            let found = subscriptions.recipients(&message("t/1", Qos::AtMostOnce, 0));
+            let found = subscriptions.recipients(about(&topic("t/1"), Qos::AtMostOnce, 0));
             assert_eq!(found.len(), 1);
             got[found[0].client.number as usize] += 1;
         }

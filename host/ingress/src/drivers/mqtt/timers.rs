@@ -7,14 +7,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use sandbar_reading::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::broker::Broker;
 use super::client::Client;
 
-/// How often retained messages whose time is over are looked for.
+/// How often retained messages whose time is over are looked for, and whether the clock was set.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Decades: adding more to an instant could overflow.
@@ -41,10 +40,16 @@ pub(super) struct Timer(Instant, u64);
 
 pub(super) enum What {
     /// A session ends, if it has had no connection since.
-    End(Weak<Client>, Timestamp),
+    End(Weak<Client>),
     /// The will of a session is published, if it was not withdrawn.
     Will(u32),
-    SweepRetained,
+    Sweep,
+}
+
+impl Timer {
+    pub(super) fn is_due(self) -> bool {
+        self.0 <= Instant::now()
+    }
 }
 
 impl Timers {
@@ -72,14 +77,14 @@ impl Timers {
         self.due.lock().at.len()
     }
 
-    async fn next(&self) -> What {
+    async fn next(&self) -> (Timer, What) {
         loop {
             let next = {
                 let mut due = self.due.lock();
                 match due.at.first_key_value().map(|(key, _)| key.0) {
                     Some(at) if at <= Instant::now() => {
-                        if let Some((_, what)) = due.at.pop_first() {
-                            return what;
+                        if let Some(((at, count), what)) = due.at.pop_first() {
+                            return (Timer(at, count), what);
                         }
                         None
                     }
@@ -96,25 +101,26 @@ impl Timers {
 
     /// Never returns.
     pub(super) async fn run(&self, broker: &Arc<Broker>) {
-        self.add(SWEEP, What::SweepRetained);
+        self.add(SWEEP, What::Sweep);
         let mut wills = FuturesUnordered::new();
         loop {
-            let due = tokio::select! {
+            let (timer, due) = tokio::select! {
                 due = self.next(), if wills.len() < WILLS => due,
                 Some(()) = wills.next() => continue,
             };
             match due {
-                What::End(client, since) => {
+                What::End(client) => {
                     if let Some(client) = client.upgrade() {
-                        broker.end_if_absent(&client, since);
+                        broker.end_if_absent(&client, timer);
                     }
                 }
                 What::Will(number) => wills.push(broker.publish_will(number)),
-                What::SweepRetained => {
+                What::Sweep => {
+                    broker.look_at_clock();
                     // Their rows the store forgets by itself.
                     let gone = broker.retained.lock().expire(broker.session.now());
                     drop(gone);
-                    self.add(SWEEP, What::SweepRetained);
+                    self.add(SWEEP, What::Sweep);
                 }
             }
         }

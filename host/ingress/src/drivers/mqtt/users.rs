@@ -1,8 +1,9 @@
 //! Users and their passwords: argon2id hashes, in the configuration or in a file.
 
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use argon2::Argon2;
@@ -19,6 +20,9 @@ use super::config::UserConfig;
 /// How many passwords are checked at once: each takes 19 MiB, and a processor for tens of milliseconds.
 const CHECKS: usize = 2;
 
+/// When so many addresses have waited, those that do not any more are forgotten.
+const ADDRESSES: usize = 1024;
+
 /// How many checks that succeeded are remembered, so that a client that comes back costs nothing.
 const REMEMBERED: usize = 4096;
 
@@ -30,7 +34,9 @@ pub(super) struct Users {
     inline: HashMap<String, Arc<str>>,
     file: Option<PathBuf>,
     read: Mutex<FromFile>,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
+    /// Of each address, one waits for its check: many who come from one keep nobody else waiting.
+    turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     /// Keyed hashes of name, password and stored hash.
     known: Mutex<HashSet<[u8; 32]>>,
     key: [u8; 32],
@@ -53,7 +59,8 @@ impl Users {
             inline: inline.into_iter().map(|user| (user.name, user.password_hash.into())).collect(),
             file,
             read: Mutex::default(),
-            checks: Semaphore::new(CHECKS),
+            checks: Arc::new(Semaphore::new(CHECKS)),
+            turns: Mutex::default(),
             known: Mutex::default(),
             key: rand::random(),
         };
@@ -66,19 +73,27 @@ impl Users {
         !self.inline.is_empty() || self.file.is_some()
     }
 
-    /// Whether `password` is that of `name`.
-    pub(super) async fn check(self: &Arc<Self>, name: &str, password: &[u8]) -> bool {
+    /// Whether `password` is that of `name`, which comes from there.
+    pub(super) async fn check(self: &Arc<Self>, name: &str, password: &[u8], from: IpAddr) -> bool {
         let users = Arc::clone(self);
         let wanted = name.to_owned();
         let hash = tokio::task::spawn_blocking(move || users.hash_of(&wanted)).await.ok().flatten();
         let mark = self.mark(name, password, hash.as_deref().unwrap_or_default());
-        if hash.is_some() && self.known.lock().contains(&mark) {
+        let is_known = || hash.is_some() && self.known.lock().contains(&mark);
+        if is_known() {
             return true;
         }
-        let Ok(_turn) = self.checks.acquire().await else { return false };
+        let Ok(own_turn) = self.turn(from).acquire_owned().await else { return false };
+        // Perhaps since another had its turn.
+        if is_known() {
+            return true;
+        }
+        let Ok(turn) = Arc::clone(&self.checks).acquire_owned().await else { return false };
         let (password, there) = (password.to_vec(), hash.is_some());
         let hash = hash.unwrap_or_else(|| NOBODY.into());
         let verified = tokio::task::spawn_blocking(move || {
+            // Also if nobody waits for it any more.
+            let _turns = (own_turn, turn);
             PasswordHash::new(&hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
         });
@@ -91,6 +106,29 @@ impl Users {
             known.insert(mark);
         }
         right
+    }
+
+    fn turn(&self, from: IpAddr) -> Arc<Semaphore> {
+        let place = match from.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+            v4 => v4,
+        };
+        let mut turns = self.turns.lock();
+        if turns.len() >= ADDRESSES {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        turns.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turn = Arc::new(Semaphore::new(1));
+            turns.insert(place, Arc::downgrade(&turn));
+            turn
+        })
+    }
+
+    /// Nothing is checked until it is dropped.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = Arc::clone(&self.checks).try_acquire_many_owned(CHECKS as u32);
+        all.expect("nothing is checked yet")
     }
 
     fn hash_of(&self, name: &str) -> Option<Arc<str>> {
@@ -152,9 +190,14 @@ fn check_hash(hash: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use argon2::password_hash::PasswordHasher;
 
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn hash(password: &str) -> String {
         let quick = argon2::Params::new(8, 1, 1, None).unwrap();
@@ -168,19 +211,45 @@ mod tests {
         let ann = UserConfig { name: "ann".into(), password_hash: hash("a") };
         let users = Arc::new(Users::new(vec![ann], Some(file.clone())).unwrap());
         for _ in 0..2 {
-            assert!(users.check("ann", b"a").await && users.check("bob", b"b").await);
+            assert!(users.check("ann", b"a", HERE).await && users.check("bob", b"b", HERE).await);
         }
         for (name, password) in [("ann", "b"), ("bob", "a"), ("cid", "a"), ("", "")] {
-            assert!(!users.check(name, password.as_bytes()).await, "{name}");
+            assert!(!users.check(name, password.as_bytes(), HERE).await, "{name}");
         }
         // It has changed.
         std::fs::write(&file, format!("bob:{}\n", hash("new"))).unwrap();
         let written = std::fs::metadata(&file).and_then(|metadata| metadata.modified()).unwrap();
-        let later = written + std::time::Duration::from_secs(9);
+        let later = written + Duration::from_secs(9);
         std::fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
-        assert!(users.check("bob", b"new").await && !users.check("bob", b"b").await);
+        assert!(users.check("bob", b"new", HERE).await && !users.check("bob", b"b", HERE).await);
         std::fs::remove_file(file).unwrap();
-        assert!(users.check("bob", b"new").await, "those that were read last still count");
+        assert!(users.check("bob", b"new", HERE).await, "those that were read last still count");
+    }
+
+    #[tokio::test]
+    async fn many_who_come_from_one_address_keep_nobody_else_waiting() {
+        const MANY: usize = 50;
+        let ann = UserConfig { name: "ann".into(), password_hash: hash("a") };
+        let users = Arc::new(Users::new(vec![ann], None).unwrap());
+        let refused = Arc::<AtomicUsize>::default();
+        let held = users.hold();
+        for _ in 0..MANY {
+            let (users, refused) = (Arc::clone(&users), Arc::clone(&refused));
+            tokio::spawn(async move {
+                assert!(!users.check("ann", b"wrong", "192.0.2.1".parse().unwrap()).await);
+                refused.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let other = tokio::spawn({
+            let users = Arc::clone(&users);
+            async move { users.check("ann", b"a", HERE).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(held);
+        assert!(other.await.unwrap());
+        let refused = refused.load(Ordering::Relaxed);
+        assert!(refused < MANY / 2, "{refused} before it");
     }
 
     #[test]

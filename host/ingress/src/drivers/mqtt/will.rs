@@ -34,6 +34,8 @@ pub(super) struct Will {
 #[derive(Default)]
 pub(super) struct Wills {
     waiting: Mutex<HashMap<u32, Waiting>>,
+    /// Sessions that have ended, by client: who comes back has another one. Locked after `waiting`.
+    ended: Mutex<HashMap<Box<str>, Vec<u32>>>,
     /// One was.
     published: Notify,
 }
@@ -43,6 +45,13 @@ struct Waiting {
     due: Instant,
     timer: Timer,
     is_under_way: bool,
+}
+
+/// One whose client has come back, until that is on disk.
+pub(super) struct Withdrawn {
+    pub(super) will: Arc<Will>,
+    due: Instant,
+    of_ended: bool,
 }
 
 impl Will {
@@ -116,23 +125,71 @@ impl Will {
 }
 
 impl Wills {
-    /// Withdraws it; tells whether there was one.
-    pub(super) fn withdraw(&self, number: u32, timers: &Timers) -> bool {
-        let withdrawn = self.waiting.lock().remove(&number);
-        withdrawn.inspect(|waiting| timers.cancel(waiting.timer)).is_some()
-    }
-
-    /// Returns once no will of this session is due.
-    pub(super) async fn told(&self, number: u32) {
+    /// The client of the session is back: a will that is due is told first, one that is not is withdrawn.
+    pub(super) async fn settle(&self, number: u32, timers: &Timers) -> Option<Withdrawn> {
         loop {
             let published = self.published.notified();
-            let is_due =
-                self.waiting.lock().get(&number).is_some_and(|waiting| waiting.due <= Instant::now());
-            if !is_due {
-                return;
+            {
+                let mut all = self.waiting.lock();
+                if all.get(&number)?.due > Instant::now() {
+                    return self.take(&mut all, number, timers);
+                }
             }
             published.await;
         }
+    }
+
+    fn take(&self, all: &mut HashMap<u32, Waiting>, number: u32, timers: &Timers) -> Option<Withdrawn> {
+        let Waiting { will, due, timer, .. } = all.remove(&number)?;
+        timers.cancel(timer);
+        let mut ended = self.ended.lock();
+        let of_client = ended.get_mut(&will.by.client);
+        let of_ended = of_client.is_some_and(|numbers| {
+            let before = numbers.len();
+            numbers.retain(|other| *other != number);
+            numbers.len() < before
+        });
+        if ended.get(&will.by.client).is_some_and(Vec::is_empty) {
+            ended.remove(&will.by.client);
+        }
+        Some(Withdrawn { will, due, of_ended })
+    }
+
+    /// It is as if its client had not come.
+    fn put_back(&self, withdrawn: Withdrawn, timers: &Timers) {
+        let Withdrawn { will, due, of_ended } = withdrawn;
+        let number = will.by.number;
+        let mut all = self.waiting.lock();
+        let timer = timers.add(due.saturating_duration_since(Instant::now()), What::Will(number));
+        all.insert(number, Waiting { due, timer, is_under_way: false, will });
+        if of_ended {
+            self.note_ended(&all, number);
+        }
+    }
+
+    fn note_ended(&self, all: &HashMap<u32, Waiting>, number: u32) {
+        let Some(waiting) = all.get(&number) else { return };
+        let mut ended = self.ended.lock();
+        let numbers = ended.entry(waiting.will.by.client.clone()).or_default();
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+
+    /// The session is no more.
+    pub(super) fn ended(&self, number: u32) {
+        self.note_ended(&self.waiting.lock(), number);
+    }
+
+    /// Sessions of the client that have ended, and whose wills are not published yet: its own, and those of nobody.
+    pub(super) fn of_ended(&self, client: &str, user: Option<&str>) -> Vec<u32> {
+        let (all, ended) = (self.waiting.lock(), self.ended.lock());
+        let numbers = ended.get(client).map(Vec::as_slice).unwrap_or_default();
+        let is_its_own = |number: &&u32| {
+            let by = all.get(*number).map(|waiting| waiting.will.by.user.as_deref());
+            by.is_some_and(|by| by.is_none() || by == user)
+        };
+        numbers.iter().filter(is_its_own).copied().collect()
     }
 
     fn add(&self, will: Will, wait: Duration, timers: &Timers) {
@@ -144,13 +201,15 @@ impl Wills {
         all.insert(number, Waiting { due, timer, is_under_way: false, will: Arc::new(will) });
     }
 
-    /// It does not wait any longer.
+    /// It does not wait any longer, since its session has ended.
     fn hasten(&self, number: u32, timers: &Timers) {
-        if let Some(waiting) = self.waiting.lock().get_mut(&number) {
+        let mut all = self.waiting.lock();
+        if let Some(waiting) = all.get_mut(&number) {
             waiting.due = Instant::now();
             timers.cancel(waiting.timer);
             waiting.timer = timers.add(Duration::ZERO, What::Will(number));
         }
+        self.note_ended(&all, number);
     }
 
     /// One that is due, to be published. Not what came in the place of one whose time it was.
@@ -172,7 +231,7 @@ impl Wills {
 
     /// It was published, or will not be.
     fn done(&self, number: u32, timers: &Timers) {
-        self.withdraw(number, timers);
+        self.take(&mut self.waiting.lock(), number, timers);
         self.published.notify_waiters();
     }
 }
@@ -181,6 +240,14 @@ impl Broker {
     /// `will` is published after `wait`, unless its client comes back.
     pub(super) fn await_will(&self, will: Will, wait: Duration) {
         self.wills.add(will, wait, &self.timers);
+    }
+
+    /// What a CONNECT withdrew that came to nothing.
+    pub(super) fn put_back(&self, withdrawn: Vec<Withdrawn>) {
+        for withdrawn in withdrawn {
+            self.keeper.soon([withdrawn.will.row()]);
+            self.wills.put_back(withdrawn, &self.timers);
+        }
     }
 
     /// The session ended: its will does not wait any longer.
@@ -197,7 +264,7 @@ impl Broker {
             return self.wills.done(number, &self.timers);
         }
         let gone = vec![rows::delete(rows::will(number))];
-        let submitted = self.submit(&will.published, &will.by, gone);
+        let submitted = self.submit(will.published.clone(), &will.by, gone);
         match submitted.accept.await {
             Ok(_) => {
                 self.wills.done(number, &self.timers);
@@ -211,7 +278,8 @@ impl Broker {
                 self.wills.done(number, &self.timers);
             }
             Err(refused) => {
-                tracing::warn!(ingress = %self.session.ingress(), %refused, "a will could not be published yet");
+                let (client, now) = (&will.by.client, self.session.now());
+                self.complaints.note("will", client, format_args!("not published yet: {refused}"), now);
                 self.abandon(&submitted.plan, true);
                 self.wills.not_yet(number, &self.timers);
             }
@@ -251,8 +319,7 @@ mod tests {
     async fn is_published_once_it_is_due_and_no_other_in_its_place() {
         let (wills, timers) = (Wills::default(), Timers::default());
         wills.add(will(), Duration::from_secs(2), &timers);
-        wills.told(7).await;
-        assert!(wills.withdraw(7, &timers), "its client is back before it is due");
+        assert!(wills.settle(7, &timers).await.is_some(), "its client is back before it is due");
         assert_eq!(timers.count(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
         wills.add(will(), Duration::from_secs(2), &timers);
@@ -262,10 +329,7 @@ mod tests {
         assert!(wills.begin(7).is_some() && wills.begin(7).is_none());
         wills.not_yet(7, &timers);
         assert!(wills.begin(7).is_some(), "the storage failed");
-        let told = async {
-            wills.told(7).await;
-            assert!(!wills.withdraw(7, &timers));
-        };
+        let told = async { assert!(wills.settle(7, &timers).await.is_none()) };
         let publish = async { wills.done(7, &timers) };
         tokio::join!(told, publish);
         wills.add(will(), Duration::from_secs(3600), &timers);

@@ -10,6 +10,7 @@ use sandbar_mqtt_client::codec::{Ack, AckKind};
 use sandbar_mqtt_client::{Link, LinkLost, Opened, Packet, Publish, Qos};
 use sandbar_reading::{Inbound, Refused, StateWrite};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::config::Plan;
@@ -26,6 +27,8 @@ pub(super) struct Exchange<'a> {
     arriving: HashSet<u16>,
     /// Acknowledged in the order in which they came (4.6).
     under_way: FuturesOrdered<BoxFuture<'a, Done>>,
+    /// Nobody is left to be told: what the host refuses for now is not offered to it again.
+    over: CancellationToken,
     outgoing: Outgoing,
     connection: Connection,
     /// Until when the broker must have answered the subscription.
@@ -80,6 +83,7 @@ impl<'a> Exchange<'a> {
             kept,
             arriving: HashSet::new(),
             under_way: FuturesOrdered::new(),
+            over: CancellationToken::new(),
             outgoing,
             subscribing: None,
         }
@@ -130,7 +134,20 @@ impl<'a> Exchange<'a> {
             }
         };
         drop(tokio::time::timeout(FINISH, all).await);
-        self.link.close().await;
+        let (link, under_way) = self.part();
+        link.close().await;
+        land(under_way).await;
+    }
+
+    /// The link is lost.
+    pub(super) async fn lost(self) {
+        let (_, under_way) = self.part();
+        land(under_way).await;
+    }
+
+    fn part(self) -> (Link, FuturesOrdered<BoxFuture<'a, Done>>) {
+        self.over.cancel();
+        (self.link, self.under_way)
     }
 
     fn take(&mut self, packet: Packet) -> Result<Option<Packet>, LinkError> {
@@ -177,9 +194,9 @@ impl<'a> Exchange<'a> {
             keep.push(kept::device(device));
         }
         let reply_to = ReplyTo::of(publish, &inbound, self.plan);
-        let session = self.session.clone();
+        let (session, over) = (self.session.clone(), self.over.clone());
         let taking = async move {
-            match accept(&session, inbound, keep).await {
+            match accept(&session, &over, inbound, keep).await {
                 Ok(accepted) => Done::Taken { qos, packet_id, accepted, reply_to },
                 Err(Refused::Stopping) => Done::Stopping,
                 Err(refused) => {
@@ -246,9 +263,20 @@ async fn receive(link: &mut Link, has_room: bool) -> Result<Packet, LinkLost> {
     if has_room { link.next().await } else { Err(link.stay().await) }
 }
 
+/// What is on its way to the disk gets there without the link: who read before that what is kept would take a message
+/// of QoS 2 that comes again for a new one.
+async fn land(mut under_way: FuturesOrdered<BoxFuture<'_, Done>>) {
+    while under_way.next().await.is_some() {}
+}
+
 /// A broker has no word for "not now": what cannot be taken stays unacknowledged, and is offered again here.
 /// The window fills, and the broker sends no more.
-async fn accept(session: &Session, inbound: Inbound, keep: Vec<StateWrite>) -> Result<Accepted, Refused> {
+async fn accept(
+    session: &Session,
+    over: &CancellationToken,
+    inbound: Inbound,
+    keep: Vec<StateWrite>,
+) -> Result<Accepted, Refused> {
     loop {
         let pause = match session.accept_keeping(inbound.clone(), keep.clone()).await {
             Err(Refused::Busy { retry_after }) => retry_after,
@@ -257,6 +285,7 @@ async fn accept(session: &Session, inbound: Inbound, keep: Vec<StateWrite>) -> R
         };
         tokio::select! {
             () = session.stopped() => return Err(Refused::Stopping),
+            () = over.cancelled() => return Err(Refused::Stopping),
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -65,10 +65,22 @@ command_topic = "devices/{device}/commands/{command}"
         }
         let mut exchange = Exchange::new(plan, session.clone(), link, &opened, kept);
         self.subscribe(&mut exchange, &session);
+        let ended = self.converse(&mut exchange, &session).await;
+        match ended {
+            Ok(()) => exchange.finish().await,
+            Err(_) => exchange.lost().await,
+        }
+        ended
+    }
+}
+
+impl MqttClient {
+    /// Until the session stops.
+    async fn converse(&self, exchange: &mut Exchange<'_>, session: &Session) -> Result<(), LinkError> {
         loop {
             let deadline = exchange.subscribing;
             tokio::select! {
-                () = session.stopped() => break,
+                () = session.stopped() => return Ok(()),
                 step = exchange.step() => match step? {
                     Some(Packet::SubAck(answer)) if answer.packet_id == SUBSCRIBE_ID => {
                         self.check(&answer.codes)?;
@@ -87,12 +99,8 @@ command_topic = "devices/{device}/commands/{command}"
                 }
             }
         }
-        exchange.finish().await;
-        Ok(())
     }
-}
 
-impl MqttClient {
     /// What the broker has subscribed for us is not asked for again: with 3.1.1 every subscription brings the
     /// retained messages once more.
     fn subscribe(&self, exchange: &mut Exchange<'_>, session: &Session) {

@@ -334,6 +334,36 @@ async fn a_message_of_qos_2_is_taken_once_across_lost_links_and_a_restart() {
 }
 
 #[tokio::test]
+async fn what_is_on_its_way_to_the_disk_is_there_before_the_next_link() {
+    let (broker, host, _ingress) = start(json!({})).await;
+    host.hold();
+    broker.send(&publish(Qos::ExactlyOnce, 4, b"once")).await;
+    in_time(host.wait_offered(1)).await;
+    let mut count = broker.count.clone();
+    count.mark_unchanged();
+    drop(broker.client.lock().await.take());
+    let again = tokio::time::timeout(Duration::from_millis(300), count.changed()).await;
+    assert!(again.is_err(), "it would find that it has not taken the message");
+    host.release();
+    in_time(count.changed()).await.unwrap();
+    broker.send(&publish(Qos::ExactlyOnce, 4, b"once")).await;
+    assert_eq!(in_time(broker.receive()).await, Some(ack(AckKind::PubRec, 4)));
+    assert_eq!(host.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_busy_host_keeps_no_lost_link_from_being_made_again() {
+    let (broker, host, _ingress) = start(json!({})).await;
+    host.refuse(Refused::Busy { retry_after: Duration::from_secs(3600) });
+    broker.send(&publish(Qos::ExactlyOnce, 4, b"once")).await;
+    in_time(host.wait_offered(1)).await;
+    broker.interrupt().await;
+    broker.send(&publish(Qos::ExactlyOnce, 4, b"once")).await;
+    assert_eq!(in_time(broker.receive()).await, Some(ack(AckKind::PubRec, 4)));
+    assert_eq!(host.taken().len(), 1);
+}
+
+#[tokio::test]
 async fn a_session_that_the_broker_lost_begins_anew() {
     let (broker, host, _ingress) = start(json!({})).await;
     broker.send(&publish(Qos::ExactlyOnce, 4, b"first")).await;

@@ -134,8 +134,13 @@ async fn a_call_is_what_a_collector_would_have_sent() {
 struct Own(StdMutex<Vec<(DeliveryId, Message)>>);
 
 impl OwnHost for Own {
-    fn publish<'a>(&'a self, _: &'a Name, _: &'a Delivery) -> BoxFuture<'a, Result<(), Unsent>> {
-        Box::pin(async { Err(Unsent::Unreachable) })
+    fn publish<'a>(
+        &'a self,
+        _: &'a Name,
+        _: &'a [Delivery],
+        _: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), DeliveryError>> {
+        Box::pin(async { Err(Unsent::Unreachable.at(0)) })
     }
 
     fn command(&self, _: Command, _: DeliveryId) -> BoxFuture<'_, Result<(), Unsent>> {

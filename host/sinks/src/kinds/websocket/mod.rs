@@ -119,12 +119,8 @@ body = "json"
         match &self.to {
             To::Server(server) => server.deliver(batch, progress, own.as_deref()).await,
             To::Ingress(ingress) => {
-                for (index, delivery) in batch.iter().enumerate() {
-                    let Some(own) = &own else { return Err(Unsent::Unreachable.at(index)) };
-                    own.publish(ingress, delivery).await.map_err(|unsent| unsent.at(index))?;
-                    progress.reached(index + 1);
-                }
-                Ok(())
+                let own = own.ok_or_else(|| Unsent::Unreachable.at(0))?;
+                own.publish(ingress, batch, progress).await
             }
         }
     }

@@ -11,6 +11,9 @@ use super::{
     Will, Wrong, reason,
 };
 
+/// More filters in one packet would keep others waiting who share the processor.
+const FILTERS_MAX: usize = 16_384;
+
 /// Reads a packet of a client that speaks `version`; a CONNECT says itself what it speaks.
 pub(in super::super) fn decode(frame: Frame, version: Version) -> Result<Packet, Wrong> {
     let Frame { first, body } = frame;
@@ -140,11 +143,16 @@ fn subscribe(body: Bytes, version: Version) -> Result<Subscribe, Wrong> {
     while !cursor.is_empty() {
         let filter = cursor.text()?;
         filters.push((filter, wanted(cursor.u8()?, version)?));
+        few(filters.len())?;
     }
     if filters.is_empty() {
         return Err(Wrong::Protocol("SUBSCRIBE without a filter"));
     }
     Ok(Subscribe { id, subscription_id, filters })
+}
+
+const fn few(filters: usize) -> Result<(), Wrong> {
+    if filters > FILTERS_MAX { Err(Wrong::Filters { max: FILTERS_MAX }) } else { Ok(()) }
 }
 
 fn wanted(options: u8, version: Version) -> Result<Wanted, Wrong> {
@@ -176,6 +184,7 @@ fn unsubscribe(body: Bytes, version: Version) -> Result<Unsubscribe, Wrong> {
     let mut filters = Vec::new();
     while !cursor.is_empty() {
         filters.push(cursor.text()?);
+        few(filters.len())?;
     }
     if filters.is_empty() {
         return Err(Wrong::Protocol("UNSUBSCRIBE without a filter"));

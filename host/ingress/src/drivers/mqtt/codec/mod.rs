@@ -58,6 +58,8 @@ pub(super) enum Wrong {
     TooLarge { limit: usize },
     #[error("the topic cannot be published to")]
     Topic,
+    #[error("more than {max} filters in one packet")]
+    Filters { max: usize },
     #[error("protocol version {0} is not 3, 4 or 5")]
     Version(u8),
 }
@@ -70,6 +72,7 @@ impl Wrong {
             Self::Protocol(_) => reason::PROTOCOL_ERROR,
             Self::TooLarge { .. } => reason::PACKET_TOO_LARGE,
             Self::Topic => reason::TOPIC_NAME_INVALID,
+            Self::Filters { .. } => reason::QUOTA,
             Self::Version(_) => reason::UNSUPPORTED_VERSION,
         }
     }
@@ -82,9 +85,9 @@ pub(super) struct Frame {
     pub(super) body: Bytes,
 }
 
-/// Takes the first whole packet off `buffer`; `None` until it is there. `limit` is of the whole packet.
-pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Wrong> {
-    let Some(first) = buffer.first().copied() else { return Ok(None) };
+/// The size of the head of the first packet in `buffer`, and of the whole packet; `None` until the head is there.
+/// `limit` is of the whole packet.
+pub(super) fn size(buffer: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Wrong> {
     let (mut length, mut size) = (0_usize, 1);
     loop {
         let Some(byte) = buffer.get(size).copied() else { return Ok(None) };
@@ -100,12 +103,19 @@ pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>
     if size + length > limit {
         return Err(Wrong::TooLarge { limit });
     }
-    if buffer.len() < size + length {
-        buffer.reserve(size + length - buffer.len());
+    Ok(Some((size, size + length)))
+}
+
+/// Takes the first whole packet off `buffer`; `None` until it is there. `limit` is of the whole packet.
+pub(super) fn frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Wrong> {
+    let Some((head, whole)) = size(buffer, limit)? else { return Ok(None) };
+    if buffer.len() < whole {
+        buffer.reserve(whole - buffer.len());
         return Ok(None);
     }
-    buffer.advance(size);
-    Ok(Some(Frame { first, body: buffer.split_to(length).freeze() }))
+    let first = buffer[0];
+    buffer.advance(head);
+    Ok(Some(Frame { first, body: buffer.split_to(whole - head).freeze() }))
 }
 
 /// What a client sends.

@@ -200,3 +200,16 @@ fn refuses_what_the_specification_forbids() {
     refused(Version::V3, &[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 9, 2, 0, 0, 0, 0], 0x84);
     refused(Version::V3, &[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0x42, 0, 0, 0, 0], reason::MALFORMED);
 }
+
+#[test]
+fn no_packet_has_more_filters_than_are_worked_off_at_once() {
+    for (first, filter) in [(0x82, &[0, 1, b'a', 0][..]), (0xA2, &[0, 1, b'a'])] {
+        let packet = |filters: usize| {
+            let body = [&[0, 1][..], &filter.repeat(filters)].concat();
+            decode(Frame { first, body: body.into() }, Version::V3)
+        };
+        assert!(packet(16_384).is_ok());
+        let wrong = packet(16_385).unwrap_err();
+        assert_eq!((wrong, wrong.reason()), (Wrong::Filters { max: 16_384 }, reason::QUOTA));
+    }
+}

@@ -1,16 +1,14 @@
 //! One client: MQTT-SN on its side, MQTT 5.0 on the broker's, over a pipe within this process. So its session, its
 //! subscriptions and what is acknowledged when are the broker's; and each is told what the other one refused.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sandbar_mqtt_client::codec::{
-    self, Ack, AckKind, Filter, Packet, Publish, Qos, Subscribe, Unsubscribe, Version,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use sandbar_mqtt_client::codec::{Ack, AckKind, Filter, Packet, Publish, Qos, Subscribe, Unsubscribe};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,15 +16,11 @@ use tokio::time::Instant;
 use super::super::broker::Broker;
 use super::super::codec::reason;
 use super::super::handshake::{self, Link};
+use super::flight::{Flight, Publication, What};
+use super::pipe::Pipe;
 use super::topics::Topics;
 use super::wire::{self, Flags, Message, Topic, code};
-
-/// What the pipe holds each way.
-const PIPE: usize = 16 << 10;
-
-/// `T_retry` and `N_retry` (MQTT-SN 1.2, section 7.2).
-const RETRY: Duration = Duration::from_secs(10);
-const RETRIES_MAX: u32 = 5;
+use crate::complaints::Complaints;
 
 /// Publications of the client that were not acknowledged, at once.
 const PUBLISHING_MAX: usize = 64;
@@ -36,6 +30,10 @@ const GREETING: Duration = Duration::from_secs(30);
 
 /// Who names no time for which it may be silent is forgotten after this: UDP does not tell that somebody is gone.
 const SILENT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// So often in a row the broker is asked whether something waits, and has nothing, before a client is told that nothing
+/// does: what an acknowledgement made room for may come behind the first answer.
+const ROUNDS: u8 = 2;
 
 /// What the client speaks, for who looks at the connections.
 const AGENT: &str = "MQTT-SN 1.2";
@@ -51,35 +49,14 @@ enum State {
     Active,
     /// Nothing is read for it: it waits in the broker's queue.
     Asleep,
-    /// It asked for what waits; whether there was something since the broker was asked last.
-    Awake {
-        had_some: bool,
-    },
+    /// It asked for what waits.
+    Awake,
 }
 
 struct Connect {
     clean: bool,
     duration: u16,
     client: Box<str>,
-}
-
-/// A message to the client that is to be acknowledged: one at a time.
-struct Flight {
-    bytes: Vec<u8>,
-    id: u16,
-    due: Instant,
-    tries: u32,
-    what: What,
-    publish: Publish,
-    /// The client said that it does not know the topic, which was then registered.
-    is_again: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    /// The publication follows.
-    Register,
-    Publish,
 }
 
 pub(super) struct Client {
@@ -90,12 +67,21 @@ pub(super) struct Client {
     topics: Topics,
     state: State,
     name: Box<str>,
-    pipe: Option<DuplexStream>,
-    input: BytesMut,
+    pipe: Option<Pipe>,
     arrived: VecDeque<Packet>,
+    /// One at a time.
     flight: Option<Flight>,
     publishing: HashMap<u16, u16>,
     subscribing: HashMap<u16, u16>,
+    /// Messages at quality of service 2 that the client has: the broker's PUBREL is to come.
+    unreleased: HashSet<u16>,
+    /// It has slept, and may not have had all yet that waited for it.
+    rests: bool,
+    /// The broker was asked whether something waits, and has not answered.
+    asks: bool,
+    /// So many answers until nothing can wait any more.
+    rounds: u8,
+    complaints: Arc<Complaints>,
     heard: Instant,
     /// For how long it may be silent.
     patience: Duration,
@@ -111,6 +97,7 @@ impl Client {
         address: SocketAddr,
         user: Option<Box<str>>,
         topics: Topics,
+        complaints: Arc<Complaints>,
     ) -> Self {
         let connect = Connect { clean: true, duration: 0, client: "".into() };
         Self {
@@ -122,11 +109,15 @@ impl Client {
             state: State::Greeting { connect, will: None },
             name: "".into(),
             pipe: None,
-            input: BytesMut::new(),
             arrived: VecDeque::new(),
             flight: None,
             publishing: HashMap::new(),
             subscribing: HashMap::new(),
+            unreleased: HashSet::new(),
+            rests: false,
+            asks: false,
+            rounds: 0,
+            complaints,
             heard: Instant::now(),
             patience: GREETING,
         }
@@ -135,18 +126,16 @@ impl Client {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let session = self.broker.session.clone();
         loop {
-            let end = self.heard + self.patience;
-            let due = self.flight.as_ref().map_or(end, |flight| flight.due.min(end));
-            let reads = self.reads();
+            let (due, reads) = (self.due(), self.reads());
             let step = tokio::select! {
                 () = session.stopped() => Err(Over),
                 message = inbox.recv() => match message {
                     Some(message) => self.told(message).await,
                     None => Err(Over),
                 },
-                read = read(&mut self.pipe, &mut self.input), if reads => match read {
-                    Ok(0) | Err(_) => Err(Over),
-                    Ok(_) => self.parse(),
+                driven = drive(&mut self.pipe, reads) => match driven {
+                    Ok(()) => self.parse(),
+                    Err(_) => Err(Over),
                 },
                 () = tokio::time::sleep_until(due) => self.timer().await,
             };
@@ -162,14 +151,25 @@ impl Client {
         self.say(&Message::Disconnect(None)).await;
     }
 
+    /// When the timer has something to do.
+    fn due(&self) -> Instant {
+        let end = self.heard + self.patience;
+        match &self.flight {
+            // Who sleeps hears nothing.
+            Some(flight) if !matches!(self.state, State::Asleep) => flight.due().min(end),
+            _ => end,
+        }
+    }
+
     fn reads(&self) -> bool {
-        let is_ready = matches!(self.state, State::Connecting | State::Active | State::Awake { .. });
-        is_ready && self.flight.is_none() && self.arrived.is_empty() && self.pipe.is_some()
+        let is_ready = matches!(self.state, State::Connecting | State::Active | State::Awake);
+        is_ready && self.flight.is_none() && self.arrived.is_empty()
     }
 
     fn parse(&mut self) -> Result<(), Over> {
         let limit = self.broker.packet_max.saturating_add(1 << 16);
-        while let Some(packet) = codec::decode(&mut self.input, Version::V5, limit).map_err(|_| Over)? {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        while let Some(packet) = pipe.next(limit).map_err(|_| Over)? {
             self.arrived.push_back(packet);
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Client {
             let Some(packet) = self.arrived.pop_front() else { break };
             self.pass_on(packet).await?;
         }
-        Ok(())
+        self.ask()
     }
 
     async fn timer(&mut self) -> Result<(), Over> {
@@ -189,22 +189,34 @@ impl Client {
         if now >= self.heard + self.patience {
             return Err(Over);
         }
-        let Some(flight) = self.flight.as_mut().filter(|flight| flight.due <= now) else { return Ok(()) };
-        if flight.tries >= RETRIES_MAX {
-            return Err(Over);
+        if now < self.due() || self.send_again().await {
+            return Ok(());
         }
-        flight.tries += 1;
-        flight.due = now + RETRY;
-        // DUP, where there are flags.
-        if flight.what == What::Publish {
-            let at = if flight.bytes.first() == Some(&1) { 4 } else { 2 };
-            if let Some(flags) = flight.bytes.get_mut(at) {
-                *flags |= 0x80;
+        match self.state {
+            // It sleeps again, it seems. For how long it may is known.
+            State::Awake => {
+                self.state = State::Asleep;
+                Ok(())
             }
+            _ => Err(Over),
         }
-        let bytes = flight.bytes.clone();
+    }
+
+    /// What is under way; `false` once that was done often enough.
+    async fn send_again(&mut self) -> bool {
+        let Some(flight) = &mut self.flight else { return true };
+        let Some(bytes) = flight.again(Instant::now()) else { return false };
         self.send(&bytes).await;
-        Ok(())
+        true
+    }
+
+    /// The client hears again: first what was under way.
+    async fn wake(&mut self) {
+        self.moved();
+        if let Some(flight) = &mut self.flight {
+            flight.begin_anew();
+        }
+        self.send_again().await;
     }
 
     async fn told(&mut self, message: Message) -> Result<(), Over> {
@@ -216,7 +228,8 @@ impl Client {
             Message::WillTopic(topic) => self.will_topic(topic).await,
             Message::WillPayload(payload) => match std::mem::replace(&mut self.state, State::Connecting) {
                 State::Greeting { connect, will } => {
-                    self.open(&connect, will.map(|(flags, topic)| (flags, topic, payload))).await
+                    self.open(&connect, will.map(|(flags, topic)| (flags, topic, payload)).as_ref());
+                    Ok(())
                 }
                 other => {
                     self.state = other;
@@ -224,17 +237,29 @@ impl Client {
                 }
             },
             Message::Disconnect(Some(seconds)) => {
-                self.patience = Duration::from_millis(u64::from(seconds) * 1500);
-                self.state = State::Asleep;
-                self.say(&Message::Disconnect(None)).await;
+                // Who is not connected yet says it again.
+                if matches!(self.state, State::Active | State::Asleep | State::Awake) {
+                    self.patience = Duration::from_millis(u64::from(seconds) * 1500);
+                    self.state = State::Asleep;
+                    self.rest(true);
+                    self.say(&Message::Disconnect(None)).await;
+                }
                 Ok(())
             }
             Message::Disconnect(None) => {
-                self.give(&Packet::Disconnect(Box::default())).await?;
-                self.pipe = None;
+                self.part().await;
                 Err(Over)
             }
-            Message::PingReq(_) => self.ping().await,
+            Message::PingReq(_) => {
+                self.ping().await;
+                Ok(())
+            }
+            // The broker is behind: lost, as on the way.
+            Message::Publish { .. } | Message::Subscribe { .. } | Message::Unsubscribe { .. }
+                if self.pipe.as_ref().is_some_and(Pipe::is_behind) =>
+            {
+                Ok(())
+            }
             message => self.traffic(message).await,
         }
     }
@@ -246,23 +271,30 @@ impl Client {
             self.patience = patience(connect.duration);
             self.state = State::Active;
             self.say(&Message::ConnAck(code::ACCEPTED)).await;
+            self.wake().await;
             return Ok(());
         }
-        if self.pipe.is_some() {
-            self.give(&Packet::Disconnect(Box::default())).await?;
-            self.pipe = None;
-        }
-        (self.flight, self.arrived) = (None, VecDeque::new());
-        // The broker has no answer to these any more.
-        self.publishing.clear();
-        self.subscribing.clear();
+        self.part().await;
         if !will {
-            return self.open(&connect, None).await;
+            self.open(&connect, None);
+            return Ok(());
         }
         self.patience = GREETING;
         self.state = State::Greeting { connect, will: None };
         self.say(&Message::WillTopicRequest).await;
         Ok(())
+    }
+
+    /// Leaves the broker, which has no answer any more to what it was asked.
+    async fn part(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            pipe.part().await;
+        }
+        (self.flight, self.arrived) = (None, VecDeque::new());
+        self.publishing.clear();
+        self.subscribing.clear();
+        self.unreleased.clear();
+        (self.rests, self.asks) = (false, false);
     }
 
     async fn will_topic(&mut self, topic: Option<(Flags, Box<str>)>) -> Result<(), Over> {
@@ -273,42 +305,42 @@ impl Client {
             return Ok(());
         }
         match std::mem::replace(&mut self.state, State::Connecting) {
-            State::Greeting { connect, .. } => self.open(&connect, None).await,
+            State::Greeting { connect, .. } => {
+                self.open(&connect, None);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
     /// A connection to the broker, as any client has one.
-    async fn open(&mut self, connect: &Connect, will: Option<(Flags, Box<str>, Bytes)>) -> Result<(), Over> {
-        let (near, far) = tokio::io::duplex(PIPE);
+    fn open(&mut self, connect: &Connect, will: Option<&(Flags, Box<str>, Bytes)>) {
+        let (mut pipe, far, held) = Pipe::new();
         let link = Link { remote: self.address, certificate: self.user.clone(), gateway: Some(AGENT) };
         let broker = Arc::clone(&self.broker);
         tokio::spawn(async move {
             if let Some(connection) = Box::pin(handshake::greet(&broker, Box::new(far), link)).await {
                 drop(broker);
+                let _ = held.set(Arc::clone(&connection.hold.link));
                 Box::pin(connection.run()).await;
             }
         });
-        self.pipe = Some(near);
-        self.input.clear();
+        pipe.give_bytes(&connect_packet(connect, will));
+        self.pipe = Some(pipe);
         self.name = connect.client.clone();
         self.patience = patience(connect.duration);
         self.state = State::Connecting;
-        self.write(&connect_packet(connect, will.as_ref())).await
     }
 
-    async fn ping(&mut self) -> Result<(), Over> {
+    async fn ping(&mut self) {
         match self.state {
             State::Asleep => {
-                self.state = State::Awake { had_some: false };
-                self.give(&Packet::PingReq).await
+                self.state = State::Awake;
+                self.wake().await;
             }
             // What is under way comes first.
-            State::Awake { .. } => Ok(()),
-            _ => {
-                self.say(&Message::PingResp).await;
-                Ok(())
-            }
+            State::Awake => {}
+            _ => self.say(&Message::PingResp).await,
         }
     }
 
@@ -324,17 +356,16 @@ impl Client {
             Message::RegAck { id, code, .. } => self.registered(id, code).await,
             Message::Publish { flags, topic, id, payload } => self.publish(flags, &topic, id, payload).await,
             Message::PubAck { id, code, .. } => self.acknowledged(id, code).await,
-            Message::PubRec(id) => {
-                self.land(id, What::Publish);
-                self.give(&Packet::Ack(Ack::new(AckKind::PubRec, id))).await
-            }
-            Message::PubRel(id) => self.give(&Packet::Ack(Ack::new(AckKind::PubRel, id))).await,
-            Message::PubComp(id) => self.give(&Packet::Ack(Ack::new(AckKind::PubComp, id))).await,
+            Message::PubRec(id) => self.received(id).await,
+            Message::PubRel(id) => self.give(&Packet::Ack(Ack::new(AckKind::PubRel, id))),
+            Message::PubComp(id) => match self.land(id, What::is_release) {
+                Some(_) => self.give(&Packet::Ack(Ack::new(AckKind::PubComp, id))),
+                None => Ok(()),
+            },
             Message::Subscribe { flags, id, topic } => self.subscribe(flags, id, &topic).await,
             Message::Unsubscribe { id, topic } => match self.topics.name(&topic) {
                 Some(filter) => {
                     self.give(&Packet::Unsubscribe(Unsubscribe { packet_id: id, filters: vec![filter] }))
-                        .await
                 }
                 None => {
                     self.say(&Message::UnsubAck(id)).await;
@@ -373,7 +404,7 @@ impl Client {
             payload,
             ..Publish::default()
         };
-        self.give(&Packet::Publish(publish)).await
+        self.give(&Packet::Publish(publish))
     }
 
     /// The broker would end the connection over more.
@@ -398,7 +429,6 @@ impl Client {
         }
         let qos = Qos::from_bits(flags.qos).unwrap_or_default();
         self.give(&Packet::Subscribe(Subscribe { packet_id: id, filters: vec![Filter::new(name, qos)] }))
-            .await
     }
 
     async fn pass_on(&mut self, packet: Packet) -> Result<(), Over> {
@@ -419,7 +449,10 @@ impl Client {
                     // It was refused, and MQTT-SN has no word for that.
                     AckKind::PubRec if code >= reason::UNSPECIFIED => return Err(Over),
                     AckKind::PubRec => Message::PubRec(id),
-                    AckKind::PubRel => Message::PubRel(id),
+                    AckKind::PubRel => {
+                        self.release(id, code).await;
+                        return Ok(());
+                    }
                     AckKind::PubComp => Message::PubComp(id),
                 };
                 self.say(&message).await;
@@ -437,32 +470,54 @@ impl Client {
                 self.say(&Message::UnsubAck(id)).await;
                 Ok(())
             }
-            Packet::PingResp => self.drained().await,
+            Packet::PingResp => {
+                self.drained().await;
+                Ok(())
+            }
             _ => Err(Over),
         }
     }
 
-    /// Everything that waited before the broker was asked has come.
-    async fn drained(&mut self) -> Result<(), Over> {
-        match &mut self.state {
-            State::Awake { had_some: true } => {
-                self.state = State::Awake { had_some: false };
-                self.give(&Packet::PingReq).await
-            }
-            State::Awake { .. } => {
+    /// Something came for the client, or it took something: that may not have been all.
+    fn moved(&mut self) {
+        // An answer that is awaited is to an earlier question.
+        self.rounds = ROUNDS + u8::from(self.asks);
+    }
+
+    /// Asks the broker whether that was all, for a client that sleeps or has slept.
+    fn ask(&mut self) -> Result<(), Over> {
+        let is_quiet = self.flight.is_none() && self.unreleased.is_empty();
+        if !self.rests || self.asks || !is_quiet || matches!(self.state, State::Asleep) {
+            return Ok(());
+        }
+        self.asks = true;
+        self.give(&Packet::PingReq)
+    }
+
+    /// What waited when the broker was asked has come.
+    async fn drained(&mut self) {
+        self.asks = false;
+        self.rounds = self.rounds.saturating_sub(1);
+        match self.state {
+            _ if self.rounds > 0 => {}
+            State::Awake => {
                 self.state = State::Asleep;
                 self.say(&Message::PingResp).await;
-                Ok(())
             }
-            _ => Ok(()),
+            _ => self.rest(false),
+        }
+    }
+
+    fn rest(&mut self, rests: bool) {
+        self.rests = rests;
+        if let Some(pipe) = &self.pipe {
+            pipe.sleeps(rests);
         }
     }
 
     /// A topic that the client has no number for is registered first.
     async fn deliver(&mut self, publish: Publish) -> Result<(), Over> {
-        if let State::Awake { had_some } = &mut self.state {
-            *had_some = true;
-        }
+        self.moved();
         if let Some(topic) = self.topics.known(&publish.topic) {
             return self.send_publish(publish, topic, false).await;
         }
@@ -471,54 +526,79 @@ impl Client {
 
     async fn register(&mut self, publish: Publish, is_again: bool) -> Result<(), Over> {
         let Some(topic_id) = self.topics.register(&publish.topic) else {
-            return self.refuse(&publish, reason::QUOTA, "it has numbers for too many topics").await;
+            return self.refuse(&publish, reason::QUOTA, "it has numbers for too many topics");
         };
         let id = if publish.packet_id > 0 { publish.packet_id } else { u16::MAX };
         let Some(bytes) = wire::encode(&Message::Register { topic_id, id, topic: publish.topic.clone() })
         else {
-            return self.refuse(&publish, reason::TOPIC_NAME_INVALID, "its topic is too long").await;
+            return self.refuse(&publish, reason::TOPIC_NAME_INVALID, "its topic is too long");
         };
-        self.send(&bytes).await;
-        let (due, what) = (Instant::now() + RETRY, What::Register);
-        self.flight = Some(Flight { bytes, id, due, tries: 0, what, publish, is_again });
+        self.fly(bytes, id, What::Register(Publication { publish, is_again })).await;
         Ok(())
     }
 
     async fn registered(&mut self, id: u16, code: u8) -> Result<(), Over> {
         if code == code::CONGESTION {
-            return self.later(id, What::Register);
+            self.later(id, What::is_register);
+            return Ok(());
         }
-        let Some(Flight { publish, is_again, .. }) = self.land(id, What::Register) else { return Ok(()) };
+        let Some(What::Register(Publication { publish, is_again })) = self.land(id, What::is_register) else {
+            return Ok(());
+        };
         match self.topics.known(&publish.topic).filter(|_| code == code::ACCEPTED) {
             Some(topic) => self.send_publish(publish, topic, is_again).await,
-            None => self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not take its topic").await,
+            None => self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not take its topic"),
         }
     }
 
     /// PUBACK, which also refuses at quality of service 2.
     async fn acknowledged(&mut self, id: u16, code: u8) -> Result<(), Over> {
         if code == code::CONGESTION {
-            return self.later(id, What::Publish);
+            self.later(id, What::is_publish);
+            return Ok(());
         }
-        let Some(Flight { publish, is_again, .. }) = self.land(id, What::Publish) else { return Ok(()) };
+        let Some(What::Publish(Publication { publish, is_again })) = self.land(id, What::is_publish) else {
+            return Ok(());
+        };
         let is_numbered = matches!(self.topics.known(&publish.topic), Some(Topic::Id(_)));
         match code {
-            code::ACCEPTED => self.give(&Packet::Ack(Ack::new(AckKind::PubAck, id))).await,
+            code::ACCEPTED => self.give(&Packet::Ack(Ack::new(AckKind::PubAck, id))),
             // It may have been switched off since, and have forgotten the number.
             code::INVALID_TOPIC if is_numbered && !is_again => self.register(publish, true).await,
             code::INVALID_TOPIC => {
-                self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not know its topic").await
+                self.refuse(&publish, reason::TOPIC_NAME_INVALID, "it does not know its topic")
             }
-            _ => self.refuse(&publish, reason::IMPLEMENTATION, "it refuses it").await,
+            _ => self.refuse(&publish, reason::IMPLEMENTATION, "it refuses it"),
         }
     }
 
-    /// The client cannot take it now: it is sent again, as if it had said nothing.
-    fn later(&mut self, id: u16, what: What) -> Result<(), Over> {
-        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.id == id && flight.what == what) {
-            flight.due = Instant::now() + RETRY;
+    /// PUBREC: what is said twice the broker is told once.
+    async fn received(&mut self, id: u16) -> Result<(), Over> {
+        if self.flight.as_ref().is_some_and(|flight| flight.is(id, What::is_release)) {
+            self.send_again().await;
+            return Ok(());
         }
-        Ok(())
+        self.land(id, What::is_publish);
+        match self.unreleased.insert(id) {
+            true => self.give(&Packet::Ack(Ack::new(AckKind::PubRec, id))),
+            false => Ok(()),
+        }
+    }
+
+    /// PUBREL. One that fails is of a message that the broker does not know: no answer to that is waited for.
+    async fn release(&mut self, id: u16, code: u8) {
+        self.unreleased.remove(&id);
+        match wire::encode(&Message::PubRel(id)) {
+            Some(bytes) if code < reason::UNSPECIFIED => self.fly(bytes, id, What::Release).await,
+            Some(bytes) => self.send(&bytes).await,
+            None => {}
+        }
+    }
+
+    fn later(&mut self, id: u16, kind: fn(&What) -> bool) {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.is(id, kind)) {
+            flight.later(Instant::now());
+        }
     }
 
     async fn send_publish(&mut self, publish: Publish, topic: Topic, is_again: bool) -> Result<(), Over> {
@@ -526,41 +606,45 @@ impl Client {
         let message =
             Message::Publish { flags, topic, id: publish.packet_id, payload: publish.payload.clone() };
         let Some(bytes) = wire::encode(&message) else {
-            return self.refuse(&publish, reason::PACKET_TOO_LARGE, "it is too long").await;
+            return self.refuse(&publish, reason::PACKET_TOO_LARGE, "it is too long");
         };
-        self.send(&bytes).await;
-        if publish.qos != Qos::AtMostOnce {
-            let (due, id, what) = (Instant::now() + RETRY, publish.packet_id, What::Publish);
-            self.flight = Some(Flight { bytes, id, due, tries: 0, what, publish, is_again });
+        match publish.qos {
+            Qos::AtMostOnce => self.send(&bytes).await,
+            _ => {
+                let id = publish.packet_id;
+                self.fly(bytes, id, What::Publish(Publication { publish, is_again })).await;
+            }
         }
         Ok(())
     }
 
+    async fn fly(&mut self, bytes: Vec<u8>, id: u16, what: What) {
+        self.send(&bytes).await;
+        self.flight = Some(Flight::new(bytes, id, what, Instant::now()));
+    }
+
     /// The client cannot have it, or does not take it: the broker is told, so that it does not wait forever.
-    async fn refuse(&mut self, publish: &Publish, code: u8, cause: &str) -> Result<(), Over> {
-        let (ingress, client) = (self.broker.session.ingress(), &*self.name);
-        tracing::warn!(%ingress, client, topic = &*publish.topic, cause, "a message is not brought to a client");
+    fn refuse(&mut self, publish: &Publish, code: u8, cause: &'static str) -> Result<(), Over> {
+        let about = format!("a message on {} is not brought to the client", publish.topic);
+        self.complaints.note(cause, &self.name, about, self.broker.session.now());
         let kind = match publish.qos {
             Qos::AtMostOnce => return Ok(()),
             Qos::AtLeastOnce => AckKind::PubAck,
             Qos::ExactlyOnce => AckKind::PubRec,
         };
-        self.give(&Packet::Ack(Ack { code, ..Ack::new(kind, publish.packet_id) })).await
+        self.give(&Packet::Ack(Ack { code, ..Ack::new(kind, publish.packet_id) }))
     }
 
-    fn land(&mut self, id: u16, what: What) -> Option<Flight> {
-        self.flight.take_if(|flight| flight.id == id && flight.what == what)
+    fn land(&mut self, id: u16, kind: fn(&What) -> bool) -> Option<What> {
+        let flight = self.flight.take_if(|flight| flight.is(id, kind))?;
+        self.moved();
+        Some(flight.into_what())
     }
 
-    async fn give(&mut self, packet: &Packet) -> Result<(), Over> {
-        let mut bytes = Vec::new();
-        codec::encode(packet, Version::V5, &mut bytes);
-        self.write(&bytes).await
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Over> {
+    fn give(&mut self, packet: &Packet) -> Result<(), Over> {
         let pipe = self.pipe.as_mut().ok_or(Over)?;
-        pipe.write_all(bytes).await.map_err(|_| Over)
+        pipe.give(packet);
+        if pipe.is_overrun() { Err(Over) } else { Ok(()) }
     }
 
     async fn say(&self, message: &Message) {
@@ -575,9 +659,9 @@ impl Client {
     }
 }
 
-async fn read(pipe: &mut Option<DuplexStream>, input: &mut BytesMut) -> std::io::Result<usize> {
+async fn drive(pipe: &mut Option<Pipe>, reads: bool) -> io::Result<()> {
     match pipe {
-        Some(pipe) => pipe.read_buf(input).await,
+        Some(pipe) => pipe.drive(reads).await,
         None => std::future::pending().await,
     }
 }
@@ -654,24 +738,4 @@ fn put(body: &mut BytesMut, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_waited_for_without_end() {
-        assert_eq!(patience(60), Duration::from_secs(90));
-        assert_eq!(patience(0), SILENT_MAX);
-    }
-
-    #[test]
-    fn a_refusal_is_told_as_one() {
-        for (code, told) in [
-            (reason::SUCCESS, code::ACCEPTED),
-            (reason::NOT_AUTHORIZED, code::NOT_SUPPORTED),
-            (reason::TOPIC_NAME_INVALID, code::INVALID_TOPIC),
-            (reason::QUOTA, code::CONGESTION),
-        ] {
-            assert_eq!(return_code(code), told, "{code:#x}");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! MQTT-SN 1.2 over UDP, for nodes too small for TCP: a gateway in front of the broker.
 
 mod client;
+mod flight;
+mod pipe;
 mod topics;
 pub(crate) mod wire;
 
@@ -23,6 +25,7 @@ use super::codec::Qos;
 use super::config::SnConfig;
 use super::inbound::{By, Published};
 use crate::LinkError;
+use crate::complaints::Complaints;
 
 /// What readings name as client where a message came without a connection.
 const NOBODY: &str = "mqtt-sn";
@@ -88,13 +91,16 @@ impl Gateway {
     /// Until the session stops and every client was told.
     pub(super) async fn run(mut self, broker: Arc<Broker>) {
         let session = broker.session.clone();
+        let complaints = Arc::new(Complaints::new(session.ingress().clone()));
         let mut buffer = vec![0; DATAGRAM];
         loop {
             tokio::select! {
                 () = session.stopped() => break,
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((size, address)) => self.receive(&broker, address, &buffer[..size]).await,
+                    Ok((size, address)) => {
+                        self.receive(&broker, &complaints, address, &buffer[..size]).await;
+                    }
                     // An earlier answer found nobody there.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                     Err(error) => {
@@ -123,7 +129,13 @@ impl Gateway {
         }
     }
 
-    async fn receive(&mut self, broker: &Arc<Broker>, address: SocketAddr, datagram: &[u8]) {
+    async fn receive(
+        &mut self,
+        broker: &Arc<Broker>,
+        complaints: &Arc<Complaints>,
+        address: SocketAddr,
+        datagram: &[u8],
+    ) {
         let Some(message) = wire::decode(datagram) else { return };
         match message {
             Message::SearchGateway => self.say(address, &Message::GatewayInfo).await,
@@ -132,7 +144,7 @@ impl Gateway {
             }
             Message::Connect { .. } => {
                 let is_known = self.clients.get(&address).is_some_and(|client| !client.is_closed());
-                if !is_known && !self.begin(broker, address) {
+                if !is_known && !self.begin(broker, complaints, address) {
                     return self.say(address, &Message::ConnAck(code::CONGESTION)).await;
                 }
                 self.pass_on(address, message);
@@ -150,7 +162,7 @@ impl Gateway {
         }
     }
 
-    fn begin(&mut self, broker: &Arc<Broker>, address: SocketAddr) -> bool {
+    fn begin(&mut self, broker: &Arc<Broker>, complaints: &Arc<Complaints>, address: SocketAddr) -> bool {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return false };
         let (messages, inbox) = mpsc::channel(WAITING_MAX);
         let client = Client::new(
@@ -159,6 +171,7 @@ impl Gateway {
             address,
             self.listen.user.clone(),
             Topics::new(Arc::clone(&self.listen.predefined)),
+            Arc::clone(complaints),
         );
         self.clients.insert(address, messages);
         self.tasks.spawn(async move {
@@ -203,7 +216,7 @@ impl Gateway {
         };
         let published = Published { topic, payload, qos: Qos::AtMostOnce, retain, properties: None };
         let by = By { client: NOBODY.into(), user, number: 0 };
-        let submitted = broker.submit(&published, &by, Vec::new());
+        let submitted = broker.submit(published, &by, Vec::new());
         let broker = Arc::clone(broker);
         tokio::spawn(async move {
             let _permit = permit;

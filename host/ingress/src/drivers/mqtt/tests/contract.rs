@@ -36,8 +36,7 @@ impl Peer for Publisher {
     fn told_for(&self, refused: &Refused) -> Told {
         Told::Refused(
             match refused {
-                Refused::Busy { .. } | Refused::DiskFull => "0x97",
-                Refused::TooLarge { .. } => "0x95",
+                Refused::Busy { .. } | Refused::DiskFull | Refused::TooLarge { .. } => "0x97",
                 Refused::Storage { .. } => "0x83",
                 Refused::Stopping => "0x8b",
             }

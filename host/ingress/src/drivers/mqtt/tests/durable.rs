@@ -56,6 +56,29 @@ async fn an_absent_client_finds_its_messages_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_an_absent_client_may_not_have_any_more_it_does_not_find() {
+    for forbidden in
+        [json!({ "deny": [{ "subscribe": ["b/#"] }] }), json!({ "allow": [{ "subscribe": ["a/+"] }] })]
+    {
+        let bench = bench(json!({})).await;
+        let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+        for filter in ["a/+", "#"] {
+            to.subscribe(filter, 1).await;
+        }
+        to.leave().await;
+        let mut from = Client::connect(bench.address, Hello::three("from")).await;
+        for (id, topic) in [(1, "b/secret"), (2, "a/open")] {
+            from.publish(1, id, topic, b"x").await;
+            assert_eq!(from.hear().await.0, 0x40);
+        }
+        let bench = bench.restart(forbidden).await;
+        let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+        assert_eq!(to.message().await.topic, "a/open");
+        to.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
 async fn a_qos_2_identifier_outlives_the_broker() {
     let bench = bench(json!({})).await;
     let mut client = Client::connect(bench.address, Hello::five("c").kept()).await;
@@ -107,6 +130,53 @@ async fn a_qos_2_message_that_a_failing_storage_took_all_the_same_is_not_taken_a
         let got = [to.message().await, to.message().await];
         assert!(got.iter().all(|message| message.again), "not acknowledged: again");
         to.expect_nothing().await;
+    }
+}
+
+/// Its subscribers' rows are as doubtful as itself.
+#[tokio::test]
+async fn a_qos_2_message_in_doubt_reaches_its_subscribers_also_after_a_restart() {
+    let bench = bench(json!({})).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        to.subscribe("t", 2).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    bench.host.doubt(Refused::Storage { cause: "scripted".into() });
+    from.publish(2, 9, "t", b"x").await;
+    from.expect_end().await;
+    let bench = bench.restart(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish_with(12, 9, "t", &[], b"x").await;
+    assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(bench.host.taken().len(), 1);
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        assert_eq!(to.message().await.payload, "x");
+        to.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retained_qos_2_message_in_doubt_is_retained_when_it_comes_again() {
+    let mut bench = bench(json!({})).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    bench.host.doubt(Refused::Storage { cause: "scripted".into() });
+    from.publish_with(5, 9, "t", &[], b"x").await;
+    from.expect_end().await;
+    let mut to = Client::connect(bench.address, Hello::five("to")).await;
+    to.subscribe("t", 0).await;
+    to.expect_nothing().await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish_with(13, 9, "t", &[], b"x").await;
+    assert_eq!(from.hear().await, (0x50, vec![0, 9]));
+    assert_eq!(to.message().await.payload, "x");
+    for _ in 0..2 {
+        let mut late = Client::connect(bench.address, Hello::five("late")).await;
+        late.subscribe("t", 0).await;
+        assert_eq!(late.message().await.payload, "x");
+        bench = bench.restart(json!({})).await;
     }
 }
 
@@ -332,6 +402,36 @@ async fn a_command_goes_to_the_device_and_is_done_when_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_gateway_gets_the_commands_of_those_that_it_spoke_for_last() {
+    let bench =
+        bench(json!({ "device_topics": ["s/{device}/#"], "command_topic": "d/{device}/{command}" })).await;
+    let mut gateways = [
+        Client::connect(bench.address, Hello::three("one")).await,
+        Client::connect(bench.address, Hello::three("two")).await,
+    ];
+    for gateway in &mut gateways {
+        gateway.subscribe("d/#", 1).await;
+    }
+    for (which, device) in [(0, "lamp"), (0, "door"), (1, "door"), (0, "lamp"), (0, "door"), (1, "lamp")] {
+        let gateway = &mut gateways[which];
+        gateway.publish(1, 1, &format!("s/{device}/state"), b"on").await;
+        assert_eq!(gateway.hear().await.0, 0x40);
+        let command = Command {
+            device: device.into(),
+            name: "set".into(),
+            content_type: ContentType::JSON,
+            payload: "off".into(),
+        };
+        let host = std::sync::Arc::clone(&bench.host);
+        let carried_out = tokio::spawn(async move { host.command(command).await });
+        let got = gateway.message().await;
+        assert_eq!(got.topic, format!("d/{device}/set"));
+        gateway.ack(0x40, &got.id.to_be_bytes()).await;
+        assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_its_device_refuses_or_cannot_be_sent_is_not_carried_out() {
     let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
     let carry_out = |device: &str| {
@@ -362,6 +462,57 @@ async fn a_command_that_its_device_refuses_or_cannot_be_sent_is_not_carried_out(
         assert!(matches!(told, Some(Err(CommandError::Reject(_)))), "{told:?}");
         small.leave().await;
     }
+}
+
+/// The host waits so long, and then offers it anew.
+#[tokio::test]
+async fn a_command_that_is_offered_again_while_it_waits_goes_out_once() {
+    let bench = bench(json!({ "command_topic": "d/{device}/{command}" })).await;
+    let hello = Hello { properties: &[33, 0, 1], ..Hello::five("lamp") };
+    let mut client = Client::connect(bench.address, hello).await;
+    for filter in ["d/lamp/+", "t"] {
+        client.subscribe(filter, 1).await;
+    }
+    client.publish(1, 1, "t", b"x").await;
+    let first = loop {
+        let (first, body) = client.hear().await;
+        if first & 0xf0 == 0x30 {
+            break client.published(first, &body);
+        }
+    };
+    let command = || {
+        let (device, name) = ("lamp".into(), "set".into());
+        let command = Command { device, name, content_type: ContentType::TEXT, payload: "on".into() };
+        let host = std::sync::Arc::clone(&bench.host);
+        async move { host.command(command).await }
+    };
+    let give_up = async || {
+        assert!(tokio::time::timeout(Duration::from_millis(50), command()).await.is_err());
+    };
+    // Its window is full.
+    give_up().await;
+    give_up().await;
+    assert_eq!(bench.figure("queued"), 2);
+    let carried_out = tokio::spawn(command());
+    client.ack(0x40, &first.id.to_be_bytes()).await;
+    let got = client.message().await;
+    assert_eq!((&*got.payload, &*got.topic), ("on", "d/lamp/set"));
+    client.ack(0x40, &got.id.to_be_bytes()).await;
+    assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
+    client.expect_nothing().await;
+    // It has it, and says nothing.
+    let (got, ()) = tokio::join!(client.message(), give_up());
+    let carried_out = tokio::spawn(command());
+    tokio::task::yield_now().await;
+    in_time(async {
+        while !bench.host.is_sent() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    client.expect_nothing().await;
+    client.ack(0x40, &got.id.to_be_bytes()).await;
+    assert_eq!(in_time(carried_out).await.unwrap(), Some(Ok(())));
 }
 
 /// It is written again and again until the disk takes it, but not what was taken back.
@@ -431,6 +582,58 @@ async fn rows_of_topics_with_too_many_levels_are_passed_over() {
     client.publish_with(3, 1, &deep, &[], b"x").await;
     let (first, body) = client.hear().await;
     assert_eq!((first, body[0]), (0xE0, 0x90));
+}
+
+/// They are deleted while clients are there already.
+#[tokio::test]
+async fn what_is_new_gets_no_name_of_a_row_that_is_to_be_deleted() {
+    let host = StandIn::new();
+    let absent_since = Some(SystemClock.now().nanos());
+    let session =
+        SessionRow { number: 1, expiry_s: 600, absent_since, next_place: 5, sent_below: 0, user: None };
+    let subscription = SubscriptionRow { qos: 1, no_local: false, retain_as_published: false, id: None };
+    let kept = vec![
+        rows::write(rows::session("kept"), &session),
+        rows::write(rows::subscription(1, "t"), &subscription),
+        // Its message has expired; and of a session that has ended.
+        rows::mark(rows::queued(1, 7)),
+        rows::mark(rows::queued(20, 9)),
+        rows::mark(rows::packet(21, 3)),
+        rows::mark(rows::subscription(22, "t")),
+    ];
+    let name: sandbar_reading::Name = "tested".parse().unwrap();
+    Intake::keep(&*host, name.clone(), kept).await.unwrap();
+    let bench = start(json!({ "listen": "127.0.0.1:0" }), host).await;
+    let mut from = Client::connect(bench.address, Hello::five("from").kept()).await;
+    from.publish(1, 1, "t", b"x").await;
+    assert_eq!(from.hear().await.0, 0x40);
+    let names = |prefix| Intake::kept_names(&*bench.host, &name, prefix).unwrap();
+    in_time(async {
+        while names("q").len() > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(names("q"), [rows::queued(1, 8)]);
+    let row = Intake::kept(&*bench.host, &name, &rows::session("from")).unwrap().unwrap();
+    assert_eq!(rows::read::<SessionRow>(&row).unwrap().number, 23);
+}
+
+#[tokio::test]
+async fn what_waits_for_several_sessions_is_forgotten_by_the_store_with_its_message() {
+    let bench = bench(json!({})).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::five(id).kept()).await;
+        to.subscribe("t", 1).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    from.publish_with(2, 1, "t", &[2, 0, 0, 0, 60], b"x").await;
+    assert_eq!(from.hear().await.0, 0x40);
+    let taken = bench.host.taken();
+    let expire: Vec<_> =
+        taken[0].keep.iter().map(|write| (&write.name[..1], write.expires.is_some())).collect();
+    assert_eq!(expire, [("m", true), ("q", true), ("q", true)]);
 }
 
 /// MQTT 5.0, section 4.8.2. With sessions of both kinds, and after a restart.

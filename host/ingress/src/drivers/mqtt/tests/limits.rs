@@ -3,7 +3,7 @@ use serde_json::json;
 use super::bench;
 use super::client::{Client, Hello, text};
 use crate::Intake;
-use crate::contract::in_time;
+use crate::contract::{StandIn, in_time};
 
 #[tokio::test]
 async fn a_client_that_sends_more_than_it_may_is_told() {
@@ -74,7 +74,7 @@ async fn what_waits_for_a_slow_subscriber_is_shown() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_ended_and_nobody_else_waits() {
+async fn a_slow_subscriber_loses_its_oldest_and_nobody_else_waits() {
     let bench = bench(json!({ "queue_max": 5 })).await;
     let mut slow =
         Client::connect(bench.address, Hello { properties: &[33, 0, 1], ..Hello::five("slow") }).await;
@@ -83,15 +83,23 @@ async fn a_slow_subscriber_is_ended_and_nobody_else_waits() {
         client.subscribe("t", 1).await;
     }
     let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    let mut sent = Vec::new();
     for id in 1..=10 {
-        from.publish(1, id, "t", b"x").await;
+        from.publish(1, id, "t", id.to_string().as_bytes()).await;
         assert_eq!(from.hear().await.0, 0x40);
         let got = quick.message().await;
         quick.ack(0x40, &got.id.to_be_bytes()).await;
+        if id == 1 {
+            sent.push(slow.message().await);
+        }
     }
-    slow.message().await;
-    let (first, body) = slow.hear().await;
-    assert_eq!((first, body[0]), (0xE0, 0x97));
+    assert_eq!(bench.figure("dropped"), 4);
+    for _ in 6..=10 {
+        slow.ack(0x40, &sent.last().unwrap().id.to_be_bytes()).await;
+        sent.push(slow.message().await);
+    }
+    let sent: Vec<_> = sent.iter().map(|sent| &*sent.payload).collect();
+    assert_eq!(sent, ["1", "6", "7", "8", "9", "10"]);
 }
 
 #[tokio::test]
@@ -108,6 +116,19 @@ async fn packets_that_are_too_large_end_the_connection_or_are_not_sent() {
     from.publish(1, 1, "t", &[b'x'; 100]).await;
     from.publish(1, 2, "t", b"short").await;
     assert_eq!(small.message().await.payload, "short");
+}
+
+/// It would else be sent again on every connection.
+#[tokio::test]
+async fn a_message_that_is_no_reading_for_its_size_is_refused_and_the_connection_stays() {
+    let bench = super::start(json!({ "listen": "127.0.0.1:0" }), StandIn::with_reading_max(10)).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    for (qos, first) in [(1, 0x40), (2, 0x50)] {
+        client.publish(qos, 1, "t", &[b'x'; 11]).await;
+        assert_eq!(client.hear().await, (first, vec![0, 1, 0x97]));
+        client.publish(qos, 1, "t", b"x").await;
+        assert_eq!(client.hear().await, (first, vec![0, 1]));
+    }
 }
 
 #[tokio::test]
@@ -134,15 +155,12 @@ async fn a_client_over_its_rate_is_read_more_slowly_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messages_than_configured() {
-    let limits = json!({
-        "connections_max": 2, "sessions_max": 2, "subscriptions_max": 1, "retained_max": 1,
-    });
+async fn there_are_no_more_connections_subscriptions_and_retained_messages_than_configured() {
+    let limits = json!({ "connections_max": 2, "subscriptions_max": 1, "retained_max": 1 });
     let bench = bench(limits).await;
     let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
     kept("a").await.0.leave().await;
     let (mut client, _) = kept("b").await;
-    assert_eq!(Client::hello(bench.address, Hello::five("c")).await.1[1], 0x97, "a session too many");
     assert_eq!((client.subscribe("r/1", 0).await, client.subscribe("r/2", 0).await), (0, 0x80));
     assert_eq!(client.subscribe("r/1", 1).await, 1, "the one that it has");
     for topic in ["r/1", "r/2"] {
@@ -162,6 +180,56 @@ async fn there_are_no_more_connections_sessions_subscriptions_and_retained_messa
     assert_eq!(bench.figure("connected"), 2);
     client.leave().await;
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_filters_of_a_session_have_an_end_in_bytes() {
+    let bench = bench(json!({ "subscriptions_bytes": 10 })).await;
+    let mut client = Client::connect(bench.address, Hello::five("c")).await;
+    for (filter, reason) in [("12345678", 0), ("a/b", 0x97), ("a", 0), ("12345678", 0)] {
+        assert_eq!(client.subscribe(filter, 0).await, reason, "{filter}");
+    }
+    client.say(0xA2, &[&[0, 3, 0][..], &text("12345678")].concat()).await;
+    assert_eq!(client.hear().await, (0xB0, vec![0, 3, 0, 0]));
+    assert_eq!(client.subscribe("a/b", 0).await, 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_all_absent_clients_has_an_end() {
+    let limits = json!({ "absent_bytes": 3000 });
+    let bench = bench(limits.clone()).await;
+    for id in ["a", "b"] {
+        let mut to = Client::connect(bench.address, Hello::three(id).kept()).await;
+        to.subscribe(id, 1).await;
+        to.leave().await;
+    }
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    for (id, topic) in (1..).zip(["a"; 10].into_iter().chain(["b"; 2])) {
+        assert_eq!(bench.figure("dropped"), 0);
+        from.publish(1, id, topic, &[b'0' + id as u8; 100]).await;
+        assert_eq!(from.hear().await.0, 0x40);
+    }
+    assert_eq!((bench.figure("dropped"), bench.figure("queued")), (5, 7), "half of what waits for a");
+    let bench = bench.restart(limits).await;
+    assert_eq!(bench.figure("queued"), 7);
+    let mut to = Client::connect(bench.address, Hello::three("a").kept()).await;
+    assert_eq!(&to.message().await.payload[..1], "6");
+}
+
+#[tokio::test]
+async fn a_session_too_many_takes_the_place_of_the_one_longest_without_a_connection() {
+    let bench = bench(json!({ "sessions_max": 2 })).await;
+    let kept = |id| Client::hello(bench.address, Hello::three(id).kept());
+    for id in ["a", "b"] {
+        kept(id).await.0.leave().await;
+    }
+    let _c = kept("c").await;
+    let (b, connack) = kept("b").await;
+    assert_eq!(connack, [1, 0], "its session is there");
+    assert_eq!(Client::hello(bench.address, Hello::five("d")).await.1[1], 0x97, "all have their connections");
+    b.leave().await;
+    assert_eq!(kept("a").await.1, [0, 0], "its session has ended");
+    assert_eq!(bench.figure("sessions"), 2);
 }
 
 #[tokio::test]
@@ -250,6 +318,28 @@ async fn what_may_be_lost_is_shed_when_there_is_no_room_and_nothing_else() {
     other.publish(0, 0, "t", b"taken").await;
     let taken = bench.host.wait_taken(usize::from(ROOM) + 2).await;
     assert!(taken.iter().all(|taken| taken.inbound.payload == "taken"));
+}
+
+/// MQTT 5.0, section 3.3.2.3.4.
+#[tokio::test]
+async fn what_is_shed_gave_its_topic_an_alias_all_the_same() {
+    const ROOM: u16 = 8192;
+    let bench = bench(json!({ "receive_maximum": 10_000 })).await;
+    bench.host.hold();
+    let mut from = Client::connect(bench.address, Hello::three("from")).await;
+    for id in 1..=ROOM {
+        from.publish(1, id, "t", b"x").await;
+    }
+    bench.host.wait_offered(ROOM.into()).await;
+    let mut other = Client::connect(bench.address, Hello::five("other")).await;
+    other.publish_with(0, 0, "named", &[35, 0, 1], b"shed").await;
+    bench.wait_figure("shed", 1).await;
+    bench.host.release();
+    other.publish_with(2, 1, "", &[35, 0, 1], b"taken").await;
+    assert_eq!(other.hear().await, (0x40, vec![0, 1]));
+    let taken = bench.host.taken();
+    let by_alias = taken.iter().find(|taken| taken.inbound.payload == "taken").unwrap();
+    assert_eq!(by_alias.inbound.topic.as_str(), "named");
 }
 
 #[tokio::test]

@@ -4,10 +4,13 @@ mod client;
 mod contract;
 mod durable;
 mod garbage;
+mod large;
 mod limits;
+mod retained;
 mod routing;
 mod security;
 mod sn;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

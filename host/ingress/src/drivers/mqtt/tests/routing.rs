@@ -1,7 +1,10 @@
+use futures::FutureExt;
+use sandbar_reading::{Attributes, ContentType, Message};
 use serde_json::json;
 
 use super::bench;
 use super::client::{Client, Hello, text};
+use crate::contract::in_time;
 
 #[tokio::test]
 async fn every_quality_of_service_both_ways() {
@@ -194,4 +197,27 @@ async fn unsubscribing_ends_it() {
     client.publish(1, 1, "t", b"x").await;
     assert_eq!(client.hear().await.0, 0x40);
     client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn what_its_sink_waits_for_no_longer_is_not_published() {
+    let bench = bench(json!({})).await;
+    let mut reader = Client::connect(bench.address, Hello::three("reader")).await;
+    reader.subscribe("out", 0).await;
+    let publish = |payload: &'static str| {
+        bench.host.publish(Message {
+            topic: "out".parse().unwrap(),
+            device: None,
+            content_type: ContentType::TEXT,
+            attributes: Attributes::new(),
+            payload: payload.into(),
+        })
+    };
+    assert_eq!(in_time(publish("first")).await, Some(Ok(())));
+    assert_eq!(publish("comes again").now_or_never(), None);
+    assert_eq!(in_time(publish("last")).await, Some(Ok(())));
+    assert_eq!(
+        (reader.message().await.payload, reader.message().await.payload),
+        ("first".into(), "last".into())
+    );
 }

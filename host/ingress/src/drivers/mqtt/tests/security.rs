@@ -72,6 +72,23 @@ async fn another_user_does_not_get_a_session() {
     first.expect_nothing().await;
 }
 
+/// Users were configured later than the session was made.
+#[tokio::test]
+async fn a_session_of_nobody_gives_way_to_a_user_while_it_has_no_connection() {
+    let quick = argon2::Params::new(8, 1, 1, None).unwrap();
+    let hash = Argon2::from(quick).hash_password(b"a").unwrap().to_string();
+    let bench = bench(json!({ "users": [{ "name": "ann", "password_hash": hash }] })).await;
+    let nobody = || Client::hello(bench.address, Hello::five("c").kept());
+    let ann = || Client::hello(bench.address, Hello { user: Some(("ann", "a")), ..Hello::five("c").kept() });
+    let (first, _) = nobody().await;
+    assert_eq!(ann().await.1[1], 0x87, "it has one");
+    first.leave().await;
+    let (second, connack) = ann().await;
+    assert_eq!(connack[..2], [0, 0], "it is not given it");
+    second.leave().await;
+    assert_eq!(nobody().await.1[1], 0x87);
+}
+
 #[tokio::test]
 async fn a_client_without_a_name_gets_one() {
     let bench = bench(json!({})).await;

@@ -49,6 +49,11 @@ impl Node {
         assert!(heard.is_err(), "{buffer:?}");
     }
 
+    /// Says that it has what was published to it so.
+    async fn took(&self, published: &[u8]) {
+        self.say(0x0D, &[&published[1..5], &[0]].concat()).await;
+    }
+
     async fn subscribe(&self, filter: &str, qos: u8) -> u8 {
         self.say(0x12, &[&[qos << 5, 0, 9], filter.as_bytes()].concat()).await;
         let (kind, body) = self.hear().await;
@@ -242,6 +247,87 @@ async fn sleeps_while_messages_wait_for_it() {
     node.say(0x04, b"\x00\x01\0\x3Cnode-1").await;
     assert_eq!(node.hear().await, (0x05, vec![0]));
     assert_eq!(node.hear().await.0, 0x0C);
+}
+
+/// Each byte is a message.
+async fn publish_each(client: &mut Client, payloads: &[u8]) {
+    for payload in payloads {
+        client.publish(1, 1, "ab", &[*payload]).await;
+        assert_eq!(client.hear().await.0, 0x40);
+    }
+}
+
+#[tokio::test]
+async fn who_sleeps_for_long_loses_the_oldest_of_what_finds_no_room_and_is_not_lost() {
+    let (bench, address) = gateway(json!({ "queue_max": 3, "send_maximum": 1 })).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    node.subscribe("ab", 1).await;
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    node.say(0x18, &[0, 60]).await;
+    assert_eq!(node.hear().await, (0x18, vec![]));
+    publish_each(&mut other, b"123456").await;
+    node.say(0x16, b"node-1").await;
+    let mut got = Vec::new();
+    loop {
+        let (kind, body) = node.hear().await;
+        if kind != 0x0C {
+            assert_eq!(kind, 0x17, "nothing more waits");
+            break;
+        }
+        got.push(body[5]);
+        node.took(&body).await;
+    }
+    assert!(got.ends_with(b"456"), "{got:?}");
+
+    // Nor does it wake up to be thrown out.
+    publish_each(&mut other, b"123456").await;
+    node.say(0x04, b"\x00\x01\0\x3Cnode-1").await;
+    assert_eq!(node.hear().await, (0x05, vec![0]));
+    let (kind, first) = node.hear().await;
+    assert_eq!(kind, 0x0C);
+    publish_each(&mut other, b"789").await;
+    node.took(&first).await;
+    let mut got = Vec::new();
+    while got.last() != Some(&b'9') {
+        let (kind, body) = node.hear().await;
+        assert_eq!(kind, 0x0C);
+        got.push(body[5]);
+        node.took(&body).await;
+    }
+    assert!(got.ends_with(b"789"), "{got:?}");
+}
+
+#[tokio::test]
+async fn who_is_behind_with_what_it_gets_is_heard_all_the_same() {
+    let (bench, address) = gateway(json!({})).await;
+    let node = Node::connected(address, "node-1", true, 60).await;
+    node.subscribe("ab", 1).await;
+    let mut other = Client::connect(bench.address, Hello::three("other")).await;
+    other.publish(1, 1, "ab", b"first").await;
+    assert_eq!(other.hear().await.0, 0x40);
+    let (kind, first) = node.hear().await;
+    assert_eq!(kind, 0x0C);
+    // While that is not acknowledged nothing follows. The broker has more for the node than it writes ahead, and does
+    // not read what the node says.
+    for _ in 0..600 {
+        other.publish(0, 0, "ab", &[b'x'; 200]).await;
+    }
+    other.expect_nothing().await;
+    let up = |payload: &[u8]| [&b"\x02up\0\0"[..], payload].concat();
+    for _ in 0..10 {
+        for _ in 0..10 {
+            node.say(0x0C, &up(&[b'x'; 200])).await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.took(&first).await;
+    let arrives = async {
+        while !bench.host.taken().iter().any(|taken| taken.inbound.payload == "last") {
+            node.say(0x0C, &up(b"last")).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time(arrives).await;
 }
 
 #[tokio::test]
