@@ -243,9 +243,9 @@ mod tests {
         Inbound::new("a".parse().unwrap(), ContentType::TEXT, number.to_string().into())
     }
 
-    fn exchange(host: &std::sync::Arc<StandIn>, manner: Manner) -> Exchange {
+    fn exchange(host: &Arc<StandIn>, manner: Manner) -> Exchange {
         let session =
-            Session::new("tested".parse().unwrap(), std::sync::Arc::clone(host) as _, <_>::default());
+            Session::new("tested".parse().unwrap(), Arc::clone(host) as _, <_>::default());
         Exchange::new(session, manner, Duration::from_secs(5))
     }
 

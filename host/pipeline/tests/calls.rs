@@ -108,7 +108,7 @@ impl Rig {
             lanes: vec![Lane { route: route_name(), key: device.into() }],
             keep: Vec::new(),
         };
-        self.store.accept(accept).unwrap().committed.await.unwrap();
+        let _receipt = self.store.accept(accept).unwrap().committed.await.unwrap();
     }
 
     /// Returns how many attempts have failed.

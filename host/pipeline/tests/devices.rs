@@ -52,11 +52,11 @@ async fn what_comes_late_is_not_said_to_be_written_before() {
     rig.disk.set_payload_time(Duration::from_secs(5));
     let picture = rig.journal("camera", vec![b'x'; 100_000]);
     let word = rig.journal("robot", "x");
-    word.committed.await.unwrap();
+    let _receipt = word.committed.await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!((is_known(&rig.pipeline, "robot"), is_known(&rig.pipeline, "camera")), (true, false));
     assert!(rig.store.devices_seen().unwrap().is_none_or(|seen| seen < picture.id));
-    picture.committed.await.unwrap();
+    let _receipt = picture.committed.await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert!(is_known(&rig.pipeline, "camera"));
     assert!(rig.store.devices_seen().unwrap() >= Some(word.id));
@@ -69,13 +69,13 @@ async fn a_stop_in_the_middle_of_what_is_made_up_for_leaves_the_rest_to_the_next
     for _ in 0..50 {
         let many: Vec<_> = (0..512).map(|_| rig.journal("first", "x")).collect();
         for one in many {
-            one.committed.await.unwrap();
+            let _receipt = one.committed.await.unwrap();
         }
     }
-    rig.journal("second", "x").committed.await.unwrap();
+    let _receipt = rig.journal("second", "x").committed.await.unwrap();
     let stopped = Pipeline::start(rig.store.clone(), clock.clone(), options()).unwrap();
     let third = rig.journal("third", "x");
-    third.committed.await.unwrap();
+    let _receipt = third.committed.await.unwrap();
     assert!(!is_known(&stopped, "second"), "it is at the very beginning");
     stopped.stop().await;
     assert!(rig.store.devices_seen().unwrap().is_none_or(|seen| seen < third.id));
@@ -90,7 +90,7 @@ async fn a_stop_in_the_middle_of_what_is_made_up_for_leaves_the_rest_to_the_next
 async fn that_a_device_came_is_told_once_though_the_commit_was_told_to_have_failed() {
     for seed in 0..SEEDS {
         let rig = Rig::on(Simulated::new(seed), Arc::new(SystemClock), options());
-        rig.journal("robot", "x").committed.await.unwrap();
+        let _receipt = rig.journal("robot", "x").committed.await.unwrap();
         rig.disk.fail_syncs(Some(Failure::Broken));
         sleep(Duration::from_millis(200)).await;
         assert!(rig.store.stats().fault.is_some());

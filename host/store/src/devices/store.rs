@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, TableError};
-use sandbar_reading::{ContentType, DeliveryId, Name, ReadingId, Refused, Timestamp};
+use sandbar_reading::{ContentType, DeliveryId, Name, ReadingId, Refused};
 
 use super::apply::{command, values};
 use super::row::{
