@@ -38,6 +38,7 @@ pub struct StandIn {
 struct Counts {
     offered: usize,
     taken: usize,
+    attached: u64,
 }
 
 struct Memory {
@@ -193,6 +194,11 @@ impl StandIn {
     /// Resolves once `count` readings were offered, taken or not.
     pub async fn wait_offered(&self, count: usize) {
         self.wait(|counts| counts.offered >= count).await;
+    }
+
+    /// Resolves once devices were attached `count` times.
+    pub async fn wait_attached(&self, count: u64) {
+        self.wait(|counts| counts.attached >= count).await;
     }
 
     async fn wait(&self, enough: impl Fn(&Counts) -> bool) {
@@ -385,6 +391,7 @@ impl Intake for StandIn {
             memory.devices.insert(device.into(), (number, offers));
             number
         };
+        self.counts.send_modify(|counts| counts.attached += 1);
         let (memory, device) = (Arc::clone(&self.memory), Box::<str>::from(device));
         Attachment::new(commands, move || {
             drop(hold);

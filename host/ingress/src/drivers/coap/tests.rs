@@ -301,6 +301,7 @@ async fn a_device_gets_its_commands_where_it_sent_from() {
 async fn a_command_by_an_interface_that_is_not_there_waits_and_says_so() {
     let node = json!({ "device": "d1", "address": "fe80::1%none0" });
     let running = Running::start(json!({ "nodes": [node] })).await;
+    in_time(running.host.wait_attached(1)).await;
     let problem = "its setting `address` names a network interface that is not there: `none0`";
     let told = in_time(running.host.command(command("d1", "led"))).await;
     assert_eq!(told, Some(Err(CommandError::Retry(problem.to_owned()))));

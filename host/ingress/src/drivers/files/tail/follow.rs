@@ -51,6 +51,8 @@ pub(super) struct Follower {
     read_at: Option<Instant>,
     /// The log's name is another file's, or none's: since when nothing came any more.
     rotated: Option<Rotated>,
+    /// The file that was read before this one.
+    left: Option<Signature>,
     follow_links: bool,
     lost: Option<&'static str>,
 }
@@ -133,6 +135,7 @@ impl Follower {
             kept_at: None,
             read_at: None,
             rotated: None,
+            left: None,
             follow_links,
             lost: None,
         }
@@ -222,7 +225,7 @@ impl Follower {
     fn change_to(&mut self, older: Older, is_closed: bool) {
         self.file = older.file;
         self.inode = older.signature.inode;
-        self.seen = None;
+        (self.seen, self.left) = (None, None);
         let quiet_since = Instant::now();
         self.rotated = Some(Rotated { quiet_since, patience: QUIET, is_replaced: true, is_closed });
     }
@@ -230,8 +233,14 @@ impl Follower {
     /// The next lines, up to so many.
     pub(super) fn step(&mut self, settings: &Settings) -> io::Result<Step> {
         self.look_at_name()?;
+        let is_new = self.offset == 0;
         let Some(mut step) = self.read(settings, false)? else { return self.find_again() };
         step.lost = self.lost.take();
+        if is_new && let Some(older) = self.passed_over()? {
+            self.restart();
+            self.change_to(older, true);
+            return Ok(Step { more: true, lost: step.lost, ..Step::default() });
+        }
         match self.rotated {
             Some(rotated) if step.lines.is_empty() && !step.more && rotated.was_waited_for() => {
                 let Some(last) = self.read(settings, true)? else { return self.find_again() };
@@ -276,14 +285,24 @@ impl Follower {
         let done = Signature::of(&self.file.metadata()?);
         // Opened before others are looked for: if it is rotated meanwhile, it is still the next.
         let named = file::open(&self.path, self.follow_links)?;
-        if let Some(next) = rotated::next_after(&self.path, &done)? {
+        let now = named.as_ref().map(|(file, _)| file);
+        if let Some(next) = rotated::next_after(&self.path, &done, now)? {
             self.restart();
             self.change_to(next, true);
         } else if let Some((file, signature)) = named {
             self.restart();
             (self.file, self.inode, self.rotated) = (file, signature.inode, None);
+            self.left = Some(done);
         }
         Ok(left)
+    }
+
+    /// What was written, copied and cut since the file before this was left, before any of it was read.
+    fn passed_over(&self) -> io::Result<Option<Older>> {
+        match &self.left {
+            Some(left) => rotated::next_after(&self.path, left, Some(&self.file)),
+            None => Ok(None),
+        }
     }
 
     /// `None` if it has not what was read of it any more. That is seen, and new marks are made, by what was read at

@@ -7,6 +7,9 @@ use std::path::Path;
 use super::position::Position;
 use crate::drivers::files::file::{self, Signature};
 
+/// By so many bytes a copy is told from a log that only begins like another.
+const COMPARED_BYTES: usize = 64 << 10;
+
 /// What `key` may have been called before: `a.log` for `a.log.1`, `a.log-20261127` and `a-20261127.log`.
 pub(super) fn originals(key: &str) -> impl Iterator<Item = String> {
     let (folder, name) =
@@ -71,11 +74,25 @@ pub(super) fn find(path: &Path, position: &Position) -> io::Result<Option<Older>
     Ok(copy)
 }
 
-/// What was written after `done`, and rotated, too: the first of them.
-pub(super) fn next_after(path: &Path, done: &Signature) -> io::Result<Option<Older>> {
-    let later =
-        |older: &Older| older.signature.modified > done.modified && older.signature.inode != done.inode;
-    Ok(older(path)?.into_iter().find(later))
+/// What was written after `done`, and rotated, too: the first of them. A copy of what `named` has now is none: that
+/// will be cut.
+pub(super) fn next_after(path: &Path, done: &Signature, named: Option<&File>) -> io::Result<Option<Older>> {
+    for older in older(path)? {
+        let is_later = older.signature.modified > done.modified && older.signature.inode != done.inode;
+        let is_copy = || named.map_or(Ok(false), |named| begins_with(named, &older));
+        if is_later && !is_copy()? {
+            return Ok(Some(older));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `file` begins with all of what is in `older`, as far as is worth a look.
+fn begins_with(file: &File, older: &Older) -> io::Result<bool> {
+    let size = older.signature.size;
+    let looked_at = usize::try_from(size).unwrap_or(usize::MAX).min(COMPARED_BYTES);
+    let is_as_long = file.metadata()?.len() >= size;
+    Ok(is_as_long && file::bytes_at(file, 0, looked_at)? == file::bytes_at(&older.file, 0, looked_at)?)
 }
 
 #[cfg(test)]
