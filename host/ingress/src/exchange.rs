@@ -244,8 +244,7 @@ mod tests {
     }
 
     fn exchange(host: &Arc<StandIn>, manner: Manner) -> Exchange {
-        let session =
-            Session::new("tested".parse().unwrap(), Arc::clone(host) as _, <_>::default());
+        let session = Session::new("tested".parse().unwrap(), Arc::clone(host) as _, <_>::default());
         Exchange::new(session, manner, Duration::from_secs(5))
     }
 
