@@ -82,6 +82,7 @@ async fn a_stop_in_the_middle_of_what_is_made_up_for_leaves_the_rest_to_the_next
     let next = Pipeline::start(rig.store.clone(), clock, options()).unwrap();
     sleep(Duration::from_secs(30)).await;
     assert!(is_known(&next, "second") && is_known(&next, "third"));
+    next.stop().await;
     assert!(rig.store.devices_seen().unwrap() >= Some(third.id));
 }
 

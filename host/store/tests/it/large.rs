@@ -162,8 +162,7 @@ async fn a_file_goes_with_the_last_that_refers_to_it() {
     rig.store.settle(Outcome { failed: Some(failed), ..handled(&lane, &[]) }).await.unwrap();
     let third = rig.waiting_ids(&lane);
     rig.store.settle(handled(&lane, &third)).await.unwrap();
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(61)).await;
     assert_eq!(rig.store.stats().journal_count, 0);
     assert_eq!(rig.files().await, [digest(&picture('x'))]);
     let letters = rig.dead_letters();
@@ -184,8 +183,7 @@ async fn a_file_goes_with_the_last_that_refers_to_it() {
         rig.store.delivered(Delivered { target, accepted, failed: vec![] }).await.unwrap();
     }
     assert_eq!(rig.dead_letters().len(), 0);
-    rig.clock.forward(Duration::from_secs(61));
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    rig.pass(Duration::from_secs(61)).await;
     assert_eq!(rig.files().await, []);
 }
 

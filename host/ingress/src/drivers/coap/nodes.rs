@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, pending};
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use sandbar_reading::{Attributes, ConfigError, ContentType, Inbound, Refused, Topic};
@@ -188,7 +188,8 @@ impl Asking {
                     }
                 }
                 Some(()) = asking.next() => {}
-                else => return,
+                // It is there for its commands.
+                else => return pending().await,
             }
         }
     }

@@ -266,7 +266,11 @@ proptest! {
                     Some(Wanted::Lanes { .. }) => lanes.not_answered(None),
                     None => {}
                 },
-                8 => if let Some(Wanted::Readings { lane, .. }) = lanes.wanted() { lanes.not_answered(Some(lane.id())) },
+                8 => match lanes.wanted() {
+                    Some(Wanted::Readings { lane, .. }) => lanes.not_answered(Some(lane.id())),
+                    Some(Wanted::Lanes { .. }) => lanes.not_answered(None),
+                    None => {}
+                },
                 _ => {
                     // Committed and perhaps loaded before the news of it arrives; news keep their order.
                     late.push(rows.commit(&key.to_string()));

@@ -98,7 +98,8 @@ fn append_copy_and_cut(log: &Path, lines: &str, copy: u64) {
 async fn a_log_that_is_cut_while_it_is_read_is_found_in_its_copy() {
     let running = start(json!({})).await;
     let log = running.path("app.log");
-    std::fs::write(&log, "").unwrap();
+    running.append("app.log", "first\n");
+    running.taken(1).await;
     for copy in 0..60 {
         let lines: String = (copy * 50..(copy + 1) * 50).map(|line| format!("{line}\n")).collect();
         let log = log.clone();
@@ -106,7 +107,8 @@ async fn a_log_that_is_cut_while_it_is_read_is_found_in_its_copy() {
         // The clock by which files are told from one another goes in steps.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let expected: Vec<String> = (0..60 * 50).map(|line| line.to_string()).collect();
+    let appended = (0..60 * 50).map(|line| line.to_string());
+    let expected: Vec<String> = std::iter::once("first".to_owned()).chain(appended).collect();
     assert_eq!(payloads(&running.taken(expected.len()).await), expected);
 }
 
