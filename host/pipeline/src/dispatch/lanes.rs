@@ -270,10 +270,11 @@ impl Lanes {
         }
     }
 
-    /// The store is well, but this lane cannot be loaded: it waits for itself, ever longer, and for nobody else.
-    pub(crate) fn unloadable(&mut self, id: LaneId) -> Need {
+    /// The store is well, but this lane cannot be loaded: it waits for itself, and for nobody else; ever longer, unless
+    /// it `goes_on` with what is behind.
+    pub(crate) fn unloadable(&mut self, id: LaneId, goes_on: bool) -> Need {
         let Some(lane) = self.lanes.get_mut(&id) else { return Need::Nothing };
-        lane.unloadable = lane.unloadable.saturating_add(1);
+        lane.unloadable = if goes_on { 1 } else { lane.unloadable.saturating_add(1) };
         (lane.phase, lane.more) = (Phase::Blocked, true);
         self.blocked += 1;
         Need::WakeAfter(backoff(UNLOADABLE_WAIT.0, UNLOADABLE_WAIT.1, lane.unloadable, 0.0))

@@ -430,13 +430,16 @@ impl RouteDispatch {
                 let route = &self.route.load().name;
                 tracing::warn!(%route, %error, "what waits cannot be loaded; tried again");
             }
+            // What was at the lane's head is in nobody's way any more.
+            let goes_on = matches!(error, StoreError::Lost { .. });
             // Of its own faults the store says when they are over; this is one of this lane.
-            let is_the_lanes = matches!(error, StoreError::Unavailable(_)) && store.stats().fault.is_none();
+            let is_the_lanes = goes_on || matches!(error, StoreError::Unavailable(_));
+            let is_the_lanes = is_the_lanes && store.stats().fault.is_none();
             let Some(lane) = lane.filter(|_| is_the_lanes) else {
                 self.work.lock().lanes.not_answered(lane);
                 return false;
             };
-            let need = self.work.lock().lanes.unloadable(lane);
+            let need = self.work.lock().lanes.unloadable(lane, goes_on);
             self.need(Some(lane), need);
         }
     }

@@ -103,7 +103,7 @@ async fn what_waits_in_a_lane_that_cannot_be_told_becomes_a_dead_letter_and_othe
         rig.put(&[lane], "x").await;
     }
     rig.edit(|transaction| damage_first(transaction, "waiting", 1)).await;
-    assert!(matches!(rig.store.lanes(&name("r"), None, 9), Err(StoreError::Unavailable(_))));
+    assert!(matches!(rig.store.lanes(&name("r"), None, 9), Err(StoreError::Lost { .. })));
     rig.lost().await;
     assert_eq!((rig.store.lanes(&name("r"), None, 9).unwrap().len(), rig.dead_letters().len()), (1, 1));
     let letters = rig.dead_letters();
@@ -122,7 +122,7 @@ async fn a_damaged_delivery_becomes_a_dead_letter_and_what_is_behind_it_goes_on(
     rig.edit(|transaction| damage_first(transaction, "outbox", 1)).await;
     assert_eq!(rig.store.outbox(None, 9).unwrap().items.len(), 1);
     let load = || rig.store.queued(&target, &|_| false, 9, usize::MAX);
-    assert!(matches!(load().map(|_| ()), Err(StoreError::Unavailable(_))));
+    assert!(matches!(load().map(|_| ()), Err(StoreError::Lost { .. })));
     rig.lost().await;
     let loaded = load().unwrap();
     assert_eq!((loaded.items.len(), loaded.complete), (1, true));

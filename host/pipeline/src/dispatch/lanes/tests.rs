@@ -179,13 +179,19 @@ fn a_lane_that_cannot_be_loaded_waits_for_itself_and_ever_longer() {
     for seconds in [0.5, 1.0, 2.0] {
         let Some(Wanted::Readings { lane: wanted, .. }) = lanes.wanted() else { panic!("nothing wanted") };
         assert_eq!(wanted.id(), id);
-        assert_eq!(lanes.unloadable(id), Need::WakeAfter(Duration::from_secs_f64(seconds)));
+        assert_eq!(lanes.unloadable(id, false), Need::WakeAfter(Duration::from_secs_f64(seconds)));
         if seconds == 0.5 {
             let Some(Wanted::Readings { .. }) = lanes.wanted() else { panic!("the other one is not wanted") };
             assert_eq!(lanes.loaded(lane("b").id(), vec![waiting("b", 2)], true, NOW), Need::Runner);
             assert_eq!(&*lanes.take(9, 1 << 20).unwrap().lane.key, "b");
         }
         assert_eq!(lanes.wanted(), None);
+        assert_eq!(lanes.wake(id, NOW), Need::Runner);
+    }
+    // Each of its damaged readings made it wait twice as long, though it had become a dead letter.
+    for _ in 0..3 {
+        assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
+        assert_eq!(lanes.unloadable(id, true), Need::WakeAfter(Duration::from_millis(500)));
         assert_eq!(lanes.wake(id, NOW), Need::Runner);
     }
     // What comes then has its own time.
@@ -260,7 +266,7 @@ proptest! {
                 6 => if let Some(id) = blocked.pop() { let _ = lanes.wake(id, NOW.after(Duration::from_secs(1))); },
                 7 => match lanes.wanted() {
                     Some(Wanted::Readings { lane, .. }) => {
-                        let _ = lanes.unloadable(lane.id());
+                        let _ = lanes.unloadable(lane.id(), false);
                         blocked.push(lane.id());
                     }
                     Some(Wanted::Lanes { .. }) => lanes.not_answered(None),
