@@ -132,7 +132,9 @@ impl Batch<'_> {
         for HandedOver { device, delivery, expires } in handed {
             key::queued(&mut self.key, &sink, delivery.id.as_u128());
             let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
-            let Some(file) = waited.transpose()? else { continue };
+            let Some(file) = waited else { continue };
+            // What a damaged row referred to stays.
+            let file = readable(file).flatten();
             self.ledger.outbox -= 1;
             let command = self.command_put_out(&device, &delivery, expires);
             self.write_command(&command)?;

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
-use sandbar_reading::{ReadingId, Timestamp};
+use sandbar_reading::{ReadingId, Target, Timestamp};
 use sandbar_store::{
-    DeadLetterQuery, DeviceRow, DevicesBatch, Fault, Kind, LOST_ATTRIBUTE, Options, Outcome, Presence,
+    DeadLetterQuery, DeviceRow, DevicesBatch, Fault, HandedOver, Kind, LOST_ATTRIBUTE, Options, Outcome, Presence,
     ReadingQuery, Resource, Retention, StoreError, Subject,
 };
 
@@ -132,6 +132,29 @@ async fn a_damaged_delivery_becomes_a_dead_letter_and_what_is_behind_it_goes_on(
     let Subject::Delivery { target: of, delivery } = &letters[0].subject else { panic!("{letters:?}") };
     assert_eq!((of, letters.len(), rig.store.stats().outbox), (&target, 1, 1));
     assert!(delivery.message.attributes.get(LOST_ATTRIBUTE).is_some());
+    assert!(rig.never_failed());
+}
+
+/// Whatever was committed with it failed, too, and again.
+#[tokio::test(start_paused = true)]
+async fn a_sinks_delivery_whose_row_is_damaged_by_now_becomes_a_command_as_it_was_offered() {
+    let mut rig = Rig::new(options());
+    let (own, out, pump) = (lane("r", "k"), sink("out"), Target::Device("pump".into()));
+    let id = rig.put(&[&own], "x").await;
+    let deliveries = ["one", "two"].map(|payload| delivery(&out, id, payload)).into();
+    rig.store.settle(Outcome { deliveries, ..handled(&own, &[id]) }).await.unwrap();
+    let offered = rig.queued(&out);
+    let handed = offered.iter().map(|queued| HandedOver {
+        device: "pump".into(),
+        delivery: (*queued.delivery).clone(),
+        expires: None,
+    });
+    let handed = handed.collect();
+    rig.edit(|transaction| damage_first(transaction, "outbox", 1)).await;
+    rig.store.hand_over(name("out"), handed).await.unwrap();
+    assert_eq!((rig.queued(&out).len(), rig.store.stats().outbox), (0, 2));
+    let queued: Vec<_> = rig.queued(&pump).iter().map(|queued| queued.delivery.id).collect();
+    assert_eq!(queued, offered.iter().map(|queued| queued.delivery.id).collect::<Vec<_>>());
     assert!(rig.never_failed());
 }
 
