@@ -151,7 +151,11 @@ mod tests {
         let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt")]), day(1), day(1));
         let unset = Timestamp::from_millis(5000);
         let gone = decide(first.known.clone(), &wanted(&[]), unset, day(1));
-        assert_eq!((gone.known["a"].gone, gone.old.len()), (Some(day(1).nanos()), 0), "the store knows better");
+        assert_eq!(
+            (gone.known["a"].gone, gone.old.len()),
+            (Some(day(1).nanos()), 0),
+            "the store knows better"
+        );
         let new = decide(first.known, &wanted(&[]), unset, unset);
         let set = decide(new.known, &wanted(&[]), day(2), day(2));
         assert_eq!((set.known["a"].gone, set.old.len()), (Some(day(2).nanos()), 0));

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use sandbar_reading::{ReadingId, Target, Timestamp};
 use sandbar_store::{
-    DeadLetterQuery, DeviceRow, DevicesBatch, Fault, HandedOver, Kind, LOST_ATTRIBUTE, Options, Outcome, Presence,
-    ReadingQuery, Resource, Retention, StoreError, Subject,
+    CommandState, DeadLetterQuery, DeviceRow, DevicesBatch, Fault, HandedOver, Kind, LOST_ATTRIBUTE,
+    NewCommand, Options, Outcome, Presence, ReadingQuery, Resource, Retention, StoreError, Subject,
 };
 
 use crate::rig::{Rig, delivery, handled, lane, name, options, scope_of, sink, weight, write};
@@ -258,5 +258,23 @@ async fn what_is_known_of_devices_is_learnt_anew_where_it_is_damaged() {
         (rig.store.devices().unwrap().len(), rig.store.resources("a").unwrap()),
         (2, vec![value("2")])
     );
+    assert!(rig.never_failed());
+}
+
+/// It waited, and was looked at each second, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_row_is_damaged_comes_to_its_end_all_the_same() {
+    let mut rig = Rig::new(options());
+    let (pump, expires) = (Target::Device("pump".into()), rig.clock.now());
+    let message = delivery(&pump, ReadingId::from_u128(1), "on").message;
+    let expires = Some(expires);
+    let command = NewCommand { device: "pump".into(), message, expires, asks: false, desired: None };
+    let (id, committed) = rig.store.put_command(command).unwrap();
+    committed.await.unwrap();
+    rig.edit(|transaction| damage_first(transaction, "device commands", 1)).await;
+    assert_eq!((rig.queued(&pump).len(), rig.store.commands_due(None, 9).unwrap().len()), (1, 1));
+    let ended = rig.store.end_command("pump", id, CommandState::Expired, None).await;
+    assert_eq!((ended, rig.store.commands_due(None, 9).unwrap()), (Err(StoreError::NotFound), vec![]));
+    assert_eq!((rig.queued(&pump).len(), rig.store.stats().outbox), (0, 0));
     assert!(rig.never_failed());
 }
