@@ -1,9 +1,10 @@
 //! Rows that are not what was written, in a file that is whole otherwise.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
-use sandbar_reading::{ReadingId, Target, Timestamp};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use sandbar_reading::{Clock, ReadingId, StateWrite, Target, Timestamp};
 use sandbar_store::{
     CommandState, DeadLetterQuery, DeviceRow, DevicesBatch, Fault, HandedOver, Kind, LOST_ATTRIBUTE,
     NewCommand, Options, Outcome, Presence, ReadingQuery, Resource, Retention, StoreError, Subject,
@@ -276,5 +277,27 @@ async fn a_command_whose_row_is_damaged_comes_to_its_end_all_the_same() {
     let ended = rig.store.end_command("pump", id, CommandState::Expired, None).await;
     assert_eq!((ended, rig.store.commands_due(None, 9).unwrap()), (Err(StoreError::NotFound), vec![]));
     assert_eq!((rig.queued(&pump).len(), rig.store.stats().outbox), (0, 0));
+    assert!(rig.never_failed());
+}
+
+/// It was due, and nothing could be found that was to leave: fifty transactions began each second.
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_or_due_and_not_there_is_looked_at_once() {
+    const EXPIRY: TableDefinition<'_, &[u8], ()> = TableDefinition::new("state expiry");
+    let mut rig = Rig::new(options());
+    let is_over = rig.clock.now();
+    let soon = StateWrite { expires: Some(is_over), ..write("soon", "1") };
+    rig.store.keep(scope_of(&lane("r", "k")), vec![soon]).await.unwrap();
+    rig.edit(|transaction| {
+        let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        let mut ledger = meta.get("ledger").unwrap().unwrap().value().to_vec();
+        ledger[24..].copy_from_slice(&(1_u64 << 40).to_be_bytes());
+        meta.insert("ledger", &ledger[..]).unwrap();
+        transaction.open_table(EXPIRY).unwrap().insert(DAMAGED, ()).unwrap();
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.store.stats().trace_bytes, 0);
+    rig.edit(|transaction| assert!(transaction.open_table(EXPIRY).unwrap().is_empty().unwrap())).await;
     assert!(rig.never_failed());
 }
