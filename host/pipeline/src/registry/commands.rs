@@ -245,8 +245,11 @@ impl Registry {
             // Its row is damaged: it would be looked at for ever.
             Err(_) => None,
         };
-        let leapt = command.map(|command| self.leaps.lock().since(command.created));
-        self.is_late(expires.after(leapt.unwrap_or_default()))
+        let leapt: Duration = match command {
+            Some(command) => self.leaps.lock().since(command.created).map(|leap| leap.by).sum(),
+            None => Duration::ZERO,
+        };
+        self.is_late(expires.after(leapt))
     }
 
     /// A query's own wait ends it, and knows better.

@@ -164,7 +164,7 @@ impl Registry {
         let mut known = self.known.lock();
         known.devices.values_mut().for_each(|record| record.life.clock_was_set(step, now));
         drop(known);
-        self.leaps.lock().add(step, now);
+        self.leaps.lock().add(step, now, |by| now.before(by));
         self.watch_all();
     }
 
