@@ -56,7 +56,7 @@ impl Rows {
                 let readings = ids.into_iter().take(count).map(|id| waiting(&lane.key, id)).collect();
                 let _ = lanes.loaded(lane.id(), readings, all, NOW);
             }
-            Wanted::Lanes { count } => {
+            Wanted::Lanes { count, .. } => {
                 let unknown: Vec<_> = self
                     .by_lane
                     .iter()
@@ -81,7 +81,7 @@ fn handled(count: usize) -> Ended {
 
 fn caught_up(window: Window) -> Lanes {
     let mut lanes = Lanes::new(window);
-    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: window.lanes }));
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: window.lanes, behind: None }));
     lanes.found(Vec::new(), true);
     lanes
 }
@@ -167,7 +167,24 @@ fn keys_that_fail_take_no_place_of_those_that_do_not() {
     assert_eq!(lanes.wake(lane("1").id(), due), Need::Runner);
     let turn = lanes.take(9, 1 << 20).unwrap();
     assert_eq!(lanes.ended(turn.lane.id(), handled(1), due), Need::Runner);
-    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1 }));
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind: None }));
+}
+
+#[test]
+fn lanes_are_looked_for_behind_the_one_that_was_found_last() {
+    let mut lanes = Lanes::new(small());
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 3, behind: None }));
+    lanes.found(vec![lane("a"), lane("b"), lane("c")], false);
+    while let Some(wanted) = lanes.wanted() {
+        let Wanted::Readings { lane, .. } = wanted else { panic!("there is no place") };
+        assert_eq!(lanes.loaded(lane.id(), vec![waiting(&lane.key, 1)], true, NOW), Need::Runner);
+    }
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    assert_eq!(lanes.ended(turn.lane.id(), handled(1), NOW), Need::Runner);
+    let behind = Some(lane("c").id());
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind }));
+    lanes.found(Vec::new(), false);
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind }));
 }
 
 #[test]
