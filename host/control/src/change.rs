@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sandbar_ingress::AnyDriver;
 use sandbar_pipeline::Candidate;
 use sandbar_reading::{ConfigError, Name};
 use sandbar_runtime::{Component, Handler};
@@ -15,6 +14,7 @@ use crate::declared::Declared;
 use crate::error::ControlError;
 use crate::plan::{Plan, dangling};
 use crate::running::Running;
+use crate::swap::Drivers;
 use crate::views::{Blob, Item};
 use crate::wanted::Wanted;
 use crate::what::What;
@@ -40,7 +40,7 @@ pub(crate) enum By {
 #[derive(Default)]
 pub(crate) struct Built {
     pub(crate) sinks: BTreeMap<Name, Arc<dyn AnySink>>,
-    pub(crate) drivers: BTreeMap<Name, Box<dyn AnyDriver>>,
+    pub(crate) drivers: Drivers,
     pub(crate) handlers: BTreeMap<Name, Option<Handler>>,
     pub(crate) candidates: BTreeMap<Name, Arc<Candidate>>,
     pub(crate) components: HashMap<String, Component>,
@@ -73,12 +73,13 @@ impl Control {
         after.keep_active_components();
         let old = before.wanted.clone();
         *self.inner.leaving.write().await = plan.clone();
-        self.inner.swap_in(&plan, built, &mut after).await;
+        let others = self.inner.swap_in(&plan, built, &old, &mut after).await;
         if let Err(error) = self.inner.take_out(&plan, &mut after).await {
             let error = self.inner.put_back(&plan, before, after, &error).await;
             *self.inner.leaving.write().await = Plan::default();
             return Err(error);
         }
+        self.inner.bring_in(others, &mut after).await;
         let new = after.wanted.clone();
         *self.inner.running.write() = after;
         *self.inner.leaving.write().await = Plan::default();

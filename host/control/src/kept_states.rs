@@ -17,6 +17,9 @@ use crate::wanted::{Owned, Wanted};
 /// For how long after an ingress is gone.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The start of 2024: a clock that says less was not set yet.
+const CLOCK_SET: Timestamp = Timestamp::from_millis(1_704_067_200_000);
+
 /// An ingress whose driver may have kept something, by its name.
 pub(crate) type KnownIngresses = BTreeMap<String, KnownIngress>;
 
@@ -38,10 +41,12 @@ struct Decided {
     old: Vec<Name>,
 }
 
+/// `latest`: the latest time that is known of, since a box without a clock of its own begins in the past.
 fn decide(
     mut known: KnownIngresses,
     wanted: &BTreeMap<Name, Owned<IngressTable>>,
     now: Timestamp,
+    latest: Timestamp,
 ) -> Decided {
     let (mut foreign, mut old) = (Vec::new(), Vec::new());
     for (text, ingress) in &mut known {
@@ -49,8 +54,10 @@ fn decide(
         if wanted.contains_key(&name) {
             continue;
         }
-        let since = *ingress.gone.get_or_insert(now.nanos());
-        if now.since(Timestamp::from_nanos(since)) >= KEPT_FOR {
+        let since = ingress.gone.map(Timestamp::from_nanos).filter(|since| *since >= CLOCK_SET);
+        let since = since.unwrap_or(latest);
+        ingress.gone = Some(since.nanos());
+        if now.since(since) >= KEPT_FOR {
             old.push(name);
         }
     }
@@ -75,12 +82,15 @@ impl Inner {
 
     async fn try_to_drop_states(&self, wanted: &Wanted, starting: &[&Name]) -> Result<(), StoreError> {
         let before = Known::read(&self.store)?;
+        let now = self.clock.now();
+        let latest = self.store.last_id().time().max(now);
         let Decided { mut known, foreign, old } =
-            decide(before.ingresses.clone(), &wanted.ingresses, self.clock.now());
+            decide(before.ingresses.clone(), &wanted.ingresses, now, latest);
         for ingress in old {
             info!(%ingress, "gone for long: what its driver has kept is dropped");
-            self.store.discard_ingress(ingress.clone()).await?;
-            known.remove(ingress.as_str());
+            if self.drop_state(&ingress).await {
+                known.remove(ingress.as_str());
+            }
         }
         let after = Known { ingresses: known, ..before.clone() };
         if after != before {
@@ -89,9 +99,15 @@ impl Inner {
         // Only now, and not under a driver that runs: what the new one keeps must not be taken for the old one's later.
         for ingress in foreign.into_iter().filter(|ingress| starting.contains(&ingress)) {
             info!(%ingress, "it has another driver: what the one before has kept is dropped");
-            self.store.discard_ingress(ingress).await?;
+            self.drop_state(&ingress).await;
         }
         Ok(())
+    }
+
+    /// False if it cannot be done now, which is told: the others need not suffer for it.
+    async fn drop_state(&self, ingress: &Name) -> bool {
+        let dropped = self.store.discard_ingress(ingress.clone()).await;
+        dropped.inspect_err(|error| warn!(%ingress, %error, "what its driver has kept stays for now")).is_ok()
     }
 }
 
@@ -108,7 +124,7 @@ mod tests {
     }
 
     fn day(day: u64) -> Timestamp {
-        Timestamp::from_millis(day * 24 * 3600 * 1000)
+        CLOCK_SET.after(Duration::from_secs(day * 24 * 3600))
     }
 
     fn names(names: &[Name]) -> Vec<&str> {
@@ -117,26 +133,44 @@ mod tests {
 
     #[test]
     fn what_a_driver_has_kept_waits_for_its_ingress_to_come_back_and_not_for_ever() {
-        let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt"), ("b", "files")]), day(1));
-        let gone = decide(first.known, &wanted(&[("b", "files")]), day(2));
+        let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt"), ("b", "files")]), day(1), day(1));
+        let gone = decide(first.known, &wanted(&[("b", "files")]), day(2), day(2));
         assert_eq!((names(&gone.old), names(&gone.foreign)), (vec![], vec![]));
-        let back = decide(gone.known.clone(), &wanted(&[("a", "mqtt"), ("b", "files")]), day(31));
+        let back = decide(gone.known.clone(), &wanted(&[("a", "mqtt"), ("b", "files")]), day(31), day(31));
         assert_eq!((names(&back.old), names(&back.foreign)), (vec![], vec![]));
         assert_eq!(back.known["a"].gone, None);
-        let waits = decide(gone.known, &wanted(&[("b", "files")]), day(31));
+        let waits = decide(gone.known, &wanted(&[("b", "files")]), day(31), day(31));
         assert_eq!(names(&waits.old), Vec::<&str>::new());
-        let over = decide(waits.known, &wanted(&[("b", "files")]), day(32));
+        let over = decide(waits.known, &wanted(&[("b", "files")]), day(32), day(32));
+        assert_eq!(names(&over.old), ["a"]);
+    }
+
+    /// It was gone since 1970, and so for long, as soon as the clock was set.
+    #[test]
+    fn the_time_begins_when_the_clock_is_right() {
+        let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt")]), day(1), day(1));
+        let unset = Timestamp::from_millis(5000);
+        let gone = decide(first.known.clone(), &wanted(&[]), unset, day(1));
+        assert_eq!(
+            (gone.known["a"].gone, gone.old.len()),
+            (Some(day(1).nanos()), 0),
+            "the store knows better"
+        );
+        let new = decide(first.known, &wanted(&[]), unset, unset);
+        let set = decide(new.known, &wanted(&[]), day(2), day(2));
+        assert_eq!((set.known["a"].gone, set.old.len()), (Some(day(2).nanos()), 0));
+        let over = decide(set.known, &wanted(&[]), day(32), day(32));
         assert_eq!(names(&over.old), ["a"]);
     }
 
     #[test]
     fn another_driver_does_not_find_what_the_one_before_has_kept() {
-        let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt")]), day(1));
-        let same = decide(first.known.clone(), &wanted(&[("a", "mqtt")]), day(2));
+        let first = decide(KnownIngresses::new(), &wanted(&[("a", "mqtt")]), day(1), day(1));
+        let same = decide(first.known.clone(), &wanted(&[("a", "mqtt")]), day(2), day(2));
         assert_eq!((names(&same.foreign), same.known == first.known), (vec![], true));
-        let gone = decide(first.known.clone(), &wanted(&[]), day(2));
+        let gone = decide(first.known.clone(), &wanted(&[]), day(2), day(2));
         for known in [first.known, gone.known] {
-            let other = decide(known, &wanted(&[("a", "files")]), day(3));
+            let other = decide(known, &wanted(&[("a", "files")]), day(3), day(3));
             assert_eq!((names(&other.foreign), names(&other.old)), (vec!["a"], vec![]));
             assert_eq!(other.known["a"], KnownIngress { driver: "files".into(), gone: None });
         }

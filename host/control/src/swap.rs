@@ -1,5 +1,6 @@
 //! Puts what was built in the place of what runs, and puts it back if the store fails on the way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::wanted::Wanted;
 /// How long a driver that is replaced or removed may take to finish what is in flight.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Drivers of ingresses that are to be started.
+pub(crate) type Drivers = BTreeMap<Name, Box<dyn AnyDriver>>;
+
 impl Inner {
     /// Writes everything down, in one transaction. Names that go are kept in mind until they are gone.
     pub(crate) async fn keep(&self, old: &Wanted, asked: &Asked) -> Result<(), ControlError> {
@@ -40,8 +44,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Sinks, routes, ingresses: what a reading meets last is there first.
-    pub(crate) async fn swap_in(&self, plan: &Plan, built: Built, after: &mut Running) {
+    /// Sinks, routes, ingresses: what a reading meets last is there first. What has another driver than `before`, or had
+    /// none, is [brought in](Self::bring_in) later.
+    pub(crate) async fn swap_in(
+        &self,
+        plan: &Plan,
+        built: Built,
+        before: &Wanted,
+        after: &mut Running,
+    ) -> Drivers {
         let wanted = after.wanted.clone();
         for (name, sink) in built.sinks {
             let offering = build::offering(&wanted.sinks[&name].it.offering);
@@ -57,9 +68,22 @@ impl Inner {
         }
         self.set_device_options(after);
         self.stop_ingresses(plan.ingresses.removed.iter().chain(&plan.ingresses.changed), after).await;
-        self.drop_states(&wanted, &plan.ingresses.set().collect::<Vec<_>>()).await;
-        for (name, driver) in built.drivers {
-            after.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
+        let is_as_before = |name: &Name| driver_of(before, name) == driver_of(&wanted, name);
+        let (same, others) = built.drivers.into_iter().partition(|(name, _)| is_as_before(name));
+        self.start_drivers(same, after);
+        others
+    }
+
+    /// Once nothing of the change can fail any more: what the drivers before these have kept is dropped.
+    pub(crate) async fn bring_in(&self, drivers: Drivers, after: &mut Running) {
+        let (names, wanted): (Vec<_>, _) = (drivers.keys().cloned().collect(), after.wanted.clone());
+        self.drop_states(&wanted, &names.iter().collect::<Vec<_>>()).await;
+        self.start_drivers(drivers, after);
+    }
+
+    fn start_drivers(&self, drivers: Drivers, running: &mut Running) {
+        for (name, driver) in drivers {
+            running.ingresses.insert(name.clone(), Ok(self.start_ingress(name, driver)));
         }
     }
 
@@ -105,9 +129,7 @@ impl Inner {
         self.stop_ingresses(plan.ingresses.set(), &mut after).await;
         let mut back = before.clone();
         self.set_device_options(&back);
-        let old_ingresses: Vec<_> = plan.ingresses.changed.iter().chain(&plan.ingresses.removed).collect();
-        self.drop_states(&before.wanted, &old_ingresses).await;
-        for name in old_ingresses {
+        for name in plan.ingresses.changed.iter().chain(&plan.ingresses.removed) {
             if matches!(before.ingresses.get(name), Some(Ok(_))) {
                 let driver = build::driver(&before.wanted.ingresses[name].it);
                 let ingress = driver.map(|driver| self.start_ingress(name.clone(), driver));
@@ -151,4 +173,8 @@ impl Inner {
             }
         }
     }
+}
+
+fn driver_of<'a>(wanted: &'a Wanted, name: &Name) -> Option<&'a str> {
+    wanted.ingresses.get(name).map(|ingress| ingress.it.driver.as_str())
 }

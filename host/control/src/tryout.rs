@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sandbar_pipeline::{Filter, as_inbound, difference};
 use sandbar_reading::{Name, Output, Reading, ReadingId, Refused, StateWrite, Timestamp, TopicFilter};
 use sandbar_runtime::{Component, Fault, Handled, Handler, Instance, LogLine, StateUnavailable, StateView};
-use sandbar_store::{DeadLetterQuery, ReadingQuery, Subject};
+use sandbar_store::{DeadLetterQuery, LOST_ATTRIBUTE, ReadingQuery, Subject};
 
 use crate::build;
 use crate::control::Control;
@@ -206,7 +206,10 @@ impl Control {
             };
             let page = self.readings(query).await?;
             for reading in page.items {
-                if found.len() < asked.last && filter.objection(route, &reading).is_none() {
+                if found.len() < asked.last
+                    && is_whole(&reading)
+                    && filter.objection(route, &reading).is_none()
+                {
                     bytes += reading.size();
                     found.push(reading);
                 }
@@ -230,6 +233,7 @@ impl Control {
             for letter in page.items {
                 if let Subject::Reading { reading, .. } = letter.subject
                     && found.len() < last
+                    && is_whole(&reading)
                 {
                     bytes += reading.size();
                     found.push(Reading::clone(&reading));
@@ -243,6 +247,11 @@ impl Control {
         found.reverse();
         Ok(found)
     }
+}
+
+/// Nothing is handled without its payload.
+fn is_whole(reading: &Reading) -> bool {
+    reading.attributes.get(LOST_ATTRIBUTE).is_none()
 }
 
 fn differs(active: &TrySide, candidate: &TrySide) -> Option<String> {

@@ -1,50 +1,34 @@
 //! How long a reading has been in the journal, also when the clock was set forward meanwhile. Pure: time is passed in.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sandbar_reading::{ReadingId, Step, Steps, Timestamp};
+use sandbar_reading::{Leaps, ReadingId, Steps, Timestamp};
 
-/// So many are remembered.
-const LEAPS_MAX: usize = 64;
-
-/// Where the clock was set forward since the store was opened.
+/// The clock since the store was opened. How long a box was off before whose clock was wrong, nobody knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Ages {
     steps: Steps,
-    /// The last id that was given out before. How long a box was off whose clock was wrong, nobody knows.
-    began: u128,
-    leaps: VecDeque<Leap>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Leap {
-    /// The last id that was given out when it was noticed.
-    last: u128,
-    by: Duration,
-    /// What the clock has said since.
-    now: Timestamp,
+    /// By the ids that were given out before each.
+    leaps: Leaps<u128>,
 }
 
 impl Ages {
     /// `began`: the last id that was ever given out.
     pub(crate) const fn new(began: u128, clock: Timestamp, steady: Instant) -> Self {
-        Self { steps: Steps::new(clock, steady), began, leaps: VecDeque::new() }
+        Self { steps: Steps::new(clock, steady), leaps: Leaps::new(began.saturating_add(1)) }
     }
 
     /// `last`: the last id that was given out.
     pub(crate) fn look(&mut self, clock: Timestamp, steady: Instant, last: impl FnOnce() -> u128) {
-        let Some(Step::Forward(by)) = self.steps.look(clock, steady) else { return };
-        if self.leaps.len() == LEAPS_MAX {
-            self.leaps.pop_front();
+        if let Some(step) = self.steps.look(clock, steady) {
+            self.leaps.add(step, clock, |_| last());
         }
-        self.leaps.push_back(Leap { last: last(), by, now: clock });
     }
 
     /// When the reading was taken, by the clock as it is now.
     pub(crate) fn taken(&self, id: u128) -> Timestamp {
         let mut time = ReadingId::from_u128(id).time();
-        for leap in self.leaps.iter().filter(|leap| self.began < id && id <= leap.last) {
+        for leap in self.leaps.since(id) {
             // Its id may have run ahead of the clock, and the leap may have brought the clock only so far.
             time = time.after(leap.by).min(leap.now).max(time);
         }
@@ -54,6 +38,8 @@ impl Ages {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> Timestamp {
@@ -88,5 +74,14 @@ mod tests {
         ages.look(at(5000), began + 20 * second, || unreachable!("it was set back"));
         ages.look(at(8000), began + 30 * second, || id(20_001));
         assert_eq!(ages.taken(id(20_001)), at(20_001), "by its id it is later still");
+    }
+    #[test]
+    fn what_was_leapt_over_and_back_has_gone_by() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut ages = Ages::new(id(100), at(101), began);
+        ages.look(at(5000), began + 10 * second, || id(110));
+        assert_eq!(ages.taken(id(105)), at(105 + 4889));
+        ages.look(at(121), began + 20 * second, || unreachable!("it was set back"));
+        assert_eq!(ages.taken(id(105)), at(105));
     }
 }

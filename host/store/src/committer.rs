@@ -132,7 +132,7 @@ impl Committing {
     }
 
     async fn commit(&mut self, changes: Vec<Change>) {
-        self.look_at_clock();
+        let now = self.look_at_clock();
         let began = Instant::now();
         let mut work = Vec::with_capacity(changes.len());
         let mut waiters = Vec::with_capacity(changes.len());
@@ -147,7 +147,7 @@ impl Committing {
             pins.extend(change.pins);
             late.extend(change.late);
         }
-        match self.write(work) {
+        match self.write(work, now) {
             Ok(Written::Committed(committed)) => self.tell(*committed, waiters, began),
             Ok(Written::Nothing(sweep)) => {
                 self.sweep = *sweep;
@@ -165,10 +165,10 @@ impl Committing {
         }
     }
 
-    fn write(&self, work: Vec<(Work, Ids)>) -> Result<Written, redb::Error> {
+    fn write(&self, work: Vec<(Work, Ids)>, now: Timestamp) -> Result<Written, redb::Error> {
         let sweeping = Cell::new(None);
         // A panic of the storage's library ends this transaction, not the host.
-        let written = catch_unwind(AssertUnwindSafe(|| self.transact(work, &sweeping)));
+        let written = catch_unwind(AssertUnwindSafe(|| self.transact(work, now, &sweeping)));
         match (sweeping.get(), written.unwrap_or_else(|_| Err(panicked()))) {
             // On a full disk what leaves makes room: it does not rest for that.
             (Some(part), Err(error)) if Fault::of(&error) != Fault::DiskFull => {
@@ -183,6 +183,7 @@ impl Committing {
     fn transact(
         &self,
         work: Vec<(Work, Ids)>,
+        now: Timestamp,
         sweeping: &Cell<Option<Part>>,
     ) -> Result<Written, redb::Error> {
         let database = self.shared.database.read();
@@ -191,7 +192,7 @@ impl Committing {
         transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
         let saving = self.quick_repair.is_due(opened.file_len());
         transaction.set_quick_repair(saving);
-        match self.make(&transaction, work, saving, sweeping)? {
+        match self.make(&transaction, work, now, saving, sweeping)? {
             Written::Committed(committed) => {
                 transaction.commit()?;
                 Ok(Written::Committed(committed))
@@ -203,15 +204,17 @@ impl Committing {
         }
     }
 
-    /// All that the transaction is to hold.
+    /// All that the transaction is to hold. `now`: of the last look at the clock, or a leap since would make what leaves
+    /// by itself look old.
     fn make(
         &self,
         transaction: &WriteTransaction,
         work: Vec<(Work, Ids)>,
+        now: Timestamp,
         saving: bool,
         sweeping: &Cell<Option<Part>>,
     ) -> Result<Written, redb::Error> {
-        let mut batch = Batch::new(Tables::of(transaction), self.shared.clock.now(), self.ledger);
+        let mut batch = Batch::new(Tables::of(transaction), now, self.ledger);
         let alone = work.is_empty();
         let results = work.into_iter().map(|(work, ids)| batch.apply(work, ids)).collect::<Result<_, _>>()?;
         batch.write_trace(self.shared.options.trace_bytes)?;

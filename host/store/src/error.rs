@@ -12,6 +12,9 @@ pub enum StoreError {
     /// Whether the change was made is known only then.
     #[error(transparent)]
     Unavailable(#[from] Fault),
+    /// What comes next is damaged, or has lost its payload, and becomes a dead letter: ask again for what is behind it.
+    #[error("{cause}: it becomes a dead letter")]
+    Lost { cause: String },
     /// What it was about no longer waits: it was handled or discarded. Nothing was written.
     #[error("what this was about no longer waits")]
     Stale,
@@ -63,6 +66,7 @@ impl From<StoreError> for Refused {
         match error {
             StoreError::Unavailable(fault) => fault.into(),
             StoreError::Stopping => Self::Stopping,
+            StoreError::Lost { cause } => Self::Storage { cause },
             StoreError::Stale | StoreError::NotFound => Self::Storage { cause: error.to_string() },
         }
     }

@@ -151,7 +151,7 @@ impl Store {
             }
             Ok(Ok(lanes))
         })?;
-        lanes.map_err(|lost| self.lose(lost).into())
+        lanes.map_err(|lost| self.lose(lost))
     }
 
     /// Whether the reading waits in the lane.

@@ -38,14 +38,14 @@ impl Store {
                 Found::Whole(payload) => items.push(partial.with(payload)),
                 Found::Gone => {}
                 Found::Missing(missing) => {
-                    let fault = match missing {
+                    let error = match missing {
                         Missing::Lost(cause) => {
                             let (what, id) = what(partial.it());
                             self.lose(Lost { what, id, cause })
                         }
-                        Missing::Unreadable(error) => Fault::of_io(&error),
+                        Missing::Unreadable(error) => Fault::of_io(&error).into(),
                     };
-                    return ends_with(items, fault);
+                    return ends_with(items, error);
                 }
             }
         }
@@ -81,18 +81,22 @@ impl Store {
     }
 
     /// Nobody waits for it: whoever asked is told this, and asks again.
-    pub(crate) fn lose(&self, lost: Lost) -> Fault {
-        tracing::error!(cause = lost.cause, "it becomes a dead letter");
-        let fault = Fault::Io { cause: lost.cause.clone() };
-        let shared = self.shared();
-        drop(shared.queue.push(New { work: Work::Lose(lost), large: Large::None }, shared.clock.now()));
-        fault
+    pub(crate) fn lose(&self, lost: Lost) -> StoreError {
+        let (shared, cause) = (self.shared(), lost.cause.clone());
+        match shared.queue.push(New { work: Work::Lose(lost), large: Large::None }, shared.clock.now()) {
+            Ok(_) => {
+                tracing::error!(cause, "it becomes a dead letter");
+                StoreError::Lost { cause }
+            }
+            // There is no room for that now.
+            Err(_) => Fault::Io { cause }.into(),
+        }
     }
 }
 
 /// What there is in front of what cannot be had, if anything.
-fn ends_with<T>(items: Vec<T>, fault: Fault) -> Result<Loaded<T>, StoreError> {
-    if items.is_empty() { Err(fault.into()) } else { Ok(Loaded { items, complete: false }) }
+fn ends_with<T>(items: Vec<T>, error: StoreError) -> Result<Loaded<T>, StoreError> {
+    if items.is_empty() { Err(error) } else { Ok(Loaded { items, complete: false }) }
 }
 
 /// What came of looking for a payload.

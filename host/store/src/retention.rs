@@ -328,6 +328,11 @@ impl Sweep {
         for row in batch.tables.expiry()?.range(..&end[..])?.take(rows) {
             expired.push(row?.0.value().to_vec());
         }
+        if expired.is_empty() {
+            // What is no key of an expiry may come behind those that are over.
+            let first = batch.tables.expiry()?.first()?.map(|(key, _)| key.value().to_vec());
+            expired.extend(first.filter(|key| key::split_expiry(key).is_none()));
+        }
         let went = !expired.is_empty();
         for key in expired {
             if let Some((expires, state)) = key::split_expiry(&key) {

@@ -127,6 +127,11 @@ impl Store {
         self.shared().queue.oldest_late().map(ReadingId::from_u128)
     }
 
+    /// The last id that was given out, to whatever; in time behind none that was before, however the clock is set.
+    pub fn last_id(&self) -> ReadingId {
+        ReadingId::from_u128(self.shared().queue.last_id())
+    }
+
     /// Writes a driver's or handler's state without a reading.
     pub fn keep(
         &self,

@@ -167,7 +167,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The oldest rows go while there are more than `most` bytes, a chunk of them. True if any went.
+    /// The oldest rows go while there are more than `most` bytes, a chunk of them. True if that changed anything.
     pub(crate) fn trim_trace(&mut self, most: u64, alone: bool) -> Result<bool, redb::Error> {
         let chunk = Chunk::new(alone, self.traced.0, self.traced.1);
         let (mut rows, mut bytes) = (0, 0);
@@ -175,7 +175,7 @@ impl Batch<'_> {
             let Some((_, row)) = self.tables.trace()?.pop_first()? else {
                 // There is nothing left that could have been counted.
                 self.ledger.trace_bytes = 0;
-                break;
+                return Ok(true);
             };
             let gone = row.value().len() as u64;
             self.ledger.trace_bytes = self.ledger.trace_bytes.saturating_sub(gone);

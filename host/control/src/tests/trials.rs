@@ -138,6 +138,26 @@ async fn a_try_shows_what_differs_and_keeps_nothing() {
     host.stop().await;
 }
 
+/// The handlers were called with nothing in its stead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_lost_its_payload_is_not_tried() {
+    let host = host_with(test_components::reject(), test_components::nothing()).await;
+    for payload in ["x", &"y".repeat(100_000)] {
+        host.send("d", payload).await;
+    }
+    until(|| host.control.status().store.dead_letters == 2).await;
+    for file in std::fs::read_dir(host.dir.path().join("sandbar-data/store.payloads")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for dead_letters in [false, true] {
+        let asked = Try { dead_letters, ..all_of_route(TryCandidate::Version(2)) };
+        let result = host.control.try_out(asked).await.unwrap();
+        let tried: Vec<_> = result.tried.iter().map(|tried| &tried.reading.payload[..]).collect();
+        assert_eq!((result.readings, tried), (1, vec![&b"x"[..]]));
+    }
+    host.stop().await;
+}
+
 async fn over(host: &Host, id: &str) -> Replay {
     for _ in 0..6000 {
         let replay = host.control.replay(id).await.unwrap();

@@ -41,6 +41,8 @@ pub(crate) struct Lanes {
     /// Lanes whose queue is empty though the store has more.
     hungry: VecDeque<LaneId>,
     unknown: Unknown,
+    /// The lane that was found last: those before it are known, most of them.
+    found_last: Option<LaneId>,
     loaded: usize,
     loaded_bytes: usize,
 }
@@ -89,8 +91,8 @@ pub(crate) struct Turn {
 pub(crate) enum Wanted {
     /// The next readings of a lane: answer with [`Lanes::loaded`].
     Readings { lane: Lane, count: usize, bytes: usize },
-    /// So many lanes that are not [`Lanes::knows`]n: answer with [`Lanes::found`].
-    Lanes { count: usize },
+    /// So many lanes that are not [`Lanes::knows`]n, those `behind` one first: answer with [`Lanes::found`].
+    Lanes { count: usize, behind: Option<LaneId> },
 }
 
 /// What somebody has to do for a lane now.
@@ -127,6 +129,7 @@ impl Lanes {
             ready: VecDeque::new(),
             hungry: VecDeque::new(),
             unknown: Unknown::Some,
+            found_last: None,
             loaded: 0,
             loaded_bytes: 0,
         }
@@ -236,7 +239,7 @@ impl Lanes {
         let count = self.places();
         if self.unknown == Unknown::Some && count > 0 {
             self.unknown = Unknown::BeingFound { missed: false };
-            return Some(Wanted::Lanes { count });
+            return Some(Wanted::Lanes { count, behind: self.found_last });
         }
         None
     }
@@ -262,6 +265,7 @@ impl Lanes {
     pub(crate) fn found(&mut self, lanes: Vec<Lane>, all: bool) {
         let missed = self.unknown != Unknown::BeingFound { missed: false };
         self.unknown = if all && !missed { Unknown::None } else { Unknown::Some };
+        self.found_last = lanes.last().map(Lane::id).or(self.found_last);
         for lane in lanes {
             if !self.lanes.contains_key(&lane.id()) {
                 self.hungry.push_back(lane.id());
@@ -270,10 +274,11 @@ impl Lanes {
         }
     }
 
-    /// The store is well, but this lane cannot be loaded: it waits for itself, ever longer, and for nobody else.
-    pub(crate) fn unloadable(&mut self, id: LaneId) -> Need {
+    /// The store is well, but this lane cannot be loaded: it waits for itself, and for nobody else; ever longer, unless
+    /// it `goes_on` with what is behind.
+    pub(crate) fn unloadable(&mut self, id: LaneId, goes_on: bool) -> Need {
         let Some(lane) = self.lanes.get_mut(&id) else { return Need::Nothing };
-        lane.unloadable = lane.unloadable.saturating_add(1);
+        lane.unloadable = if goes_on { 1 } else { lane.unloadable.saturating_add(1) };
         (lane.phase, lane.more) = (Phase::Blocked, true);
         self.blocked += 1;
         Need::WakeAfter(backoff(UNLOADABLE_WAIT.0, UNLOADABLE_WAIT.1, lane.unloadable, 0.0))

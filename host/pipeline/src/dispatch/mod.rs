@@ -3,6 +3,7 @@
 
 mod calls;
 mod lanes;
+mod look;
 mod rest;
 mod stats;
 mod turn;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::calls::Hands;
 pub use self::lanes::Window;
 use self::lanes::{Ended, Lanes, Need, Turn, Wanted};
+use self::look::look_round;
 use self::rest::Waste;
 pub use self::stats::Counts;
 use self::stats::RouteStats;
@@ -51,8 +53,6 @@ const TURN_BYTES: usize = 1 << 20;
 /// A turn that has taken longer, or put out more bytes, lets other lanes have theirs.
 const TURN_TIME: Duration = Duration::from_millis(5);
 const TURN_OUTPUT_BYTES: usize = 4 << 20;
-/// How many lanes the store is asked for at once, at least: most of them may be known.
-const LANES_AT_ONCE: usize = 256;
 /// How many turns of one runner may wait for their commit, and with how many bytes no further one begins.
 const SETTLING_MAX: usize = 64;
 const SETTLING_BYTES: usize = 8 << 20;
@@ -430,13 +430,16 @@ impl RouteDispatch {
                 let route = &self.route.load().name;
                 tracing::warn!(%route, %error, "what waits cannot be loaded; tried again");
             }
+            // What was at the lane's head is in nobody's way any more.
+            let goes_on = matches!(error, StoreError::Lost { .. });
             // Of its own faults the store says when they are over; this is one of this lane.
-            let is_the_lanes = matches!(error, StoreError::Unavailable(_)) && store.stats().fault.is_none();
+            let is_the_lanes = goes_on || matches!(error, StoreError::Unavailable(_));
+            let is_the_lanes = is_the_lanes && store.stats().fault.is_none();
             let Some(lane) = lane.filter(|_| is_the_lanes) else {
                 self.work.lock().lanes.not_answered(lane);
                 return false;
             };
-            let need = self.work.lock().lanes.unloadable(lane);
+            let need = self.work.lock().lanes.unloadable(lane, goes_on);
             self.need(Some(lane), need);
         }
     }
@@ -454,20 +457,11 @@ impl RouteDispatch {
                 let need = self.work.lock().lanes.loaded(id, readings.items, all, now);
                 self.need(Some(id), need);
             }
-            Wanted::Lanes { count } => {
+            Wanted::Lanes { count, behind } => {
                 let name = self.route.load().name.clone();
-                let (mut unknown, mut after, at_once) = (Vec::new(), None, count.max(LANES_AT_ONCE));
-                let all = loop {
-                    let some = store.lanes(&name, after, at_once)?;
-                    after = some.last().map(|lane| lane.id());
-                    let complete = some.len() < at_once;
-                    let work = self.work.lock();
-                    unknown.extend(some.into_iter().filter(|lane| !work.lanes.knows(lane.id())));
-                    if complete || unknown.len() >= count {
-                        break complete && unknown.len() <= count;
-                    }
-                };
-                unknown.truncate(count);
+                let lanes = |after, limit| store.lanes(&name, after, limit);
+                let is_known = |id| self.work.lock().lanes.knows(id);
+                let (unknown, all) = look_round(behind, count, lanes, is_known)?;
                 self.work.lock().lanes.found(unknown, all);
             }
         }

@@ -6,7 +6,6 @@
 
 mod commands;
 mod inbox;
-mod leaps;
 mod life;
 mod record;
 mod tell;
@@ -24,7 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sandbar_ingress::{DeviceNote, Hold};
-use sandbar_reading::{Clock, Name, Reading, ReadingId, Steps, Timestamp};
+use sandbar_reading::{Clock, Leaps, Name, Reading, ReadingId, Steps, Timestamp};
 use sandbar_store::{DeviceRow, Presence, Resource, Store, StoreError};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -33,7 +32,6 @@ use tracing::warn;
 
 pub use self::commands::{CommandProblem, Order, Ordered};
 use self::inbox::Inbox;
-use self::leaps::Leaps;
 use self::life::Silence;
 use self::record::{Arrival, Record};
 pub use self::twin::is_same;
@@ -134,7 +132,7 @@ pub struct Registry {
     silences: ArcSwap<Silences>,
     inbox: Inbox,
     known: Mutex<Known>,
-    leaps: Mutex<Leaps>,
+    leaps: Mutex<Leaps<Timestamp>>,
     /// The worker has something to do.
     wake: Notify,
     events: broadcast::Sender<DeviceEvent>,

@@ -164,7 +164,7 @@ impl Registry {
         let mut known = self.known.lock();
         known.devices.values_mut().for_each(|record| record.life.clock_was_set(step, now));
         drop(known);
-        self.leaps.lock().add(step, now);
+        self.leaps.lock().add(step, now, |by| now.before(by));
         self.watch_all();
     }
 
@@ -252,12 +252,8 @@ impl Registry {
         if !self.known.lock().is_in_doubt {
             return true;
         }
-        let rows = match self.store.devices() {
-            Ok(rows) => rows,
-            Err(_) if self.store.stats().fault.is_some() => return false,
-            // A row is damaged: what is told twice is the smaller harm.
-            Err(_) => Vec::new(),
-        };
+        // It may fail, and not know that yet. Damaged rows are left out: of what is in doubt there they say nothing.
+        let Ok(rows) = self.store.devices() else { return false };
         let mut known = self.known.lock();
         for row in rows {
             if let Some(record) = known.devices.get_mut(&*row.id).filter(|record| record.is_in_doubt) {

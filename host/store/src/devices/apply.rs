@@ -132,7 +132,9 @@ impl Batch<'_> {
         for HandedOver { device, delivery, expires } in handed {
             key::queued(&mut self.key, &sink, delivery.id.as_u128());
             let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
-            let Some(file) = waited.transpose()? else { continue };
+            let Some(file) = waited else { continue };
+            // What a damaged row referred to stays.
+            let file = readable(file).flatten();
             self.ledger.outbox -= 1;
             let command = self.command_put_out(&device, &delivery, expires);
             self.write_command(&command)?;
@@ -210,16 +212,18 @@ impl Batch<'_> {
         state: CommandState,
         cause: Option<&str>,
     ) -> Result<Done> {
-        let Some(command) = self.command(device, id.as_u128())? else {
-            self.forget_due(device, id)?;
-            return Ok(Err(StoreError::NotFound));
-        };
+        // Of one whose row is damaged only the delivery is known.
+        let command = self.command(device, id.as_u128())?;
         key::queued(&mut self.key, &Target::Device(device.into()), id.as_u128());
         let waited = self.tables.outbox()?.remove(&self.key[..])?.map(|row| file_of_queued(row.value()));
         if let Some(file) = waited {
             self.ledger.outbox -= 1;
             self.refer_no_more(readable(file).flatten())?;
         }
+        let Some(command) = command else {
+            self.forget_due(device, id)?;
+            return Ok(Err(StoreError::NotFound));
+        };
         let unanswered = command.asks && command.answer.is_none() && state == CommandState::Expired;
         let is_open = match command.state {
             CommandState::Acknowledged => unanswered,

@@ -1,12 +1,13 @@
 //! Rows that are not what was written, in a file that is whole otherwise.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
-use sandbar_reading::{ReadingId, Timestamp};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use sandbar_reading::{Clock, ReadingId, StateWrite, Target, Timestamp};
 use sandbar_store::{
-    DeadLetterQuery, DeviceRow, DevicesBatch, Fault, Kind, LOST_ATTRIBUTE, Options, Outcome, Presence,
-    ReadingQuery, Resource, Retention, StoreError, Subject,
+    CommandState, DeadLetterQuery, DeviceRow, DevicesBatch, Fault, HandedOver, Kind, LOST_ATTRIBUTE,
+    NewCommand, Options, Outcome, Presence, ReadingQuery, Resource, Retention, StoreError, Subject,
 };
 
 use crate::rig::{Rig, delivery, handled, lane, name, options, scope_of, sink, weight, write};
@@ -103,7 +104,7 @@ async fn what_waits_in_a_lane_that_cannot_be_told_becomes_a_dead_letter_and_othe
         rig.put(&[lane], "x").await;
     }
     rig.edit(|transaction| damage_first(transaction, "waiting", 1)).await;
-    assert!(matches!(rig.store.lanes(&name("r"), None, 9), Err(StoreError::Unavailable(_))));
+    assert!(matches!(rig.store.lanes(&name("r"), None, 9), Err(StoreError::Lost { .. })));
     rig.lost().await;
     assert_eq!((rig.store.lanes(&name("r"), None, 9).unwrap().len(), rig.dead_letters().len()), (1, 1));
     let letters = rig.dead_letters();
@@ -122,7 +123,7 @@ async fn a_damaged_delivery_becomes_a_dead_letter_and_what_is_behind_it_goes_on(
     rig.edit(|transaction| damage_first(transaction, "outbox", 1)).await;
     assert_eq!(rig.store.outbox(None, 9).unwrap().items.len(), 1);
     let load = || rig.store.queued(&target, &|_| false, 9, usize::MAX);
-    assert!(matches!(load().map(|_| ()), Err(StoreError::Unavailable(_))));
+    assert!(matches!(load().map(|_| ()), Err(StoreError::Lost { .. })));
     rig.lost().await;
     let loaded = load().unwrap();
     assert_eq!((loaded.items.len(), loaded.complete), (1, true));
@@ -132,6 +133,29 @@ async fn a_damaged_delivery_becomes_a_dead_letter_and_what_is_behind_it_goes_on(
     let Subject::Delivery { target: of, delivery } = &letters[0].subject else { panic!("{letters:?}") };
     assert_eq!((of, letters.len(), rig.store.stats().outbox), (&target, 1, 1));
     assert!(delivery.message.attributes.get(LOST_ATTRIBUTE).is_some());
+    assert!(rig.never_failed());
+}
+
+/// Whatever was committed with it failed, too, and again.
+#[tokio::test(start_paused = true)]
+async fn a_sinks_delivery_whose_row_is_damaged_by_now_becomes_a_command_as_it_was_offered() {
+    let mut rig = Rig::new(options());
+    let (own, out, pump) = (lane("r", "k"), sink("out"), Target::Device("pump".into()));
+    let id = rig.put(&[&own], "x").await;
+    let deliveries = ["one", "two"].map(|payload| delivery(&out, id, payload)).into();
+    rig.store.settle(Outcome { deliveries, ..handled(&own, &[id]) }).await.unwrap();
+    let offered = rig.queued(&out);
+    let handed = offered.iter().map(|queued| HandedOver {
+        device: "pump".into(),
+        delivery: (*queued.delivery).clone(),
+        expires: None,
+    });
+    let handed = handed.collect();
+    rig.edit(|transaction| damage_first(transaction, "outbox", 1)).await;
+    rig.store.hand_over(name("out"), handed).await.unwrap();
+    assert_eq!((rig.queued(&out).len(), rig.store.stats().outbox), (0, 2));
+    let queued: Vec<_> = rig.queued(&pump).iter().map(|queued| queued.delivery.id).collect();
+    assert_eq!(queued, offered.iter().map(|queued| queued.delivery.id).collect::<Vec<_>>());
     assert!(rig.never_failed());
 }
 
@@ -235,5 +259,45 @@ async fn what_is_known_of_devices_is_learnt_anew_where_it_is_damaged() {
         (rig.store.devices().unwrap().len(), rig.store.resources("a").unwrap()),
         (2, vec![value("2")])
     );
+    assert!(rig.never_failed());
+}
+
+/// It waited, and was looked at each second, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_row_is_damaged_comes_to_its_end_all_the_same() {
+    let mut rig = Rig::new(options());
+    let (pump, expires) = (Target::Device("pump".into()), rig.clock.now());
+    let message = delivery(&pump, ReadingId::from_u128(1), "on").message;
+    let expires = Some(expires);
+    let command = NewCommand { device: "pump".into(), message, expires, asks: false, desired: None };
+    let (id, committed) = rig.store.put_command(command).unwrap();
+    committed.await.unwrap();
+    rig.edit(|transaction| damage_first(transaction, "device commands", 1)).await;
+    assert_eq!((rig.queued(&pump).len(), rig.store.commands_due(None, 9).unwrap().len()), (1, 1));
+    let ended = rig.store.end_command("pump", id, CommandState::Expired, None).await;
+    assert_eq!((ended, rig.store.commands_due(None, 9).unwrap()), (Err(StoreError::NotFound), vec![]));
+    assert_eq!((rig.queued(&pump).len(), rig.store.stats().outbox), (0, 0));
+    assert!(rig.never_failed());
+}
+
+/// It was due, and nothing could be found that was to leave: fifty transactions began each second.
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_or_due_and_not_there_is_looked_at_once() {
+    const EXPIRY: TableDefinition<'_, &[u8], ()> = TableDefinition::new("state expiry");
+    let mut rig = Rig::new(options());
+    let is_over = rig.clock.now();
+    let soon = StateWrite { expires: Some(is_over), ..write("soon", "1") };
+    rig.store.keep(scope_of(&lane("r", "k")), vec![soon]).await.unwrap();
+    rig.edit(|transaction| {
+        let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        let mut ledger = meta.get("ledger").unwrap().unwrap().value().to_vec();
+        ledger[24..].copy_from_slice(&(1_u64 << 40).to_be_bytes());
+        meta.insert("ledger", &ledger[..]).unwrap();
+        transaction.open_table(EXPIRY).unwrap().insert(DAMAGED, ()).unwrap();
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.store.stats().trace_bytes, 0);
+    rig.edit(|transaction| assert!(transaction.open_table(EXPIRY).unwrap().is_empty().unwrap())).await;
     assert!(rig.never_failed());
 }

@@ -131,8 +131,8 @@ async fn what_has_lost_its_payload_becomes_a_dead_letter_and_keeps_nobody_waitin
     rig.disk.damage_payload(&Digest::of(picture('o').as_bytes()), Some(b"other bytes".to_vec()));
     let load = || rig.store.waiting(&own.route, own.id(), &|_| false, 9, usize::MAX);
     let deliver = || rig.store.queued(&target, &|_| false, 9, usize::MAX);
-    assert!(matches!(load().map(|_| ()), Err(StoreError::Unavailable(_))));
-    assert!(matches!(deliver().map(|_| ()), Err(StoreError::Unavailable(_))));
+    assert!(matches!(load().map(|_| ()), Err(StoreError::Lost { .. })));
+    assert!(matches!(deliver().map(|_| ()), Err(StoreError::Lost { .. })));
     rig.store.put_documents(vec![(Kind::Setting, "after".into(), None)]).await.unwrap();
     assert_eq!(load().unwrap().items.iter().map(|waiting| waiting.reading.id).collect::<Vec<_>>(), [next]);
     assert_eq!(deliver().unwrap().items.len(), 1);
@@ -176,7 +176,7 @@ async fn a_payload_that_the_disk_cannot_read_becomes_a_dead_letter_and_hides_not
     let next = rig.put(&[&own], "next").await;
     rig.disk.fail_payload(&digest, true);
     let load = || rig.store.waiting(&own.route, own.id(), &|_| false, 9, usize::MAX);
-    assert!(matches!(load().map(|_| ()), Err(StoreError::Unavailable(_))));
+    assert!(matches!(load().map(|_| ()), Err(StoreError::Lost { .. })));
     rig.store.put_documents(vec![(Kind::Setting, "after".into(), None)]).await.unwrap();
     assert_eq!(load().unwrap().items.iter().map(|waiting| waiting.reading.id).collect::<Vec<_>>(), [next]);
 

@@ -1,8 +1,14 @@
 //! What leaves the journal by itself, and what must not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sandbar_store::{FailedAttempt, Kind, Next, Options, Outcome, ReadingQuery, Retention, Subject};
+use sandbar_reading::{Clock, Timestamp};
+use sandbar_store::simulated::Simulated;
+use sandbar_store::{
+    Committer, FailedAttempt, Kind, Next, Options, Outcome, ReadingQuery, Retention, Store, Subject,
+};
 
 use crate::large::{picture, with_files};
 use crate::rig::{Rig, accept, delivery, handled, lane, on_disk, options, sink, weight};
@@ -168,6 +174,34 @@ async fn what_was_taken_before_the_clock_was_set_forward_is_not_old_for_that() {
     assert_eq!(rig.journaled(), ["after"]);
     rig.pass(Duration::from_secs(15)).await;
     assert!(rig.journaled().is_empty());
+}
+
+/// Somebody sets it a year forward after it was read so often.
+struct SetAfter(AtomicU64);
+
+impl Clock for SetAfter {
+    fn now(&self) -> Timestamp {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let year = if left.is_ok() { 0 } else { 365 * 24 * 3_600_000 };
+        Timestamp::from_millis(1_700_000_000_000 + year)
+    }
+}
+
+/// It was set between the look whether it was and the look for what is old.
+#[tokio::test(start_paused = true)]
+async fn what_is_young_stays_at_whatever_moment_the_clock_is_set_forward() {
+    for reads in 1..60 {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, clock) = (Arc::new(Simulated::new(1)), Arc::new(SetAfter(AtomicU64::new(reads))));
+        let modules = folder.path().to_owned();
+        let store = Store::open(disk, modules, keeping(Some(60), None), clock, Committer::Task).unwrap();
+        for _ in 0..5 {
+            let _ = store.accept(accept(&[], "x")).unwrap().committed.await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(store.stats().journal_count, 5, "after {reads} reads");
+        store.close().await;
+    }
 }
 
 /// It was looked at again only once the clock had come back to where it had been.

@@ -144,6 +144,10 @@ async fn publish(session: &Session, shelf: &Shelf) {
         };
         // Another session has the place.
         let Some(offer) = offer else { return };
+        // It is offered again: taken now, it would be told twice.
+        if !offer.is_awaited() {
+            continue;
+        }
         let Some(write) = shelf.plan(&offer.message) else {
             offer.fail(CommandError::Reject(
                 "there are messages of as many topics as latest_max says".to_owned(),

@@ -256,6 +256,17 @@ async fn the_latest_of_a_topic_is_read_and_observed() {
     assert_eq!(running.ask(&wants_json).await, "4.06 it is not there in this format");
 }
 
+/// It was taken, offered once more since nobody had heard of it, and taken again.
+#[tokio::test]
+async fn a_publication_that_nobody_waits_for_any_more_is_passed_over() {
+    let running = Running::start(json!({})).await;
+    let nothing = "4.04 nothing was sent out on this topic";
+    assert_eq!(running.ask(&request(Method::Get, "/out/1", 1)).await, nothing);
+    assert!(running.host.publish(message("out/1", "old")).now_or_never().is_none());
+    in_time(running.host.publish(message("out/2", "next"))).await.unwrap().unwrap();
+    assert_eq!(running.ask(&request(Method::Get, "/out/1", 2)).await, nothing);
+}
+
 #[tokio::test]
 async fn a_long_notification_comes_in_blocks() {
     let running = Running::start(json!({ "block_size": 64 })).await;

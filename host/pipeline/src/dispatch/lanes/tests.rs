@@ -56,7 +56,7 @@ impl Rows {
                 let readings = ids.into_iter().take(count).map(|id| waiting(&lane.key, id)).collect();
                 let _ = lanes.loaded(lane.id(), readings, all, NOW);
             }
-            Wanted::Lanes { count } => {
+            Wanted::Lanes { count, .. } => {
                 let unknown: Vec<_> = self
                     .by_lane
                     .iter()
@@ -81,7 +81,7 @@ fn handled(count: usize) -> Ended {
 
 fn caught_up(window: Window) -> Lanes {
     let mut lanes = Lanes::new(window);
-    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: window.lanes }));
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: window.lanes, behind: None }));
     lanes.found(Vec::new(), true);
     lanes
 }
@@ -167,7 +167,24 @@ fn keys_that_fail_take_no_place_of_those_that_do_not() {
     assert_eq!(lanes.wake(lane("1").id(), due), Need::Runner);
     let turn = lanes.take(9, 1 << 20).unwrap();
     assert_eq!(lanes.ended(turn.lane.id(), handled(1), due), Need::Runner);
-    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1 }));
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind: None }));
+}
+
+#[test]
+fn lanes_are_looked_for_behind_the_one_that_was_found_last() {
+    let mut lanes = Lanes::new(small());
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 3, behind: None }));
+    lanes.found(vec![lane("a"), lane("b"), lane("c")], false);
+    while let Some(wanted) = lanes.wanted() {
+        let Wanted::Readings { lane, .. } = wanted else { panic!("there is no place") };
+        assert_eq!(lanes.loaded(lane.id(), vec![waiting(&lane.key, 1)], true, NOW), Need::Runner);
+    }
+    let turn = lanes.take(9, 1 << 20).unwrap();
+    assert_eq!(lanes.ended(turn.lane.id(), handled(1), NOW), Need::Runner);
+    let behind = Some(lane("c").id());
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind }));
+    lanes.found(Vec::new(), false);
+    assert_eq!(lanes.wanted(), Some(Wanted::Lanes { count: 1, behind }));
 }
 
 #[test]
@@ -179,13 +196,19 @@ fn a_lane_that_cannot_be_loaded_waits_for_itself_and_ever_longer() {
     for seconds in [0.5, 1.0, 2.0] {
         let Some(Wanted::Readings { lane: wanted, .. }) = lanes.wanted() else { panic!("nothing wanted") };
         assert_eq!(wanted.id(), id);
-        assert_eq!(lanes.unloadable(id), Need::WakeAfter(Duration::from_secs_f64(seconds)));
+        assert_eq!(lanes.unloadable(id, false), Need::WakeAfter(Duration::from_secs_f64(seconds)));
         if seconds == 0.5 {
             let Some(Wanted::Readings { .. }) = lanes.wanted() else { panic!("the other one is not wanted") };
             assert_eq!(lanes.loaded(lane("b").id(), vec![waiting("b", 2)], true, NOW), Need::Runner);
             assert_eq!(&*lanes.take(9, 1 << 20).unwrap().lane.key, "b");
         }
         assert_eq!(lanes.wanted(), None);
+        assert_eq!(lanes.wake(id, NOW), Need::Runner);
+    }
+    // Each of its damaged readings made it wait twice as long, though it had become a dead letter.
+    for _ in 0..3 {
+        assert!(matches!(lanes.wanted(), Some(Wanted::Readings { .. })));
+        assert_eq!(lanes.unloadable(id, true), Need::WakeAfter(Duration::from_millis(500)));
         assert_eq!(lanes.wake(id, NOW), Need::Runner);
     }
     // What comes then has its own time.
@@ -260,7 +283,7 @@ proptest! {
                 6 => if let Some(id) = blocked.pop() { let _ = lanes.wake(id, NOW.after(Duration::from_secs(1))); },
                 7 => match lanes.wanted() {
                     Some(Wanted::Readings { lane, .. }) => {
-                        let _ = lanes.unloadable(lane.id());
+                        let _ = lanes.unloadable(lane.id(), false);
                         blocked.push(lane.id());
                     }
                     Some(Wanted::Lanes { .. }) => lanes.not_answered(None),
