@@ -206,7 +206,8 @@ impl Broker {
             let client = &absent[index].1;
             let (gone, left) = client.shrink(bytes / 2);
             self.forget(client, gone);
-            if left > 0 {
+            // The rest may be what cannot go.
+            if (1..bytes).contains(&left) {
                 largest.push((left, index));
             }
         }

@@ -119,6 +119,12 @@ impl Entry {
     pub(super) fn packet_id(&self) -> u16 {
         packet_id(self.place)
     }
+
+    /// A QoS 2 message that the subscriber may have received, and holds its packet identifier for until it is released:
+    /// it is sent again, to nobody else, whatever there is no room for.
+    pub(super) fn is_half_done(&self) -> bool {
+        self.again && self.qos == Qos::ExactlyOnce
+    }
 }
 
 /// Packet identifiers go round; no two of the last 65,535 places have the same.

@@ -109,8 +109,8 @@ pub(super) struct Pushed {
 }
 
 impl Outgoing {
-    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest; a connected client
-    /// that takes nothing is overrun instead.
+    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest that is not
+    /// [half done](Entry::is_half_done); a connected client that takes nothing is overrun instead.
     pub(super) fn push(&mut self, entry: Entry, room: Room, connected: bool) -> Pushed {
         let mut pushed = Pushed::default();
         self.queued.add(&entry);
@@ -123,7 +123,11 @@ impl Outgoing {
                 pushed.overrun = true;
                 break;
             }
-            let Some(entry) = self.queue.remove(lowest.unwrap_or(0)) else { break };
+            let Some(lowest) = lowest.or_else(|| self.queue.iter().position(|entry| !entry.is_half_done()))
+            else {
+                break;
+            };
+            let Some(entry) = self.queue.remove(lowest) else { break };
             self.queued.remove(&entry);
             self.dropped += 1;
             if entry.stored {
@@ -133,14 +137,22 @@ impl Outgoing {
         pushed
     }
 
-    /// Drops the oldest until at most so many bytes wait in the queue. Returns places whose rows can go.
+    /// Drops the oldest until at most so many bytes wait in the queue, or only what is
+    /// [half done](Entry::is_half_done). Returns places whose rows can go.
     pub(super) fn shrink(&mut self, bytes: usize) -> Vec<u64> {
-        let mut gone = Vec::new();
+        let (mut gone, mut stay) = (Vec::new(), Vec::new());
         while self.queued.bytes > bytes {
             let Some(entry) = self.queue.pop_front() else { break };
+            if entry.is_half_done() {
+                stay.push(entry);
+                continue;
+            }
             self.queued.remove(&entry);
             self.dropped += 1;
             gone.extend(entry.stored.then_some(entry.place));
+        }
+        for entry in stay.into_iter().rev() {
+            self.queue.push_front(entry);
         }
         gone
     }
@@ -411,15 +423,14 @@ impl Outgoing {
         queued.chain(flying.map(|(place, _)| *place)).collect()
     }
 
-    /// The session is over: what came by a shared subscription and may go to another member, oldest first. A QoS 2
-    /// message that was sent may not.
+    /// The session is over: what came by a shared subscription and may go to another member, oldest first.
     pub(super) fn take_shared(&mut self) -> Vec<Entry> {
         let flights = std::mem::take(&mut self.flights).into_values().filter_map(|flight| match flight {
             Flight::Sent(entry) if entry.qos == Qos::AtLeastOnce => Some(entry),
             _ => None,
         });
         let queued = std::mem::take(&mut self.queue).into_iter();
-        let queued = queued.filter(|entry| !entry.again || entry.qos != Qos::ExactlyOnce);
+        let queued = queued.filter(|entry| !entry.is_half_done());
         flights.chain(queued).filter(|entry| entry.group.is_some()).collect()
     }
 
@@ -519,6 +530,23 @@ pub(super) mod tests {
         assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
         assert_eq!((outgoing.dropped, outgoing.queued.lossy), (1, 0));
         assert_eq!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).dropped, [1]);
+    }
+
+    #[test]
+    fn what_a_client_may_have_received_is_not_dropped_before_it_is_released() {
+        let mut outgoing = Outgoing::default();
+        for (place, qos) in [(0, Qos::ExactlyOnce), (1, Qos::AtLeastOnce), (2, Qos::ExactlyOnce)] {
+            outgoing.push(entry(place, qos), ROOM, true);
+        }
+        let _ = (send(&mut outgoing, 2), send(&mut outgoing, 2));
+        outgoing.resume();
+        // 2 was not sent yet.
+        for (place, dropped) in [(3, 1), (4, 2), (5, 3)] {
+            assert_eq!(outgoing.push(entry(place, Qos::AtLeastOnce), ROOM, false).dropped, [dropped]);
+        }
+        assert_eq!((outgoing.shrink(0), outgoing.waiting()), (vec![4, 5], 1));
+        assert!(outgoing.push(entry(6, Qos::AtLeastOnce), Room { count: 1, bytes: 0 }, false).dropped == [6]);
+        assert_eq!(send(&mut outgoing, 9), Some(0));
     }
 
     #[test]
