@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::codec::reason;
 use super::keeper::Keeper;
+use super::message::OwnRow;
 use super::outgoing::Room;
 use super::retained::RetainedMessages;
 use super::rows;
@@ -117,6 +118,11 @@ impl Broker {
 
     pub(super) fn message_number(&self) -> u64 {
         self.messages.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// For a message that several stored sessions wait for.
+    pub(super) fn own_row(&self, number: u64) -> OwnRow {
+        OwnRow::new(number, &self.keeper, &self.absent_bytes)
     }
 
     /// Permits that a message of `bytes` takes while it is under way.

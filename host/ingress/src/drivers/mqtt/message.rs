@@ -1,14 +1,19 @@
 //! A message on its way to subscribers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sandbar_reading::{Timestamp, Topic};
 
 use super::codec::Qos;
 use super::keeper::Keeper;
 use super::rows;
 use super::subscriptions::Group;
+
+/// Bytes that a message takes beside its own, about.
+const FIXED: usize = 160;
 
 /// Shared by all who are to get it.
 #[derive(Debug)]
@@ -41,7 +46,34 @@ pub(super) struct About<'a> {
 /// The row of a message that several sessions wait for: it goes when none does any longer.
 pub(super) struct OwnRow {
     pub(super) number: u64,
-    pub(super) keeper: Arc<Keeper>,
+    keeper: Arc<Keeper>,
+    /// Bytes that wait for all sessions without a connection.
+    absent_bytes: Arc<AtomicUsize>,
+    /// How many of those wait for this message.
+    absent: Mutex<usize>,
+}
+
+impl OwnRow {
+    pub(super) fn new(number: u64, keeper: &Arc<Keeper>, absent_bytes: &Arc<AtomicUsize>) -> Self {
+        let (keeper, absent_bytes) = (Arc::clone(keeper), Arc::clone(absent_bytes));
+        Self { number, keeper, absent_bytes, absent: Mutex::default() }
+    }
+
+    /// One more session without a connection waits for it, or one less. `bytes` are there once for all of them.
+    fn count_absent(&self, more: bool, bytes: usize) {
+        let mut absent = self.absent.lock();
+        if more {
+            *absent += 1;
+            if *absent == 1 {
+                self.absent_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+        } else {
+            *absent -= 1;
+            if *absent == 0 {
+                self.absent_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl Drop for OwnRow {
@@ -64,8 +96,23 @@ impl Message {
 
     /// Bytes it takes in memory, about.
     pub(super) fn size(&self) -> usize {
-        const FIXED: usize = 160;
-        FIXED + self.topic.as_str().len() + self.payload.len() + self.properties.len()
+        FIXED + self.text_size()
+    }
+
+    fn text_size(&self) -> usize {
+        self.topic.as_str().len() + self.payload.len() + self.properties.len()
+    }
+
+    /// Bytes it takes for each session that waits for it.
+    pub(super) fn size_of_each(&self) -> usize {
+        if self.row.is_some() { FIXED } else { self.size() }
+    }
+
+    /// One more session without a connection waits for it, or one less: the bytes that they share count once.
+    pub(super) fn count_absent(&self, more: bool) {
+        if let Some(row) = &self.row {
+            row.count_absent(more, self.text_size());
+        }
     }
 
     /// The same, of which no row is kept.

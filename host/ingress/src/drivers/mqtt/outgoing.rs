@@ -46,6 +46,10 @@ pub(super) struct Outgoing {
 #[derive(Debug, Default)]
 struct Queued {
     bytes: usize,
+    /// Without those that other sessions have as well.
+    own_bytes: usize,
+    /// What others have as well is [counted](Message::count_absent).
+    absent: bool,
     /// Entries at quality of service 0.
     lossy: usize,
 }
@@ -53,11 +57,19 @@ struct Queued {
 impl Queued {
     fn add(&mut self, entry: &Entry) {
         self.bytes += entry.message.size();
+        self.own_bytes += entry.message.size_of_each();
+        if self.absent {
+            entry.message.count_absent(true);
+        }
         self.lossy += usize::from(entry.qos == Qos::AtMostOnce);
     }
 
     fn remove(&mut self, entry: &Entry) {
         self.bytes -= entry.message.size();
+        self.own_bytes -= entry.message.size_of_each();
+        if self.absent {
+            entry.message.count_absent(false);
+        }
         self.lossy -= usize::from(entry.qos == Qos::AtMostOnce);
     }
 }
@@ -437,6 +449,16 @@ impl Outgoing {
     /// Of what waits in the queue, about.
     pub(super) const fn bytes(&self) -> usize {
         self.queued.bytes
+    }
+
+    /// The same, without what other sessions have as well: that is [counted](Message::count_absent) once for all, as
+    /// long as this one is `absent`.
+    pub(super) fn own_bytes(&mut self, absent: bool) -> usize {
+        if self.queued.absent != absent {
+            self.queued.absent = absent;
+            self.queue.iter().for_each(|entry| entry.message.count_absent(absent));
+        }
+        self.queued.own_bytes
     }
 
     /// What waits, or is not acknowledged.

@@ -13,7 +13,7 @@ use super::broker::Broker;
 use super::client::Client;
 use super::codec::{Qos, forwardable};
 use super::inbound::{By, Published};
-use super::message::{Entry, Message, OwnRow};
+use super::message::{Entry, Message};
 use super::rows::{self, How};
 use super::subscriptions::Recipient;
 use crate::Replies;
@@ -124,7 +124,7 @@ impl Broker {
             row: None,
         };
         if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
-            message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
+            message.row = Some(self.own_row(self.message_number()));
         }
         let message = Arc::new(message);
         let retain = published.retain.then(|| self.plan_retained(&message, keep));
