@@ -235,9 +235,13 @@ impl Client {
         Ok(pushed.dropped)
     }
 
-    /// Drops what waits longest, until at most so many bytes do. Returns places whose rows can go, and what still waits.
+    /// Drops what waits longest, until at most so many bytes do, unless a connection has come for it. Returns places
+    /// whose rows can go, and what still waits without one.
     pub(super) fn shrink(&self, bytes: usize) -> (Vec<u64>, usize) {
         let mut state = self.state.lock();
+        if state.link.is_some() {
+            return (Vec::new(), 0);
+        }
         let dropped = state.outgoing.shrink(bytes);
         state.count();
         (dropped, state.outgoing.bytes())
@@ -426,6 +430,15 @@ pub(super) mod tests {
         assert_eq!(bytes(), message.size());
         clients[0].shrink(0);
         assert_eq!(bytes(), 0);
+    }
+
+    #[test]
+    fn who_has_come_for_what_waits_does_not_lose_it_to_those_who_have_not() {
+        let client = client("c", 1);
+        client.state().take(Link::new());
+        client.push(entry(0, Qos::AtLeastOnce)).unwrap();
+        assert_eq!(client.shrink(0), (vec![], 0));
+        assert_eq!(client.state().outgoing.waiting(), 1);
     }
 
     #[test]
