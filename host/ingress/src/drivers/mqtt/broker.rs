@@ -59,6 +59,7 @@ pub(super) struct Broker {
     pub(super) complaints: Complaints,
     /// By the clock.
     pub(super) began: Timestamp,
+    began_at: Instant,
     pub(super) steps: Mutex<Steps>,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
@@ -78,10 +79,11 @@ impl Broker {
             Some(max) => max as usize,
             None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
         };
-        let began = session.now();
+        let (began, began_at) = (session.now(), Instant::now());
         Self {
             began,
-            steps: Mutex::new(Steps::new(began, Instant::now().into_std())),
+            began_at,
+            steps: Mutex::new(Steps::new(began, began_at.into_std())),
             complaints: Complaints::new(session.ingress().clone()),
             settings,
             session,
@@ -103,6 +105,12 @@ impl Broker {
             numbers: AtomicU32::new(1),
             messages: AtomicU64::new(1),
         }
+    }
+
+    /// What the clock showed when the broker began, and the time since: what lasts for a while is measured by this, which
+    /// nobody sets.
+    pub(super) fn time(&self) -> Timestamp {
+        self.began.after(self.began_at.elapsed())
     }
 
     /// A number for a session that no other had.

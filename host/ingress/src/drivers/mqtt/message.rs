@@ -26,11 +26,27 @@ pub(super) struct Message {
     /// It was published so.
     pub(super) retain: bool,
     /// Not to be sent any more from then on.
-    pub(super) expires: Option<Timestamp>,
+    pub(super) expires: Option<Expiry>,
     /// The publisher's session, for subscribers that want nothing of their own.
     pub(super) publisher: u32,
     /// Where several stored sessions wait for it.
     pub(super) row: Option<OwnRow>,
+}
+
+/// When a message is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry {
+    /// By the clock: its row goes then.
+    pub(super) by_clock: Timestamp,
+    /// By [`Broker::time`](super::broker::Broker::time): who has it in memory judges by this.
+    pub(super) at: Timestamp,
+}
+
+impl Expiry {
+    /// As it was kept. The broker's time is that of the clock when it begins.
+    pub(super) const fn kept(by_clock: Timestamp) -> Self {
+        Self { by_clock, at: by_clock }
+    }
 }
 
 /// What of a message decides who gets it, and how.
@@ -129,14 +145,15 @@ impl Message {
         })
     }
 
+    /// By the broker's time, as the next one.
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
+        self.expires.is_some_and(|expires| expires.at <= now)
     }
 
     /// Seconds left, rounded up: what is not over has at least one.
     pub(super) fn seconds_left(&self, now: Timestamp) -> Option<u32> {
         self.expires.map(|expires| {
-            let left = expires.since(now).as_millis().div_ceil(1000);
+            let left = expires.at.since(now).as_millis().div_ceil(1000);
             u32::try_from(left).unwrap_or(u32::MAX)
         })
     }
@@ -196,13 +213,13 @@ mod tests {
     #[test]
     fn time_left_is_rounded_up() {
         let now = Timestamp::from_millis(1000);
-        let message = |expires| Message {
+        let message = |expires: Option<Timestamp>| Message {
             topic: "t".parse().unwrap(),
             payload: Bytes::new(),
             properties: Bytes::new(),
             qos: Qos::AtMostOnce,
             retain: false,
-            expires,
+            expires: expires.map(Expiry::kept),
             publisher: 0,
             row: None,
         };

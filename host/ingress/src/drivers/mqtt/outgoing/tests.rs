@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::super::message::Expiry;
 use super::*;
 
 const ROOM: Room = Room { count: 3, bytes: 1 << 20 };
@@ -180,7 +181,7 @@ fn what_is_retained_and_was_not_sent_is_looked_for_again_by_the_next_connection(
 fn what_is_retained_and_over_before_its_turn_is_not_sent() {
     let mut outgoing = Outgoing::default();
     let mut message = Arc::into_inner(entry(0, Qos::AtMostOnce).message).unwrap();
-    message.expires = Some(Timestamp::from_millis(5));
+    message.expires = Some(Expiry::kept(Timestamp::from_millis(5)));
     outgoing.add_retained(Arc::new(message), Qos::AtMostOnce, None);
     outgoing.push(entry(7, Qos::AtMostOnce), ROOM, true);
     let next = outgoing.next(9, Timestamp::from_millis(5), || 99);
