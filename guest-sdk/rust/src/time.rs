@@ -5,7 +5,7 @@ pub(crate) const SET_BACK: u64 = 10 * 60 * 1_000_000_000;
 
 /// Whether `time`, in nanoseconds since the epoch, lies more than ten minutes before one that is `known` already. Such
 /// a reading is not late: the clock was set back, and what waits for the known time to pass would stand still until
-/// the clock is there again. The windows, and [`Latest`](crate::Latest), ask this themselves.
+/// the clock is there again. [`Latest`](crate::Latest) asks this itself.
 ///
 /// ```
 /// # use sandbar_guest::time::was_set_back;

@@ -399,7 +399,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let broker = silent_broker(listener.local_addr().unwrap().port());
         let socket = socket(&broker).await.unwrap();
-        assert!(SockRef::from(&socket).keepalive().unwrap());
+        let link = SockRef::from(&socket);
+        assert!(link.keepalive().unwrap());
+        let (time, interval) = (link.tcp_keepalive_time().unwrap(), link.tcp_keepalive_interval().unwrap());
+        let noticed_after = time + interval * link.tcp_keepalive_retries().unwrap();
+        assert_eq!((time, noticed_after), (Duration::from_secs(60), Duration::from_secs(5 * 60)));
     }
 
     #[tokio::test]

@@ -3,10 +3,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use sandbar_reading::ConfigError;
+
+/// What could not be made is tried again after this, also without a change: it may have failed for what is not the files'
+/// fault, such as too many open ones.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is made of files that settings name, such as certificates and secrets, and made anew once one of them changed: a
 /// renewed file needs no restart.
@@ -18,12 +22,20 @@ pub struct Renewed<T> {
 
 struct Current<T> {
     made: Arc<T>,
-    of: Vec<Stamp>,
+    of: Vec<Option<Stamp>>,
+    /// The last try failed.
+    again_at: Option<Instant>,
 }
 
-/// When a file was written, how long it is, and which one it is: another once it was renewed. `None` if it cannot be
-/// looked at.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// Another once a file was renewed, or made readable.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    written: SystemTime,
+    /// Seconds and nanoseconds: also when its permissions changed.
+    changed: (i64, i64),
+    size: u64,
+    inode: u64,
+}
 
 impl<T> Renewed<T> {
     /// What `make` cannot do of the files as they are now is an error here.
@@ -35,24 +47,28 @@ impl<T> Renewed<T> {
         // Before they are read: a change in between is seen later.
         let of = stamps(&files);
         let made = Arc::new(make()?);
-        Ok(Self { files, make: Box::new(make), current: Mutex::new(Current { made, of }) })
+        Ok(Self { files, make: Box::new(make), current: Mutex::new(Current { made, of, again_at: None }) })
     }
 
     /// What to make the next connection with: the same as before unless a file changed. What cannot be made of changed
-    /// files, or of one that is gone, the log says once, and the old one stays. Looks at the files, and reads them only
-    /// if they changed.
+    /// files, or of one that is gone, the log says once, and the old one stays; it is tried again every few seconds. Looks
+    /// at the files, and reads them else only if they changed.
     pub fn current(&self) -> Arc<T> {
         let mut current = self.current.lock();
         let of = stamps(&self.files);
-        if of != current.of {
+        let have_changed = of != current.of;
+        if have_changed || current.again_at.is_some_and(|at| at <= Instant::now()) {
             match (self.make)() {
                 Ok(made) => {
-                    current.made = Arc::new(made);
+                    (current.made, current.again_at) = (Arc::new(made), None);
                     tracing::info!(files = ?self.files, "files that changed were read again");
                 }
                 // Written in two steps, perhaps: the change of the second one leads here again.
                 Err(error) => {
-                    tracing::warn!(%error, "a file that changed cannot be used; what was read before is");
+                    if have_changed {
+                        tracing::warn!(%error, "a file that changed cannot be used; what was read before is");
+                    }
+                    current.again_at = Some(Instant::now() + AGAIN);
                 }
             }
             current.of = of;
@@ -61,18 +77,25 @@ impl<T> Renewed<T> {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+/// `None` of one that cannot be looked at.
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
     files.iter().map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Stamp {
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    Some(Stamp {
+        written: metadata.modified().ok()?,
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        size: metadata.len(),
+        inode: metadata.ino(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -134,6 +157,35 @@ mod tests {
         assert_eq!((text.now(), text.now()), (("one".to_owned(), 2), ("one".to_owned(), 2)));
         std::fs::rename(&aside, text.path()).unwrap();
         assert_eq!(text.now(), ("one".to_owned(), 3));
+    }
+
+    #[test]
+    fn a_file_that_was_made_readable_is_read() {
+        let text = Text::new();
+        // The file system's clock may be a coarse one.
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::set_permissions(text.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(text.now(), ("one".to_owned(), 2));
+    }
+
+    #[test]
+    fn what_failed_though_the_file_is_well_is_tried_again_soon() {
+        let text = Text::new();
+        let (fails, path) = (Arc::new(AtomicBool::new(false)), text.path());
+        let failing = Arc::clone(&fails);
+        let make = move || match failing.load(Ordering::Relaxed) {
+            true => Err(ConfigError::at("text", "too many open files")),
+            false => Ok(std::fs::read_to_string(&path).unwrap()),
+        };
+        let renewed = Renewed::new([text.path()], make).unwrap();
+        std::fs::write(text.path(), "two, longer").unwrap();
+        fails.store(true, Ordering::Relaxed);
+        assert_eq!(*renewed.current(), "one");
+        fails.store(false, Ordering::Relaxed);
+        assert_eq!(*renewed.current(), "one", "a moment later");
+        renewed.current.lock().again_at = Some(Instant::now());
+        assert_eq!(*renewed.current(), "two, longer");
+        assert!(renewed.current.lock().again_at.is_none());
     }
 
     #[test]

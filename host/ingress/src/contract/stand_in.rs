@@ -29,6 +29,8 @@ pub struct StandIn {
     memory: Arc<Mutex<Memory>>,
     /// Whether readings are committed, or wait.
     open: watch::Sender<bool>,
+    /// The same for what is kept without a reading.
+    keeps: watch::Sender<bool>,
     /// How many readings were offered, and how many taken.
     counts: watch::Sender<Counts>,
     connections: Connections,
@@ -115,6 +117,7 @@ impl StandIn {
             reading_max,
             memory: Arc::new(Mutex::new(memory)),
             open: watch::Sender::new(true),
+            keeps: watch::Sender::new(true),
             counts: watch::Sender::default(),
             connections: Connections::default(),
         })
@@ -128,6 +131,11 @@ impl StandIn {
     /// Commits what waits, and what comes.
     pub fn release(&self) {
         self.open.send_replace(true);
+    }
+
+    /// Lets what is kept without a reading wait, until it is not `held` any more.
+    pub fn hold_keeps(&self, held: bool) {
+        self.keeps.send_replace(!held);
     }
 
     /// Refuses the next reading so.
@@ -264,6 +272,12 @@ impl StandIn {
         Some(done.await.ok()?.map(drop))
     }
 
+    async fn write_in_turn(&self, keep: &[StateWrite], prompt: bool) -> Result<(), Refused> {
+        let mut keeps = self.keeps.subscribe();
+        keeps.wait_for(|open| *open).await.expect("the sender is in self");
+        self.write(keep, prompt)
+    }
+
     fn write(&self, keep: &[StateWrite], prompt: bool) -> Result<(), Refused> {
         let mut memory = self.memory.lock();
         if let Some(refused) = memory.keeps_not.clone() {
@@ -347,11 +361,11 @@ impl Intake for StandIn {
     }
 
     fn keep(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
-        async move { self.write(&keep, true) }.boxed()
+        async move { self.write_in_turn(&keep, true).await }.boxed()
     }
 
     fn keep_patiently(&self, _ingress: Name, keep: Vec<StateWrite>) -> BoxFuture<'_, Result<(), Refused>> {
-        async move { self.write(&keep, false) }.boxed()
+        async move { self.write_in_turn(&keep, false).await }.boxed()
     }
 
     fn kept(&self, _ingress: &Name, name: &str) -> Result<Option<Bytes>, Refused> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::codec::reason;
 use super::keeper::Keeper;
+use super::message::OwnRow;
 use super::outgoing::Room;
 use super::retained::RetainedMessages;
 use super::rows;
@@ -58,6 +59,7 @@ pub(super) struct Broker {
     pub(super) complaints: Complaints,
     /// By the clock.
     pub(super) began: Timestamp,
+    began_at: Instant,
     pub(super) steps: Mutex<Steps>,
     /// Messages at quality of service 0 that the host had no room for.
     shed: AtomicU64,
@@ -77,10 +79,11 @@ impl Broker {
             Some(max) => max as usize,
             None => session.reading_max().saturating_add(BESIDE_THE_PAYLOAD).min(PACKET_MAX_MOST),
         };
-        let began = session.now();
+        let (began, began_at) = (session.now(), Instant::now());
         Self {
             began,
-            steps: Mutex::new(Steps::new(began, Instant::now().into_std())),
+            began_at,
+            steps: Mutex::new(Steps::new(began, began_at.into_std())),
             complaints: Complaints::new(session.ingress().clone()),
             settings,
             session,
@@ -104,6 +107,12 @@ impl Broker {
         }
     }
 
+    /// What the clock showed when the broker began, and the time since: what lasts for a while is measured by this, which
+    /// nobody sets.
+    pub(super) fn time(&self) -> Timestamp {
+        self.began.after(self.began_at.elapsed())
+    }
+
     /// A number for a session that no other had.
     pub(super) fn number(&self) -> u32 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
@@ -117,6 +126,11 @@ impl Broker {
 
     pub(super) fn message_number(&self) -> u64 {
         self.messages.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// For a message that several stored sessions wait for.
+    pub(super) fn own_row(&self, number: u64) -> OwnRow {
+        OwnRow::new(number, &self.keeper, &self.absent_bytes)
     }
 
     /// Permits that a message of `bytes` takes while it is under way.
@@ -206,7 +220,8 @@ impl Broker {
             let client = &absent[index].1;
             let (gone, left) = client.shrink(bytes / 2);
             self.forget(client, gone);
-            if left > 0 {
+            // The rest may be what cannot go.
+            if (1..bytes).contains(&left) {
                 largest.push((left, index));
             }
         }

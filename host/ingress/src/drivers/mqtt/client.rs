@@ -90,7 +90,7 @@ pub(super) struct State {
     pub(super) ends: Option<Timer>,
     /// The session is over; what still comes is for nobody.
     ended: bool,
-    /// Bytes that wait for all sessions without a connection, and how many of them are counted for this one.
+    /// Bytes that wait for all sessions without a connection, and how many of them are counted for this one alone.
     absent_bytes: Arc<AtomicUsize>,
     counted: usize,
 }
@@ -235,9 +235,13 @@ impl Client {
         Ok(pushed.dropped)
     }
 
-    /// Drops what waits longest, until at most so many bytes do. Returns places whose rows can go, and what still waits.
+    /// Drops what waits longest, until at most so many bytes do, unless a connection has come for it. Returns places
+    /// whose rows can go, and what still waits without one.
     pub(super) fn shrink(&self, bytes: usize) -> (Vec<u64>, usize) {
         let mut state = self.state.lock();
+        if state.link.is_some() {
+            return (Vec::new(), 0);
+        }
         let dropped = state.outgoing.shrink(bytes);
         state.count();
         (dropped, state.outgoing.bytes())
@@ -306,7 +310,8 @@ impl State {
     /// Whoever changes what waits without a connection says so.
     pub(super) fn count(&mut self) {
         let counts = self.link.is_none() && !self.ended;
-        let bytes = if counts { self.outgoing.bytes() } else { 0 };
+        let own = self.outgoing.own_bytes(counts);
+        let bytes = if counts { own } else { 0 };
         self.absent_bytes.fetch_add(bytes.wrapping_sub(self.counted), Ordering::Relaxed);
         self.counted = bytes;
     }
@@ -335,6 +340,7 @@ impl State {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::codec::reason;
+    use super::super::message::OwnRow;
     use super::super::outgoing::tests::entry;
     use super::*;
 
@@ -390,6 +396,49 @@ pub(super) mod tests {
         }
         assert!(client.state().take(Link::new()).is_empty());
         assert_eq!(client.state().outgoing.waiting(), 3);
+    }
+
+    #[test]
+    fn what_absent_sessions_share_counts_once_until_none_has_it() {
+        let counted = Arc::<AtomicUsize>::default();
+        let absent = |number| {
+            let begin = Begin {
+                id: "c".into(),
+                number,
+                user: None,
+                expiry_s: 60,
+                stored: true,
+                next_place: 0,
+                absent_since: None,
+            };
+            Client::new(begin, Arc::default(), Room { count: 3, bytes: 1 << 20 }, &counted)
+        };
+        let mut message = Arc::into_inner(entry(0, Qos::AtLeastOnce).message).unwrap();
+        message.payload = vec![0; 1000].into();
+        message.row = Some(OwnRow::new(1, &Arc::default(), &counted));
+        let (message, clients) = (Arc::new(message), [absent(1), absent(2)]);
+        let bytes = || counted.load(Ordering::Relaxed);
+        for client in &clients {
+            let entry = Entry { message: Arc::clone(&message), ..entry(0, Qos::AtLeastOnce) };
+            assert!(client.push(entry).unwrap().is_empty());
+        }
+        assert!((1300..1500).contains(&bytes()), "{}", bytes());
+        clients[0].state().take(Link::new());
+        assert_eq!(bytes(), message.size());
+        clients[0].state().let_go(Timestamp::default());
+        clients[1].state().end();
+        assert_eq!(bytes(), message.size());
+        clients[0].shrink(0);
+        assert_eq!(bytes(), 0);
+    }
+
+    #[test]
+    fn who_has_come_for_what_waits_does_not_lose_it_to_those_who_have_not() {
+        let client = client("c", 1);
+        client.state().take(Link::new());
+        client.push(entry(0, Qos::AtLeastOnce)).unwrap();
+        assert_eq!(client.shrink(0), (vec![], 0));
+        assert_eq!(client.state().outgoing.waiting(), 1);
     }
 
     #[test]

@@ -76,8 +76,8 @@ pub(crate) struct Config {
     /// Bytes that wait for one session, at most; likewise.
     #[serde(default = "default::queue_bytes")]
     pub(super) queue_bytes: usize,
-    /// Bytes that wait for all sessions without a connection together, at most. When there are more, those for which
-    /// most waits lose their oldest.
+    /// Bytes that wait for all sessions without a connection together, at most; those of a message that several wait
+    /// for count once. When there are more, those for which most waits lose their oldest.
     #[serde(default = "default::absent_bytes")]
     pub(super) absent_bytes: usize,
     /// Messages that a client may have sent and not seen acknowledged, at most (Receive Maximum).

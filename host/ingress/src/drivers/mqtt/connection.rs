@@ -42,9 +42,9 @@ const AHEAD: usize = 64;
 /// Packets from this size on are gathered only when all connections together do not gather too much.
 const LARGE: usize = 64 << 10;
 
-/// A large packet must be there after this time, and a second more for so many bytes: others wait for its room.
+/// Of a large packet so many bytes a second must have come, after this time: others wait for its room.
 const GATHER: Duration = Duration::from_secs(30);
-const GATHER_RATE: usize = 16 << 10;
+const GATHER_RATE: u64 = 16 << 10;
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -87,13 +87,11 @@ enum Large {
     #[default]
     None,
     /// Until there is some, the client is not read.
-    Awaited {
-        room: BoxFuture<'static, Option<OwnedSemaphorePermit>>,
-        size: usize,
-    },
+    Awaited(BoxFuture<'static, Option<OwnedSemaphorePermit>>),
     Given {
         _room: Option<OwnedSemaphorePermit>,
-        until: Instant,
+        /// When it was given; later by what the client was held back since.
+        since: Instant,
     },
 }
 
@@ -166,7 +164,7 @@ impl From<Wrong> for End {
 enum Event {
     Read,
     Room(Option<OwnedSemaphorePermit>),
-    Gather(Option<OwnedSemaphorePermit>, usize),
+    Gather(Option<OwnedSemaphorePermit>),
     Command(CommandOffer),
     Timer,
     /// More may be taken, of the client or of its queue.
@@ -258,7 +256,7 @@ impl Connection {
                     return self.publish(published, id, permit);
                 }
             }
-            Event::Gather(room, size) => self.gather(room, size),
+            Event::Gather(room) => self.gather(room),
             Event::Command(offer) => self.command(offer),
             Event::Timer => return self.timer(),
             Event::More => {}
@@ -275,7 +273,7 @@ impl Connection {
     /// It has sent more than the host takes of it now.
     fn is_held_back(&self) -> bool {
         self.parked.is_some()
-            || matches!(self.large, Large::Awaited { .. })
+            || matches!(self.large, Large::Awaited(_))
             || self.under_way.len() >= usize::from(self.broker.settings.receive_maximum) + AHEAD
             || self.rate.as_ref().is_some_and(|rate| rate.is_exceeded(Instant::now()))
     }
@@ -309,22 +307,28 @@ impl Connection {
         }
         let units = Broker::units(size);
         match Arc::clone(&self.broker.large).try_acquire_many_owned(units) {
-            Ok(room) => self.gather(Some(room), size),
+            Ok(room) => self.gather(Some(room)),
             Err(_) => {
                 let large = Arc::clone(&self.broker.large);
                 let room = async move { large.acquire_many_owned(units).await.ok() }.boxed();
-                self.large = Large::Awaited { room, size };
+                self.large = Large::Awaited(room);
             }
         }
-        Ok(!matches!(self.large, Large::Awaited { .. }))
+        Ok(!matches!(self.large, Large::Awaited(_)))
     }
 
-    fn gather(&mut self, room: Option<OwnedSemaphorePermit>, size: usize) {
-        let until = Instant::now() + GATHER + Duration::from_secs((size / GATHER_RATE) as u64);
-        self.large = Large::Given { _room: room, until };
-        if until < self.timer.deadline() {
+    fn gather(&mut self, room: Option<OwnedSemaphorePermit>) {
+        self.large = Large::Given { _room: room, since: Instant::now() };
+        if let Some(until) = self.gathers_until().filter(|until| *until < self.timer.deadline()) {
             self.timer.as_mut().reset(until);
         }
+    }
+
+    /// Until when the rest of the large packet may come, if no more of it does.
+    fn gathers_until(&self) -> Option<Instant> {
+        let Large::Given { since, .. } = self.large else { return None };
+        let earned = Duration::from_millis(self.input.len() as u64 * 1000 / GATHER_RATE);
+        Some(since + GATHER + earned)
     }
 
     /// A PUBLISH, as soon as there is room for it. What may be lost is shed instead.
@@ -369,15 +373,17 @@ impl Connection {
         if let Some(until) = self.rate.as_ref().and_then(|rate| rate.exceeded_until(now)) {
             next = next.min(until);
         }
-        let is_read = self.may_take();
-        if let Large::Given { until, .. } = &mut self.large {
-            if *until <= now && is_read {
+        // Who does not read what waits for it is not held back: others would wait for its room without end.
+        let is_held_back = self.is_held_back();
+        if let (Some(mut until), Large::Given { since, .. }) = (self.gathers_until(), &mut self.large) {
+            if is_held_back {
+                let put_off = (now + Duration::from_secs(1)).saturating_duration_since(until);
+                *since += put_off;
+                until += put_off;
+            } else if until <= now {
                 return Err(End::Told(reason::QUOTA, Some("a large packet comes too slowly".to_owned())));
             }
-            if !is_read {
-                *until = (*until).max(now + Duration::from_secs(1));
-            }
-            next = next.min(*until);
+            next = next.min(until);
         }
         self.timer.as_mut().reset(next);
         Ok(())
@@ -412,10 +418,10 @@ impl Connection {
         {
             return Poll::Ready(Event::Room(permit));
         }
-        if let Large::Awaited { room, size } = &mut self.large
+        if let Large::Awaited(room) = &mut self.large
             && let Poll::Ready(room) = room.poll_unpin(cx)
         {
-            return Poll::Ready(Event::Gather(room, *size));
+            return Poll::Ready(Event::Gather(room));
         }
         if let Poll::Ready(offer) = self.devices.poll(cx) {
             return Poll::Ready(Event::Command(offer));

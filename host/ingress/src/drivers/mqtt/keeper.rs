@@ -35,6 +35,8 @@ pub(super) struct Keeper {
 struct Pending {
     writes: Vec<StateWrite>,
     waiters: Vec<oneshot::Sender<Result<(), Refused>>>,
+    /// Others are on their way to the disk.
+    commits: bool,
     /// What the last commit was refused for.
     refused: Option<Refused>,
 }
@@ -97,7 +99,8 @@ impl Keeper {
 
     /// Whether something was said and is not on disk yet.
     pub(super) fn is_behind(&self) -> bool {
-        !self.pending.lock().writes.is_empty()
+        let pending = self.pending.lock();
+        pending.commits || !pending.writes.is_empty()
     }
 
     /// Until it is closed and all is written.
@@ -132,7 +135,11 @@ impl Keeper {
 
     /// One commit; `false` if there was nothing to write.
     async fn commit(&self, session: &Session) -> bool {
-        let Pending { mut writes, waiters, .. } = std::mem::take(&mut *self.pending.lock());
+        let Pending { mut writes, waiters, .. } = {
+            let mut pending = self.pending.lock();
+            let commits = !pending.writes.is_empty();
+            std::mem::replace(&mut *pending, Pending { commits, ..Pending::default() })
+        };
         if writes.is_empty() && waiters.is_empty() {
             return false;
         }
@@ -149,6 +156,9 @@ impl Keeper {
                 writes.drain(..count);
             }
         }
+        if result.is_ok() {
+            self.pending.lock().commits = false;
+        }
         for waiter in waiters {
             // Who waited may have gone.
             let _ = waiter.send(result.clone());
@@ -163,6 +173,7 @@ impl Keeper {
     async fn again(&self, writes: Vec<StateWrite>, refused: Refused) {
         {
             let mut pending = self.pending.lock();
+            pending.commits = false;
             let since = std::mem::replace(&mut pending.writes, writes);
             pending.writes.extend(since);
             pending.keep_the_last();
@@ -234,6 +245,25 @@ mod tests {
         let gathered = host.keeps().split_off(1);
         assert_eq!(gathered.iter().map(|(count, _)| count).sum::<usize>(), 30);
         assert!(gathered.len() <= 4 && gathered.iter().all(|(_, prompt)| !prompt), "{gathered:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_not_on_disk() {
+        let host = StandIn::new();
+        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
+        let keeper = Arc::new(Keeper::default());
+        let _running = tokio::spawn({
+            let (keeper, session) = (Arc::clone(&keeper), session.clone());
+            async move { keeper.run(&session).await }
+        });
+        host.hold_keeps(true);
+        keeper.soon([rows::mark("a".into())]);
+        tokio::time::sleep(2 * GATHER).await;
+        assert!(keeper.pending.lock().writes.is_empty() && keeper.is_behind());
+        host.hold_keeps(false);
+        tokio::time::sleep(GATHER).await;
+        assert!(!keeper.is_behind());
+        assert_eq!(session.kept_names("").unwrap(), ["a".into()]);
     }
 
     #[tokio::test(start_paused = true)]

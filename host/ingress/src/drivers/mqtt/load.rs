@@ -9,7 +9,7 @@ use sandbar_reading::{Refused, StateWrite, Timestamp};
 use super::broker::Broker;
 use super::client::{Begin, Client};
 use super::codec::Qos;
-use super::message::{Entry, Message, OwnRow};
+use super::message::{Entry, Message};
 use super::rows::{self, How, MessageRow, QueueRow, SessionRow, SubscriptionRow};
 use super::subscriptions::{Subscriptions, Target};
 use super::will::{AFTER_START, Will};
@@ -138,7 +138,7 @@ impl Loading<'_> {
                 return orphans.push(rows::delete(name.into()));
             };
             // Dropped without a session that waits for it, it deletes its row.
-            message.row = Some(OwnRow { number, keeper: Arc::clone(&self.broker.keeper) });
+            message.row = Some(self.broker.own_row(number));
             shared.insert(number, Arc::new(message));
         })?;
         self.last_message = last;

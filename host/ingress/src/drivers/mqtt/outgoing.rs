@@ -28,6 +28,8 @@ pub(super) struct Outgoing {
     /// Retained messages of new subscriptions, a few at a time: the others stay where they are until these are sent.
     /// They go before the queue, which has what was published since they were found.
     retained: VecDeque<Found>,
+    /// What they were found for, if it is to have them yet.
+    found_for: Option<(TopicFilter, Asked)>,
     /// So many of the queue go before further ones are looked for: neither is to wait for the other without end.
     queue_first: usize,
     asked: BTreeMap<TopicFilter, Asked>,
@@ -46,6 +48,10 @@ pub(super) struct Outgoing {
 #[derive(Debug, Default)]
 struct Queued {
     bytes: usize,
+    /// Without those that other sessions have as well.
+    own_bytes: usize,
+    /// What others have as well is [counted](Message::count_absent).
+    absent: bool,
     /// Entries at quality of service 0.
     lossy: usize,
 }
@@ -53,11 +59,19 @@ struct Queued {
 impl Queued {
     fn add(&mut self, entry: &Entry) {
         self.bytes += entry.message.size();
+        self.own_bytes += entry.message.size_of_each();
+        if self.absent {
+            entry.message.count_absent(true);
+        }
         self.lossy += usize::from(entry.qos == Qos::AtMostOnce);
     }
 
     fn remove(&mut self, entry: &Entry) {
         self.bytes -= entry.message.size();
+        self.own_bytes -= entry.message.size_of_each();
+        if self.absent {
+            entry.message.count_absent(false);
+        }
         self.lossy -= usize::from(entry.qos == Qos::AtMostOnce);
     }
 }
@@ -109,8 +123,8 @@ pub(super) struct Pushed {
 }
 
 impl Outgoing {
-    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest; a connected client
-    /// that takes nothing is overrun instead.
+    /// Makes room by dropping what is at quality of service 0, oldest first, and then the oldest that is not
+    /// [half done](Entry::is_half_done); a connected client that takes nothing is overrun instead.
     pub(super) fn push(&mut self, entry: Entry, room: Room, connected: bool) -> Pushed {
         let mut pushed = Pushed::default();
         self.queued.add(&entry);
@@ -123,7 +137,11 @@ impl Outgoing {
                 pushed.overrun = true;
                 break;
             }
-            let Some(entry) = self.queue.remove(lowest.unwrap_or(0)) else { break };
+            let Some(lowest) = lowest.or_else(|| self.queue.iter().position(|entry| !entry.is_half_done()))
+            else {
+                break;
+            };
+            let Some(entry) = self.queue.remove(lowest) else { break };
             self.queued.remove(&entry);
             self.dropped += 1;
             if entry.stored {
@@ -133,14 +151,22 @@ impl Outgoing {
         pushed
     }
 
-    /// Drops the oldest until at most so many bytes wait in the queue. Returns places whose rows can go.
+    /// Drops the oldest until at most so many bytes wait in the queue, or only what is
+    /// [half done](Entry::is_half_done). Returns places whose rows can go.
     pub(super) fn shrink(&mut self, bytes: usize) -> Vec<u64> {
-        let mut gone = Vec::new();
+        let (mut gone, mut stay) = (Vec::new(), Vec::new());
         while self.queued.bytes > bytes {
             let Some(entry) = self.queue.pop_front() else { break };
+            if entry.is_half_done() {
+                stay.push(entry);
+                continue;
+            }
             self.queued.remove(&entry);
             self.dropped += 1;
             gone.extend(entry.stored.then_some(entry.place));
+        }
+        for entry in stay.into_iter().rev() {
+            self.queue.push_front(entry);
         }
         gone
     }
@@ -181,6 +207,7 @@ impl Outgoing {
     pub(super) fn ask_no_more(&mut self, filter: &TopicFilter) {
         self.held.remove(filter);
         self.asked.remove(filter);
+        self.found_for.take_if(|(found_for, _)| found_for == filter);
     }
 
     /// It asks again once it is to [look again](Self::look_again).
@@ -200,6 +227,21 @@ impl Outgoing {
 
     pub(super) fn add_retained(&mut self, message: Arc<Message>, qos: Qos, subscription_id: Option<u32>) {
         self.retained.push_back(Found { message, qos, subscription_id, place: None });
+    }
+
+    /// What was [added](Self::add_retained) was found for that one.
+    pub(super) fn found_for(&mut self, filter: TopicFilter, asked: Asked) {
+        self.found_for = Some((filter, asked));
+    }
+
+    /// What was found and not sent is looked for again: it may be another one by then.
+    fn forget_found(&mut self) {
+        let were_left = !std::mem::take(&mut self.retained).is_empty();
+        let Some((filter, asked)) = self.found_for.take().filter(|_| were_left) else { return };
+        // A later subscription asks for all anew.
+        if self.asked.get(&filter).is_none_or(|next| next.after.is_some()) {
+            self.asked.insert(filter, asked);
+        }
     }
 
     /// Whether a retained message is the next. Only what is sent again goes before it.
@@ -234,6 +276,9 @@ impl Outgoing {
         now: Timestamp,
         place: impl FnOnce() -> u64,
     ) -> Option<Next> {
+        while self.retained.front().is_some_and(|found| found.message.has_expired(now)) {
+            self.pop_retained();
+        }
         if !self.has_next(window) {
             return None;
         }
@@ -256,11 +301,8 @@ impl Outgoing {
         if qos != Qos::AtMostOnce && !self.is_free(place) {
             return None;
         }
-        let Found { message, subscription_id, .. } = self.retained.pop_front()?;
+        let Found { message, subscription_id, .. } = self.pop_retained()?;
         self.taken += 1;
-        if self.retained.is_empty() {
-            self.queue_first = self.queue.len();
-        }
         Some(Entry {
             message,
             qos,
@@ -272,6 +314,17 @@ impl Outgoing {
             command: None,
             group: None,
         })
+    }
+
+    fn pop_retained(&mut self) -> Option<Found> {
+        let found = self.retained.pop_front()?;
+        if let Some((_, asked)) = &mut self.found_for {
+            asked.after = Some(found.message.topic.clone());
+        }
+        if self.retained.is_empty() {
+            self.queue_first = self.queue.len();
+        }
+        Some(found)
     }
 
     pub(super) fn sent(&mut self, entry: Entry) {
@@ -359,6 +412,7 @@ impl Outgoing {
             self.queued.add(&entry);
             self.queue.push_front(entry);
         }
+        self.forget_found();
         self.drop_commands();
         released
     }
@@ -411,21 +465,30 @@ impl Outgoing {
         queued.chain(flying.map(|(place, _)| *place)).collect()
     }
 
-    /// The session is over: what came by a shared subscription and may go to another member, oldest first. A QoS 2
-    /// message that was sent may not.
+    /// The session is over: what came by a shared subscription and may go to another member, oldest first.
     pub(super) fn take_shared(&mut self) -> Vec<Entry> {
         let flights = std::mem::take(&mut self.flights).into_values().filter_map(|flight| match flight {
             Flight::Sent(entry) if entry.qos == Qos::AtLeastOnce => Some(entry),
             _ => None,
         });
         let queued = std::mem::take(&mut self.queue).into_iter();
-        let queued = queued.filter(|entry| !entry.again || entry.qos != Qos::ExactlyOnce);
+        let queued = queued.filter(|entry| !entry.is_half_done());
         flights.chain(queued).filter(|entry| entry.group.is_some()).collect()
     }
 
     /// Of what waits in the queue, about.
     pub(super) const fn bytes(&self) -> usize {
         self.queued.bytes
+    }
+
+    /// The same, without what other sessions have as well: that is [counted](Message::count_absent) once for all, as
+    /// long as this one is `absent`.
+    pub(super) fn own_bytes(&mut self, absent: bool) -> usize {
+        if self.queued.absent != absent {
+            self.queued.absent = absent;
+            self.queue.iter().for_each(|entry| entry.message.count_absent(absent));
+        }
+        self.queued.own_bytes
     }
 
     /// What waits, or is not acknowledged.
@@ -439,183 +502,4 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    const ROOM: Room = Room { count: 3, bytes: 1 << 20 };
-
-    pub(in super::super) fn entry(place: u64, qos: Qos) -> Entry {
-        let message = Message {
-            topic: "t".parse().unwrap(),
-            payload: Bytes::new(),
-            properties: Bytes::new(),
-            qos,
-            retain: false,
-            expires: None,
-            publisher: 0,
-            row: None,
-        };
-        Entry {
-            message: Arc::new(message),
-            qos,
-            retain: false,
-            subscription_ids: Box::new([]),
-            place,
-            stored: qos != Qos::AtMostOnce,
-            again: false,
-            command: None,
-            group: None,
-        }
-    }
-
-    fn send(outgoing: &mut Outgoing, window: usize) -> Option<u64> {
-        match outgoing.next(window, Timestamp::default(), || 99)? {
-            Next::Publish(entry) => {
-                let place = entry.place;
-                if entry.qos != Qos::AtMostOnce {
-                    outgoing.sent(entry);
-                }
-                Some(place)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn sheds_what_may_be_lost_first_then_the_oldest_and_ends_who_takes_nothing() {
-        let mut outgoing = Outgoing::default();
-        for (place, qos) in [(0, Qos::AtLeastOnce), (1, Qos::AtMostOnce), (2, Qos::AtMostOnce)] {
-            assert!(!outgoing.push(entry(place, qos), ROOM, true).overrun);
-        }
-        assert!(!outgoing.push(entry(3, Qos::AtLeastOnce), ROOM, true).overrun);
-        assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
-        assert_eq!((outgoing.dropped, outgoing.waiting()), (2, 3));
-        let push = |outgoing: &mut Outgoing, place| {
-            let Pushed { dropped, overrun } = outgoing.push(entry(place, Qos::AtLeastOnce), ROOM, true);
-            (dropped, overrun)
-        };
-        assert_eq!(push(&mut outgoing, 5), (vec![0], false));
-        tokio::time::advance(STALL).await;
-        assert_eq!(send(&mut outgoing, 9), Some(3));
-        assert_eq!(push(&mut outgoing, 6), (vec![], false));
-        assert_eq!(push(&mut outgoing, 7), (vec![4], false), "it takes some");
-        tokio::time::advance(STALL).await;
-        assert_eq!(push(&mut outgoing, 8), (vec![], true));
-        assert_eq!(outgoing.push(entry(9, Qos::AtLeastOnce), ROOM, false).dropped, [5, 6]);
-    }
-
-    #[test]
-    fn knows_of_what_may_be_lost_only_while_it_waits() {
-        let mut outgoing = Outgoing::default();
-        outgoing.push(entry(0, Qos::AtMostOnce), ROOM, true);
-        assert_eq!(send(&mut outgoing, 9), Some(0));
-        for (place, qos) in [(1, Qos::AtLeastOnce), (2, Qos::AtMostOnce), (3, Qos::AtLeastOnce)] {
-            outgoing.push(entry(place, qos), ROOM, true);
-        }
-        assert_eq!((outgoing.queued.lossy, send(&mut outgoing, 9)), (1, Some(1)));
-        assert_eq!((outgoing.resume(), outgoing.queued.lossy), (vec![], 1), "1 is to be sent again");
-        assert!(!outgoing.push(entry(4, Qos::AtLeastOnce), ROOM, true).overrun);
-        assert_eq!((outgoing.dropped, outgoing.queued.lossy), (1, 0));
-        assert_eq!(outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true).dropped, [1]);
-    }
-
-    #[test]
-    fn keeps_to_the_window() {
-        let mut outgoing = Outgoing::default();
-        for place in 0..3 {
-            outgoing.push(entry(place, Qos::AtLeastOnce), ROOM, true);
-        }
-        assert_eq!(
-            (send(&mut outgoing, 2), send(&mut outgoing, 2), send(&mut outgoing, 2)),
-            (Some(0), Some(1), None)
-        );
-        assert_eq!(outgoing.acknowledged(packet_id(1)).unwrap().place, 1);
-        assert!(outgoing.acknowledged(packet_id(1)).is_none());
-        assert_eq!(send(&mut outgoing, 2), Some(2));
-    }
-
-    #[test]
-    fn looks_for_what_is_retained_when_what_was_found_is_sent() {
-        let mut outgoing = Outgoing::default();
-        let filter = |text: &str| text.parse::<TopicFilter>().unwrap();
-        let asked = |until| Asked { wanted: Wanted::default(), subscription_id: None, until, after: None };
-        for (text, until) in [("a/#", 1), ("b", 1), ("a/#", 2)] {
-            outgoing.ask(filter(text), asked(until));
-        }
-        outgoing.ask_no_more(&filter("b"));
-        assert!(outgoing.has_next(9));
-        assert_eq!(
-            outgoing.next_asked().map(|(filter, asked)| (filter.to_string(), asked.until)),
-            Some(("a/#".to_owned(), 2))
-        );
-        outgoing.add_retained(entry(0, Qos::AtMostOnce).message, Qos::AtMostOnce, None);
-        outgoing.ask(filter("c"), asked(3));
-        assert!(outgoing.next_asked().is_none(), "one waits");
-        assert_eq!((send(&mut outgoing, 9), outgoing.next_asked().is_some()), (Some(99), true));
-        assert!(!outgoing.has_next(9));
-    }
-
-    #[test]
-    fn what_is_retained_goes_before_what_was_published_since_and_neither_waits_without_end() {
-        let mut outgoing = Outgoing::default();
-        let filter: TopicFilter = "#".parse().unwrap();
-        let asked = || Asked { wanted: Wanted::default(), subscription_id: None, until: 1, after: None };
-        let mut order = Vec::new();
-        outgoing.ask(filter.clone(), asked());
-        for place in 0..6 {
-            // One is published for each that is sent: there is always one that waits.
-            outgoing.push(entry(place, Qos::AtMostOnce), ROOM, true);
-            if outgoing.next_asked().is_some() {
-                outgoing.add_retained(entry(0, Qos::AtMostOnce).message, Qos::AtMostOnce, None);
-                outgoing.ask(filter.clone(), asked());
-            }
-            order.push(send(&mut outgoing, 9).unwrap());
-        }
-        assert_eq!(order, [99, 0, 99, 1, 2, 99]);
-    }
-
-    #[test]
-    fn gives_no_packet_id_that_is_in_flight() {
-        let mut outgoing = Outgoing::default();
-        outgoing.push(entry(5, Qos::AtLeastOnce), ROOM, true);
-        outgoing.push(entry(5 + PACKET_IDS, Qos::AtLeastOnce), ROOM, true);
-        assert_eq!((send(&mut outgoing, 9), send(&mut outgoing, 9)), (Some(5), None));
-        assert!(outgoing.acknowledged(6).is_some());
-        assert_eq!(send(&mut outgoing, 9), Some(5 + PACKET_IDS));
-
-        // Nor to what is retained, which gets its place only now.
-        outgoing.add_retained(entry(0, Qos::AtLeastOnce).message, Qos::AtLeastOnce, None);
-        let mut next = |place| outgoing.next(9, Timestamp::default(), || place);
-        assert!(next(5 + 2 * PACKET_IDS).is_none());
-        assert!(!outgoing.has_next(9), "it keeps the place that it was given");
-        assert!(outgoing.acknowledged(6).is_some());
-        assert_eq!(send(&mut outgoing, 9), Some(5 + 2 * PACKET_IDS));
-    }
-
-    #[test]
-    fn sends_again_in_order_on_the_next_connection() {
-        let mut outgoing = Outgoing::default();
-        for place in 0..3 {
-            outgoing.push(entry(place, Qos::ExactlyOnce), ROOM, true);
-        }
-        let _ = (send(&mut outgoing, 9), send(&mut outgoing, 9));
-        let (place, stored, first) = outgoing.received(packet_id(0)).unwrap();
-        assert_eq!((place, stored, first.is_some()), (0, true, true));
-        // It may not be on disk yet.
-        assert!(matches!(outgoing.received(packet_id(0)), Some((0, true, None))));
-        assert_eq!(outgoing.resume(), [(0, true)]);
-        outgoing.written(0);
-        assert!(matches!(outgoing.received(packet_id(0)), Some((0, false, None))));
-        assert_eq!(outgoing.resume(), [(0, false)]);
-        assert!(
-            matches!(outgoing.next(9, Timestamp::default(), || 0), Some(Next::Publish(e)) if e.place == 1 && e.again)
-        );
-        assert!(
-            matches!(outgoing.next(9, Timestamp::default(), || 0), Some(Next::Publish(e)) if e.place == 2 && !e.again)
-        );
-        assert_eq!(outgoing.completed(packet_id(0)), Some((0, true)));
-        assert_eq!(outgoing.completed(packet_id(0)), None);
-    }
-}
+pub(super) mod tests;

@@ -381,7 +381,7 @@ impl Connection {
 
     /// Takes the next entries of the queue to the buffer, as far as there are some, and a window for them.
     pub(super) fn send_some(&mut self) {
-        let now = self.broker.session.now();
+        let now = self.broker.time();
         self.find_retained(now);
         let client = Arc::clone(&self.hold.client);
         let mut state = client.state();

@@ -13,7 +13,7 @@ use super::broker::Broker;
 use super::client::Client;
 use super::codec::{Qos, forwardable};
 use super::inbound::{By, Published};
-use super::message::{Entry, Message, OwnRow};
+use super::message::{Entry, Expiry, Message};
 use super::rows::{self, How};
 use super::subscriptions::Recipient;
 use crate::Replies;
@@ -112,7 +112,10 @@ impl Broker {
             return Plan::default();
         }
         let expiry = published.properties.as_ref().and_then(|properties| properties.message_expiry);
-        let expires = expiry.map(|seconds| self.session.now().after(Duration::from_secs(seconds.into())));
+        let expires = expiry.map(|seconds| {
+            let wait = Duration::from_secs(seconds.into());
+            Expiry { by_clock: self.session.now().after(wait), at: self.time().after(wait) }
+        });
         let mut message = Message {
             topic: published.topic.clone(),
             payload: published.payload.clone(),
@@ -124,7 +127,7 @@ impl Broker {
             row: None,
         };
         if recipients.iter().filter(|to| to.is_stored()).count() > 1 {
-            message.row = Some(OwnRow { number: self.message_number(), keeper: Arc::clone(&self.keeper) });
+            message.row = Some(self.own_row(self.message_number()));
         }
         let message = Arc::new(message);
         let retain = published.retain.then(|| self.plan_retained(&message, keep));
@@ -218,7 +221,7 @@ impl Broker {
     /// A member of shared subscriptions is gone for good: what it had not acknowledged goes to others (MQTT 5.0,
     /// section 4.8.2). Their rows come before the ones that are deleted.
     pub(super) fn hand_over(&self, entries: Vec<Entry>) {
-        let now = self.session.now();
+        let now = self.time();
         for Entry { message, group, .. } in entries {
             let chosen =
                 group.filter(|_| !message.has_expired(now)).and_then(|group| group.choose(message.about()));

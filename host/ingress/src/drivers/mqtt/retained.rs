@@ -276,6 +276,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::codec::Qos;
+    use super::super::message::Expiry;
     use super::*;
 
     fn message(topic: &str, expires: Option<Timestamp>) -> Arc<Message> {
@@ -285,7 +286,7 @@ mod tests {
             properties: Bytes::new(),
             qos: Qos::AtMostOnce,
             retain: true,
-            expires,
+            expires: expires.map(Expiry::kept),
             publisher: 0,
             row: None,
         })

@@ -20,7 +20,7 @@ use sandbar_reading::{StateWrite, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Qos, Retained, Wanted};
-use super::message::Message;
+use super::message::{Expiry, Message};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SessionRow {
@@ -119,7 +119,7 @@ impl<'a> MessageRow<'a> {
             properties: &message.properties,
             qos: message.qos as u8,
             retain: message.retain,
-            expires: message.expires.map(Timestamp::nanos),
+            expires: by_clock(message).map(Timestamp::nanos),
             publisher: message.publisher,
         }
     }
@@ -132,7 +132,7 @@ impl<'a> MessageRow<'a> {
             properties: Bytes::copy_from_slice(self.properties),
             qos: Qos::of(self.qos)?,
             retain: self.retain,
-            expires: self.expires.map(Timestamp::from_nanos),
+            expires: self.expires.map(Timestamp::from_nanos).map(Expiry::kept),
             publisher: self.publisher,
             row: None,
         })
@@ -215,20 +215,24 @@ pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
+fn by_clock(message: &Message) -> Option<Timestamp> {
+    message.expires.map(|expires| expires.by_clock)
+}
+
 /// A row of a message of its own, with the time at which the store may forget it.
 pub(super) fn write_message(name: Box<str>, message: &Message) -> StateWrite {
-    StateWrite { expires: message.expires, ..write(name, &MessageRow::of(message)) }
+    StateWrite { expires: by_clock(message), ..write(name, &MessageRow::of(message)) }
 }
 
 /// The queue row of `message` for one session.
 pub(super) fn write_queued(name: Box<str>, message: &Arc<Message>, how: How) -> StateWrite {
     let row = QueueRow::Whole { message: MessageRow::of(message), how };
-    StateWrite { expires: message.expires, ..write(name, &row) }
+    StateWrite { expires: by_clock(message), ..write(name, &row) }
 }
 
 /// The same, where the message has a row of its own, with that number.
 pub(super) fn write_shared(name: Box<str>, message: &Message, number: u64, how: How) -> StateWrite {
-    StateWrite { expires: message.expires, ..write(name, &QueueRow::Shared { message: number, how }) }
+    StateWrite { expires: by_clock(message), ..write(name, &QueueRow::Shared { message: number, how }) }
 }
 
 #[cfg(test)]
@@ -243,7 +247,7 @@ mod tests {
             properties: Bytes::from_static(&[1, 1]),
             qos: Qos::ExactlyOnce,
             retain: true,
-            expires: Some(Timestamp::from_millis(7)),
+            expires: Some(Expiry::kept(Timestamp::from_millis(7))),
             publisher: 3,
             row: None,
         };

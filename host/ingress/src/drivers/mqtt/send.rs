@@ -8,7 +8,7 @@ use super::message::Entry;
 use crate::CommandError;
 
 impl Connection {
-    /// Gives the entry back if the client is to acknowledge it.
+    /// Gives the entry back if the client is to acknowledge it. `now` is the broker's time.
     pub(super) fn send(&mut self, entry: Entry, now: Timestamp) -> Option<Entry> {
         if entry.command.as_ref().is_some_and(|command| !command.is_awaited()) {
             // It comes again: carried out now, it would be so twice.
@@ -44,7 +44,7 @@ impl Connection {
         let version = self.version;
         self.output.head(|out| codec::publish(out, version, &packet));
         self.output.payload(&message.payload);
-        self.listed.sent(message.payload.len(), now);
+        self.listed.sent(message.payload.len(), self.broker.session.now());
         if entry.qos == Qos::AtMostOnce {
             self.done_with(Some(entry), Ok(()));
             return None;

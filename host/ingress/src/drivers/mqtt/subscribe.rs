@@ -172,7 +172,7 @@ impl Connection {
                 }
                 retained.matching(&filter, asked.after.as_ref(), asked.until, FOUND_MAX, now)
             };
-            let Asked { wanted, subscription_id, until, .. } = asked;
+            let (wanted, subscription_id, until) = (asked.wanted, asked.subscription_id, asked.until);
             let last = found.get(FOUND_MAX - 1).map(|message| message.topic.clone());
             let mut state = client.state();
             for message in found {
@@ -182,6 +182,7 @@ impl Connection {
                     state.outgoing.add_retained(message, qos, subscription_id);
                 }
             }
+            state.outgoing.found_for(filter.clone(), asked);
             if last.is_some() {
                 state.outgoing.ask(filter, Asked { wanted, subscription_id, until, after: last });
             }

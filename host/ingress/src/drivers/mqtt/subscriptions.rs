@@ -69,9 +69,9 @@ impl Target {
 impl Subscriptions {
     /// Replaces the client's earlier subscription to the same.
     pub(super) fn insert(&mut self, client: &Arc<Client>, target: &Target, wanted: Wanted, id: Option<u32>) {
-        self.remove(client, target);
         let subscription = Subscription { client: Arc::clone(client), wanted, id };
         let Some(group) = &target.group else {
+            self.remove(client, target);
             return self.plain.insert(&target.filter, subscription);
         };
         let text = format!("$share/{group}/{}", target.filter.as_str()).into();
@@ -81,7 +81,12 @@ impl Subscriptions {
             self.shared.insert(&target.filter, Arc::clone(&group));
             group
         });
-        group.members.lock().push(subscription);
+        // In its place: what waits for the only member goes to later ones of the same group, if it ends.
+        let mut members = group.members.lock();
+        match members.iter_mut().find(|member| Arc::ptr_eq(&member.client, client)) {
+            Some(member) => *member = subscription,
+            None => members.push(subscription),
+        }
     }
 
     pub(super) fn remove(&mut self, client: &Arc<Client>, target: &Target) {
@@ -260,6 +265,21 @@ mod tests {
             subscriptions.remove(member, &target("$share/g/t/#"));
         }
         assert!(subscriptions.groups.is_empty() && subscriptions.shared.is_empty());
+    }
+
+    #[test]
+    fn who_subscribes_anew_stays_in_the_group_that_its_messages_came_by() {
+        let mut subscriptions = Subscriptions::default();
+        let (a, b) = (client("a", 1), client("b", 2));
+        let shared = target("$share/g/t");
+        subscriptions.insert(&a, &shared, wanted(Qos::AtMostOnce), None);
+        let before = subscriptions.group("$share/g/t").unwrap();
+        subscriptions.insert(&a, &shared, wanted(Qos::AtLeastOnce), Some(7));
+        assert_eq!(before.members.lock().len(), 1);
+        subscriptions.insert(&b, &shared, wanted(Qos::AtMostOnce), None);
+        subscriptions.remove(&a, &shared);
+        b.state().take(Link::new());
+        assert_eq!(before.choose(about(&topic("t"), Qos::AtMostOnce, 0)).unwrap().client.number, 2);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Timers {
                 What::Sweep => {
                     broker.look_at_clock();
                     // Their rows the store forgets by itself.
-                    let gone = broker.retained.lock().expire(broker.session.now());
+                    let gone = broker.retained.lock().expire(broker.time());
                     drop(gone);
                     self.add(SWEEP, What::Sweep);
                 }

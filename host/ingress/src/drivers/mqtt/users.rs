@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier;
@@ -12,6 +11,7 @@ use argon2::password_hash::phc::PasswordHash;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sandbar_reading::ConfigError;
+use sandbar_tls::Renewed;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
@@ -32,20 +32,13 @@ const NOBODY: &str =
 
 pub(super) struct Users {
     inline: HashMap<String, Arc<str>>,
-    file: Option<PathBuf>,
-    read: Mutex<FromFile>,
+    file: Option<Renewed<HashMap<String, Arc<str>>>>,
     checks: Arc<Semaphore>,
     /// Of each address, one waits for its check: many who come from one keep nobody else waiting.
     turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     /// Keyed hashes of name, password and stored hash.
     known: Mutex<HashSet<[u8; 32]>>,
     key: [u8; 32],
-}
-
-#[derive(Default)]
-struct FromFile {
-    modified: Option<SystemTime>,
-    users: HashMap<String, Arc<str>>,
 }
 
 impl Users {
@@ -55,17 +48,15 @@ impl Users {
                 return Err(ConfigError::at(format!("users[{index}].password_hash"), problem));
             }
         }
-        let users = Self {
+        let file = file.map(|file| Renewed::new([file.clone()], move || read(&file))).transpose()?;
+        Ok(Self {
             inline: inline.into_iter().map(|user| (user.name, user.password_hash.into())).collect(),
             file,
-            read: Mutex::default(),
             checks: Arc::new(Semaphore::new(CHECKS)),
             turns: Mutex::default(),
             known: Mutex::default(),
             key: rand::random(),
-        };
-        users.refresh().map_err(|problem| ConfigError::at("users_file", problem))?;
-        Ok(users)
+        })
     }
 
     /// Whether names mean anything here.
@@ -135,25 +126,7 @@ impl Users {
         if let Some(hash) = self.inline.get(name) {
             return Some(Arc::clone(hash));
         }
-        if let Err(problem) = self.refresh() {
-            tracing::warn!(problem, "the users that were read last still count");
-        }
-        self.read.lock().users.get(name).cloned()
-    }
-
-    /// Reads the file if it has changed.
-    fn refresh(&self) -> Result<(), String> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let shown = file.display();
-        let problem = |error: std::io::Error| format!("the file {shown} cannot be read: {error}");
-        let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified()).map_err(problem)?;
-        let mut read = self.read.lock();
-        if read.modified != Some(modified) {
-            let text = std::fs::read_to_string(file).map_err(problem)?;
-            read.users = parse(&text).map_err(|problem| format!("the file {shown}: {problem}"))?;
-            read.modified = Some(modified);
-        }
-        Ok(())
+        self.file.as_ref()?.current().get(name).cloned()
     }
 
     fn mark(&self, name: &str, password: &[u8], hash: &str) -> [u8; 32] {
@@ -164,6 +137,14 @@ impl Users {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+fn read(file: &Path) -> Result<HashMap<String, Arc<str>>, ConfigError> {
+    let shown = file.display();
+    let refused = |problem: String| ConfigError::at("users_file", problem);
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| refused(format!("the file {shown} cannot be read: {error}")))?;
+    parse(&text).map_err(|problem| refused(format!("the file {shown}: {problem}")))
 }
 
 /// Lines `name:hash`; empty ones and those that begin with `#` say nothing.
@@ -216,11 +197,12 @@ mod tests {
         for (name, password) in [("ann", "b"), ("bob", "a"), ("cid", "a"), ("", "")] {
             assert!(!users.check(name, password.as_bytes(), HERE).await, "{name}");
         }
-        // It has changed.
-        std::fs::write(&file, format!("bob:{}\n", hash("new"))).unwrap();
+        // Another file with the same time.
         let written = std::fs::metadata(&file).and_then(|metadata| metadata.modified()).unwrap();
-        let later = written + Duration::from_secs(9);
-        std::fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
+        let other = file.with_extension("new");
+        std::fs::write(&other, format!("bob:{}\n", hash("new"))).unwrap();
+        std::fs::File::options().append(true).open(&other).unwrap().set_modified(written).unwrap();
+        std::fs::rename(&other, &file).unwrap();
         assert!(users.check("bob", b"new", HERE).await && !users.check("bob", b"b", HERE).await);
         std::fs::remove_file(file).unwrap();
         assert!(users.check("bob", b"new", HERE).await, "those that were read last still count");

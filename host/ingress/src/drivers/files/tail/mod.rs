@@ -258,7 +258,9 @@ impl Tail {
         let now = session.now();
         let readings = self.left.iter().take(LINES_MAX).map(|(key, Left { path, line })| {
             let inbound = decode_line(settings, key, path, line.offset, line.text.clone());
-            (inbound, vec![line.after.write(key, now)])
+            // Another file has the name, whose position counts.
+            let is_replaced = self.followers.contains_key(key) || self.resting.contains_key(key);
+            (inbound, if is_replaced { Vec::new() } else { vec![line.after.write(key, now)] })
         });
         let told = hand_over(session, readings.collect()).await;
         let mut each = told.iter();

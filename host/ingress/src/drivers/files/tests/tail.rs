@@ -261,6 +261,26 @@ async fn what_a_closed_log_had_without_a_line_end_is_read_once_it_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_many_removed_logs_had_does_not_have_those_read_again_that_got_their_names() {
+    // More than are on their way at once.
+    let logs: Vec<String> = (0..100).map(|number| format!("{number}.log")).collect();
+    let mut running = start(json!({ "watch": "poll", "poll_ms": 200 })).await;
+    for log in &logs {
+        running.append(log, "1\n2");
+    }
+    running.taken(logs.len()).await;
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    assert_eq!(open_files(&running), 0);
+    for log in &logs {
+        std::fs::remove_file(running.path(log)).unwrap();
+        running.append(log, "3\n");
+    }
+    running.taken(3 * logs.len()).await;
+    running.restart(json!({})).await;
+    running.nothing_more(3 * logs.len()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closed_log_is_found_under_the_name_that_it_was_given() {
     for is_replaced in [true, false] {
         let running = quiet_log().await;

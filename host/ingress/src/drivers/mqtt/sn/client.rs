@@ -73,7 +73,10 @@ pub(super) struct Client {
     arrived: VecDeque<Packet>,
     /// One at a time.
     flight: Option<Flight>,
+    /// Its messages at quality of service 1 that the broker has not answered, with the numbers of their topics.
     publishing: HashMap<u16, u16>,
+    /// Those at quality of service 2, until they are completed.
+    completing: HashSet<u16>,
     subscribing: HashMap<u16, u16>,
     /// Messages at quality of service 2 that the client has: the broker's PUBREL is to come.
     unreleased: HashSet<u16>,
@@ -114,6 +117,7 @@ impl Client {
             arrived: VecDeque::new(),
             flight: None,
             publishing: HashMap::new(),
+            completing: HashSet::new(),
             subscribing: HashMap::new(),
             unreleased: HashSet::new(),
             rests: false,
@@ -294,6 +298,7 @@ impl Client {
         }
         (self.flight, self.arrived) = (None, VecDeque::new());
         self.publishing.clear();
+        self.completing.clear();
         self.subscribing.clear();
         self.unreleased.clear();
         (self.rests, self.asks) = (false, false);
@@ -380,11 +385,15 @@ impl Client {
 
     async fn publish(&mut self, flags: Flags, topic: &Topic, id: u16, payload: Bytes) -> Result<(), Over> {
         let topic_id = number(topic);
+        let is_repeated = match flags.qos {
+            1 => self.publishing.contains_key(&id),
+            2 => self.completing.contains(&id),
+            _ => false,
+        };
+        let is_full = self.publishing.len() + self.completing.len() >= self.publishing_max();
         let refuse = match self.topics.name(topic) {
             None => Err(code::INVALID_TOPIC),
-            Some(_) if flags.qos > 0 && self.publishing.len() >= self.publishing_max() => {
-                Err(code::CONGESTION)
-            }
+            Some(_) if flags.qos > 0 && !is_repeated && is_full => Err(code::CONGESTION),
             Some(name) => Ok(name),
         };
         let name = match refuse {
@@ -394,8 +403,13 @@ impl Client {
                 return Ok(());
             }
         };
-        if flags.qos == 1 {
-            self.publishing.insert(id, topic_id);
+        match flags.qos {
+            // It is answered once the broker has answered it, which would take it for another one.
+            1 if is_repeated => return Ok(()),
+            1 => drop(self.publishing.insert(id, topic_id)),
+            // The broker answers each, and takes it once.
+            2 => drop(self.completing.insert(id)),
+            _ => {}
         }
         let publish = Publish {
             duplicate: flags.duplicate && flags.qos > 0,
@@ -455,7 +469,10 @@ impl Client {
                         self.release(id, code).await;
                         return Ok(());
                     }
-                    AckKind::PubComp => Message::PubComp(id),
+                    AckKind::PubComp => {
+                        self.completing.remove(&id);
+                        Message::PubComp(id)
+                    }
                 };
                 self.say(&message).await;
                 Ok(())

@@ -217,6 +217,30 @@ async fn what_waits_for_all_absent_clients_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_message_that_several_absent_clients_wait_for_counts_once() {
+    let limits = json!({ "absent_bytes": 6000 });
+    let bench = bench(limits.clone()).await;
+    for id in ["a", "b", "c", "d"] {
+        let mut to = Client::connect(bench.address, Hello::three(id).kept()).await;
+        to.subscribe("t", 1).await;
+        to.leave().await;
+    }
+    let publish = async |bench: &super::Bench, times| {
+        let mut from = Client::connect(bench.address, Hello::three("from")).await;
+        for id in 1..=times {
+            from.publish(1, id, "t", &[b'x'; 1000]).await;
+            assert_eq!(from.hear().await.0, 0x40);
+        }
+        (bench.figure("dropped"), bench.figure("queued"))
+    };
+    assert_eq!(publish(&bench, 3).await, (0, 12));
+    let bench = bench.restart(limits).await;
+    assert_eq!(publish(&bench, 0).await, (0, 12));
+    let (dropped, queued) = publish(&bench, 2).await;
+    assert!(dropped > 0 && dropped + queued == 20, "{dropped} {queued}");
+}
+
+#[tokio::test]
 async fn a_session_too_many_takes_the_place_of_the_one_longest_without_a_connection() {
     let bench = bench(json!({ "sessions_max": 2 })).await;
     let kept = |id| Client::hello(bench.address, Hello::three(id).kept());

@@ -1,4 +1,6 @@
-use sandbar_reading::Refused;
+use std::time::Duration;
+
+use sandbar_reading::{Clock, Refused, SystemClock};
 use serde_json::json;
 
 use super::bench;
@@ -55,5 +57,25 @@ async fn an_older_message_that_is_retained_does_not_come_after_a_newer_one() {
         let got = to.message().await;
         assert_eq!((&*got.payload, got.retain), (payload, retain));
         acknowledged = got.id;
+    }
+}
+
+/// A box without a clock of its own is told the time after its start.
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_no_message() {
+    let bench = bench(json!({})).await;
+    let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+    to.subscribe("r/1", 1).await;
+    to.leave().await;
+    let mut from = Client::connect(bench.address, Hello::five("from")).await;
+    from.publish_with(3, 1, "r/1", &[2, 0, 0, 0, 60], b"x").await;
+    assert_eq!(from.hear().await.0, 0x40);
+    bench.host.set_now(SystemClock.now().after(Duration::from_secs(86_400)));
+    let mut to = Client::connect(bench.address, Hello::five("to").kept()).await;
+    let mut late = Client::connect(bench.address, Hello::five("late")).await;
+    late.subscribe("r/#", 0).await;
+    for got in [to.message().await, late.message().await] {
+        assert_eq!((&*got.topic, &got.properties[..4]), ("r/1", &[2, 0, 0, 0][..]));
+        assert!((50..=60).contains(&got.properties[4]), "the time that is left: {:?}", got.properties);
     }
 }

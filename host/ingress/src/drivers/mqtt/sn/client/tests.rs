@@ -162,6 +162,36 @@ async fn a_release_is_sent_again_until_it_is_answered() {
 }
 
 #[tokio::test]
+async fn what_is_sent_again_is_not_counted_twice_and_each_counts_until_it_is_done() {
+    let mut bench = Bench::new().await;
+    let told = |qos, id| {
+        let (flags, topic) = (Flags { qos, ..Flags::default() }, Topic::Short(*b"ab"));
+        Message::Publish { flags, topic, id, payload: "x".into() }
+    };
+    for id in 1..=PUBLISHING_MAX as u16 {
+        bench.tell(told(if id == 7 { 2 } else { 1 }, id)).await;
+    }
+    assert_eq!(bench.given().len(), PUBLISHING_MAX);
+    for qos in [1, 2] {
+        bench.tell(told(qos, 100)).await;
+        assert_eq!(bench.heard(), b"\x07\x0Dab\0\x64\x01", "congestion");
+    }
+    bench.tell(told(1, 1)).await;
+    assert_eq!(bench.given(), [], "its answer is to come");
+    bench.tell(told(2, 7)).await;
+    assert_eq!(bench.given().len(), 1, "its answer may have been lost");
+    bench.nothing_heard();
+    bench.bring(ack(AckKind::PubRec)).await;
+    assert_eq!(bench.heard(), b"\x04\x0F\0\x07");
+    bench.tell(told(1, 100)).await;
+    assert_eq!(bench.heard(), b"\x07\x0Dab\0\x64\x01");
+    bench.bring(ack(AckKind::PubComp)).await;
+    assert_eq!(bench.heard(), b"\x04\x0E\0\x07");
+    bench.tell(told(1, 100)).await;
+    assert_eq!(bench.given().len(), 1);
+}
+
+#[tokio::test]
 async fn what_a_broker_that_is_behind_has_not_read_is_bounded() {
     let mut bench = Bench::new().await;
     for _ in 0..200 {
