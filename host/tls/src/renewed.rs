@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use sandbar_reading::ConfigError;
 
-/// What could not be made is tried again after this, also without a change: it may have failed for what is not the files'
-/// fault, such as too many open ones.
+/// What could not be made is tried again after this, also without a change: it may have failed for what is not the
+/// files' fault, such as too many open ones.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is made of files that settings name, such as certificates and secrets, and made anew once one of them changed: a
@@ -51,8 +51,8 @@ impl<T> Renewed<T> {
     }
 
     /// What to make the next connection with: the same as before unless a file changed. What cannot be made of changed
-    /// files, or of one that is gone, the log says once, and the old one stays; it is tried again every few seconds. Looks
-    /// at the files, and reads them else only if they changed.
+    /// files, or of one that is gone, the log says once, and the old one stays; it is tried again every few seconds.
+    /// Looks at the files, and reads them else only if they changed.
     pub fn current(&self) -> Arc<T> {
         let mut current = self.current.lock();
         let of = stamps(&self.files);

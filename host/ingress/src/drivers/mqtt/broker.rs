@@ -107,8 +107,8 @@ impl Broker {
         }
     }
 
-    /// What the clock showed when the broker began, and the time since: what lasts for a while is measured by this, which
-    /// nobody sets.
+    /// What the clock showed when the broker began, and the time since: what lasts for a while is measured by this,
+    /// which nobody sets.
     pub(super) fn time(&self) -> Timestamp {
         self.began.after(self.began_at.elapsed())
     }
