@@ -3,7 +3,7 @@
 //! a seed; one seed is one run, and a failing one prints what to run it with again.
 //!
 //! `SANDBAR_SEED` runs that one and prints what happened in it if it fails. `SANDBAR_SECONDS` says how long
-//! (20), `SANDBAR_SEEDS` how many seeds at most.
+//! (60), `SANDBAR_SEEDS` how many seeds at most.
 
 mod check;
 mod far_end;
@@ -36,7 +36,7 @@ fn whatever_happens_everything_acknowledged_is_handled_once_and_in_order() {
         }
         return result.map(drop).expect("SANDBAR_SEED fails");
     }
-    let budget = Duration::from_secs(number("SANDBAR_SECONDS").unwrap_or(20));
+    let budget = Duration::from_secs(number("SANDBAR_SECONDS").unwrap_or(60));
     let most = number("SANDBAR_SEEDS").unwrap_or(u64::MAX);
     let first = Random::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)).draw() >> 16;
     let began = Instant::now();
