@@ -277,17 +277,28 @@ async fn metrics_are_those_of_prometheus_and_a_collector_that_is_away_keeps_nobo
             && line["value"] == 1.0
     };
     eventually("a report", 30, || async { collector.lines().iter().any(handled) }).await;
-    let lines = collector.lines();
-    ensure!(lines.iter().all(|line| line["error"].is_null()), "{lines:?}");
     let prometheus = host.request(Method::GET, "/metrics").send().await?.text().await?;
-    for line in prometheus.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let (name, kind) = line.split_once(' ').context("no type")?;
+    let is_missing = |lines: &[Value], (name, kind): (&str, &str)| {
         let kind = if kind == "counter" { "sum" } else { kind };
         // A family without members has no points.
         let has_members = prometheus.lines().any(|line| line.starts_with(name));
-        let reported = lines.iter().any(|line| line["metric"] == name && line["kind"] == kind);
-        ensure!(reported || !has_members, "{name} is no {kind} at the collector");
+        has_members && !lines.iter().any(|line| line["metric"] == name && line["kind"] == kind)
+    };
+    let missing = || {
+        let lines = collector.lines();
+        let types = prometheus.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types.filter(|family| is_missing(&lines, *family)).collect::<Vec<_>>()
+    };
+    // The collector may be writing the report down.
+    for _ in 0..100 {
+        if missing().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    ensure!(missing().is_empty(), "not at the collector: {:?}", missing());
+    let lines = collector.lines();
+    ensure!(lines.iter().all(|line| line["error"].is_null()), "{lines:?}");
 
     collector.child.kill().await?;
     let began = std::time::Instant::now();
