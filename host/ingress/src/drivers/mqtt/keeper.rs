@@ -198,22 +198,28 @@ impl Keeper {
 mod tests {
     use std::sync::Arc;
 
+    use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
 
     use super::super::rows;
     use super::*;
     use crate::contract::StandIn;
 
+    fn session(host: &Arc<StandIn>) -> Session {
+        Session::new("mqtt".parse().unwrap(), Arc::clone(host) as _, CancellationToken::new())
+    }
+
+    fn run(keeper: &Arc<Keeper>, session: &Session) -> JoinHandle<()> {
+        let (keeper, session) = (Arc::clone(keeper), session.clone());
+        tokio::spawn(async move { keeper.run(&session).await })
+    }
+
     #[tokio::test]
     async fn writes_in_order_and_all_before_it_ends() {
         let host = StandIn::new();
-        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
-        let keeper = Arc::new(Keeper::default());
+        let (keeper, session) = (Arc::new(Keeper::default()), session(&host));
         keeper.soon([rows::mark("a".into())]);
-        let running = tokio::spawn({
-            let (keeper, session) = (Arc::clone(&keeper), session.clone());
-            async move { keeper.run(&session).await }
-        });
+        let running = run(&keeper, &session);
         keeper.write(vec![rows::mark("b".into())]).await.unwrap();
         keeper.soon([rows::delete("a".into())]);
         keeper.close();
@@ -225,12 +231,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_is_gathered_and_who_waits_does_not_wait_for_that() {
         let host = StandIn::new();
-        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
-        let keeper = Arc::new(Keeper::default());
-        let _running = tokio::spawn({
-            let (keeper, session) = (Arc::clone(&keeper), session.clone());
-            async move { keeper.run(&session).await }
-        });
+        let (keeper, session) = (Arc::new(Keeper::default()), session(&host));
+        let _running = run(&keeper, &session);
         keeper.soon([rows::mark("a".into())]);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let begun = tokio::time::Instant::now();
@@ -250,12 +252,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_on_its_way_is_not_on_disk() {
         let host = StandIn::new();
-        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
-        let keeper = Arc::new(Keeper::default());
-        let _running = tokio::spawn({
-            let (keeper, session) = (Arc::clone(&keeper), session.clone());
-            async move { keeper.run(&session).await }
-        });
+        let (keeper, session) = (Arc::new(Keeper::default()), session(&host));
+        let _running = run(&keeper, &session);
         host.hold_keeps(true);
         keeper.soon([rows::mark("a".into())]);
         tokio::time::sleep(2 * GATHER).await;
@@ -269,12 +267,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_disk_is_full_only_the_last_of_each_name_waits_and_no_more_than_so_many() {
         let host = StandIn::new();
-        let session = Session::new("mqtt".parse().unwrap(), Arc::clone(&host) as _, CancellationToken::new());
-        let keeper = Arc::new(Keeper::default());
-        let _running = tokio::spawn({
-            let (keeper, session) = (Arc::clone(&keeper), session.clone());
-            async move { keeper.run(&session).await }
-        });
+        let (keeper, session) = (Arc::new(Keeper::default()), session(&host));
+        let _running = run(&keeper, &session);
         host.refuse_to_keep(Some(Refused::DiskFull));
         for _ in 0..100 {
             keeper.soon([rows::delete("a".into()), rows::mark("b".into())]);
