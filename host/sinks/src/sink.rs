@@ -37,8 +37,8 @@ pub trait Sink: Sized + Send + Sync + 'static {
 }
 
 /// How far a sink has come with a batch, for when it has no time to return it.
-#[derive(Debug, Default)]
-pub struct Progress(AtomicUsize);
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicUsize>);
 
 impl Progress {
     /// The far end has the first `taken` of the batch.

@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sandbar_mqtt_client::codec::{Ack, AckKind, Packet, Publish, publish_size};
-use sandbar_mqtt_client::{Broker, Link, LinkLost, Opened, Qos, Session, Version, reason};
+use sandbar_mqtt_client::{Broker, Link, LinkLost, Opened, Qos, Session, reason};
 use sandbar_reading::DeliveryId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Plan;
-use crate::{Cause, DeliveryError};
+use crate::{Cause, DeliveryError, Progress};
 
 pub(super) struct Offer {
     pub(super) parcels: Vec<Parcel>,
+    pub(super) progress: Progress,
     pub(super) done: oneshot::Sender<Result<(), DeliveryError>>,
 }
 
@@ -24,9 +25,11 @@ pub(super) struct Parcel {
 pub(super) struct Courier {
     plan: Plan,
     link: Option<(Link, Opened)>,
+    /// What an earlier run left in the broker's session has been ended.
+    session_is_ours: bool,
     /// Sent, and not acknowledged; oldest first. It outlives the link, as the broker's session does.
     under_way: VecDeque<UnderWay>,
-    /// Acknowledged, while one offered before it was not: not sent again when it is offered again.
+    /// Acknowledged, and not reported: not sent again when it is offered again.
     ahead: BTreeSet<DeliveryId>,
     packet_id: u16,
 }
@@ -59,8 +62,14 @@ const AHEAD_MAX: usize = 4096;
 impl Courier {
     pub(super) fn start(plan: Plan) -> mpsc::Sender<Offer> {
         let (offers, taken) = mpsc::channel(1);
-        let courier =
-            Self { plan, link: None, under_way: VecDeque::new(), ahead: BTreeSet::new(), packet_id: 0 };
+        let courier = Self {
+            plan,
+            link: None,
+            session_is_ours: false,
+            under_way: VecDeque::new(),
+            ahead: BTreeSet::new(),
+            packet_id: 0,
+        };
         tokio::spawn(courier.run(taken));
         offers
     }
@@ -77,10 +86,10 @@ impl Courier {
                     continue;
                 }
             };
-            let Some(Offer { parcels, mut done }) = offer else { break };
+            let Some(Offer { parcels, progress, mut done }) = offer else { break };
             let result = tokio::select! {
-                result = self.carry(&parcels) => result,
-                // Whoever offered it has given up; what is under way stays so.
+                result = self.carry(&parcels, &progress) => result,
+                // Whoever offered it has given up; what is under way stays so, what was acknowledged too.
                 () = done.closed() => continue,
             };
             drop(done.send(result));
@@ -90,17 +99,12 @@ impl Courier {
         }
     }
 
-    async fn carry(&mut self, parcels: &[Parcel]) -> Result<(), DeliveryError> {
+    async fn carry(&mut self, parcels: &[Parcel], progress: &Progress) -> Result<(), DeliveryError> {
         let mut standings: Vec<_> = parcels.iter().map(|parcel| self.standing(parcel.id)).collect();
-        let ended = self.exchange(parcels, &mut standings).await.err();
-        let delivered = standings.iter().take_while(|standing| matches!(standing, Standing::Taken)).count();
+        let ended = self.exchange(parcels, &mut standings, progress).await.err();
+        let delivered = taken(&standings);
         for parcel in &parcels[..delivered] {
             self.ahead.remove(&parcel.id);
-        }
-        for (parcel, standing) in parcels.iter().zip(&standings).skip(delivered) {
-            if matches!(standing, Standing::Taken) {
-                self.ahead.insert(parcel.id);
-            }
         }
         while self.ahead.len() > AHEAD_MAX {
             self.ahead.pop_first();
@@ -129,7 +133,12 @@ impl Courier {
     }
 
     /// Sends and waits until every parcel was answered, or no more can be: the error says why.
-    async fn exchange(&mut self, parcels: &[Parcel], standings: &mut [Standing]) -> Result<(), Cause> {
+    async fn exchange(
+        &mut self,
+        parcels: &[Parcel],
+        standings: &mut [Standing],
+        progress: &Progress,
+    ) -> Result<(), Cause> {
         if standings.iter().all(|standing| matches!(standing, Standing::Taken)) {
             return Ok(());
         }
@@ -152,13 +161,12 @@ impl Courier {
             if !standings.iter().any(|standing| matches!(standing, Standing::UnderWay)) {
                 return stopped.map_or(Ok(()), Err);
             }
+            progress.reached(taken(standings));
             let (id, answer) = self.answer().await?;
-            let Some(index) = parcels.iter().position(|parcel| parcel.id == id) else {
-                if matches!(answer, Answer::Taken) {
-                    self.ahead.insert(id);
-                }
-                continue;
-            };
+            if matches!(answer, Answer::Taken) {
+                self.ahead.insert(id);
+            }
+            let Some(index) = parcels.iter().position(|parcel| parcel.id == id) else { continue };
             standings[index] = match answer {
                 Answer::Taken => Standing::Taken,
                 Answer::Later(cause) => {
@@ -177,19 +185,15 @@ impl Courier {
     async fn connect(&mut self, parcels: &[Parcel], standings: &mut [Standing]) -> Result<(), Cause> {
         // 3.1.1 keeps a session without end: only QoS 2 is worth that.
         let keeps = self.plan.qos == Qos::ExactlyOnce;
-        // What an earlier run left in it is not ours: a message under a packet id of that is taken for a repeat.
-        let anew = self.under_way.is_empty();
-        let session = Session {
-            clean_start: !keeps || anew && self.plan.broker.version() == Version::V5,
-            expiry_s: if keeps { self.plan.session_expiry_s } else { 0 },
-            receive_maximum: 0,
-            packet_max: 1 << 20,
-        };
-        if anew && !session.clean_start {
-            // With 3.1.1 a session that begins clean is not kept: the one of before is ended first.
-            let (link, _) = open(&self.plan.broker, Session { clean_start: true, ..session }).await?;
-            link.close().await;
+        let clean = Session { clean_start: true, expiry_s: 0, receive_maximum: 0, packet_max: 1 << 20 };
+        let kept = Session { clean_start: false, expiry_s: self.plan.session_expiry_s, ..clean };
+        if keeps && !self.session_is_ours {
+            // Under a packet id of a message that an earlier run left in it, ours is taken for a repeat of that. A
+            // session that begins clean is not kept with 3.1.1, nor by Mosquitto 2.0.11 over its restart.
+            open(&self.plan.broker, clean).await?.0.close().await;
+            self.session_is_ours = true;
         }
+        let session = if keeps { kept } else { clean };
         let (mut link, opened) = open(&self.plan.broker, session).await?;
         if opened.qos_max < self.plan.qos {
             return Err(Cause::new(format!(
@@ -286,6 +290,11 @@ impl Courier {
         }
         Err(lost)
     }
+}
+
+/// How many are taken from the first on.
+fn taken(standings: &[Standing]) -> usize {
+    standings.iter().take_while(|standing| matches!(standing, Standing::Taken)).count()
 }
 
 async fn open(broker: &Broker, session: Session) -> Result<(Link, Opened), Cause> {

@@ -117,7 +117,7 @@ qos = 1
         Ok(Self { plan, courier: OnceLock::new() })
     }
 
-    async fn deliver(&self, batch: &[Delivery], _: &Progress) -> Result<(), DeliveryError> {
+    async fn deliver(&self, batch: &[Delivery], progress: &Progress) -> Result<(), DeliveryError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -134,7 +134,7 @@ qos = 1
             }
         }
         let fit = parcels.len();
-        self.send(parcels).await?;
+        self.send(parcels, progress.clone()).await?;
         match unfit {
             None => Ok(()),
             Some(cause) => Err(DeliveryError::Reject { rejected: fit, cause }),
@@ -143,7 +143,7 @@ qos = 1
 }
 
 impl Mqtt {
-    async fn send(&self, parcels: Vec<Parcel>) -> Result<(), DeliveryError> {
+    async fn send(&self, parcels: Vec<Parcel>, progress: Progress) -> Result<(), DeliveryError> {
         let courier = self.courier.get_or_init(|| Courier::start(self.plan.clone()));
         let (done, result) = oneshot::channel();
         let gone = || DeliveryError::Retry {
@@ -151,7 +151,7 @@ impl Mqtt {
             after: None,
             cause: Cause::new("the link to the broker is being closed"),
         };
-        courier.send(Offer { parcels, done }).await.map_err(|_| gone())?;
+        courier.send(Offer { parcels, progress, done }).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 }
