@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a failing run is repeated with is printed")]
 
+pub mod bus;
 pub mod host;
 pub mod kraken;
 pub mod mutate;

@@ -10,7 +10,9 @@ mod growth;
 mod large;
 mod load;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use sandbar_tests::host::{Host, binary, guest};
@@ -25,6 +27,7 @@ async fn main() -> Result<()> {
     if std::env::args().any(|arg| arg == "--no-op-server") {
         return load::serve_nothing().await;
     }
+    with_a_bus_of_its_own()?;
     println!("{}\n", machine());
     if std::env::args().any(|arg| arg == "--large") {
         return large::large().await;
@@ -45,6 +48,17 @@ async fn main() -> Result<()> {
     growth::routes().await?;
     growth::restart().await?;
     footprint().await
+}
+
+/// Begins this process anew, if it would look for the system's D-Bus where that of this machine is.
+fn with_a_bus_of_its_own() -> Result<()> {
+    const BUS: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+    let address = drivers::bus_address();
+    if std::env::var(BUS).is_ok_and(|is| is == address) {
+        return Ok(());
+    }
+    let mut anew = Command::new(std::env::current_exe()?);
+    Err(anew.args(std::env::args_os().skip(1)).env(BUS, address).exec().into())
 }
 
 /// The durable webhook against a server of the same library that does nothing, one worker each.
@@ -156,7 +170,7 @@ async fn footprint() -> Result<()> {
 
 /// With one worker, as the no-op server has.
 async fn start(folder: &Path) -> Result<Host> {
-    let mut command = std::process::Command::new(binary());
+    let mut command = Command::new(binary());
     command.env("TOKIO_WORKER_THREADS", "1");
     Host::start_with(folder, command).await.context("starting the host under test")
 }

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::bus::{self, Bus};
 use sandbar_tests::host::{Host, binary};
-use sandbar_tests::{eventually, tool};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -15,7 +15,7 @@ const PYTHON: &str = "/usr/bin/python3";
 
 pub(crate) struct Bluez {
     folder: PathBuf,
-    _bus: Child,
+    _bus: Bus,
     /// In the place of bluetoothd.
     mock: Option<Child>,
     orders: Option<Orders>,
@@ -30,28 +30,14 @@ struct Orders {
 impl Bluez {
     /// With an adapter `hci0`. Its socket is in the folder.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
-        let socket = folder.join("bus");
-        let shown = socket.display();
-        let configuration = format!(
-            "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
-             \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n\
-             <busconfig><type>system</type><listen>unix:path={shown}</listen><auth>EXTERNAL</auth>\
-             <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/>\
-             <allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>"
-        );
-        let file = folder.join("bus.conf");
-        std::fs::write(&file, configuration)?;
-        let mut command = Command::new(tool::path("dbus-daemon"));
-        command.arg("--config-file").arg(&file).args(["--nofork", "--nopidfile"]);
-        let bus = command.kill_on_drop(true).spawn().context("starting dbus-daemon")?;
-        eventually("the bus is there", 20, || async { socket.exists() }).await;
+        let bus = Bus::start(&folder.join("bus"))?;
         let mut bluez = Self { folder: folder.to_owned(), _bus: bus, mock: None, orders: None };
         bluez.start_bluetoothd().await?;
         Ok(bluez)
     }
 
     fn address(&self) -> String {
-        format!("unix:path={}", self.folder.join("bus").display())
+        bus::address(&self.folder.join("bus"))
     }
 
     fn python(&self) -> Command {

@@ -1,9 +1,9 @@
 //! Readings/s that a driver takes durably, as a ratio to the same driver with a journal that is nothing: what the
 //! disk costs it, and what it costs itself. A driver is one [`Subject`], with who sends to it or its far end.
 //!
-//! `schedule` and `simulator` make readings at the pace that they are told: they are under no load. `ble` hears BlueZ on
-//! a system bus, and the mock of it that there is (`tests/radio`) speaks slower than the driver listens.
+//! `schedule` and `simulator` make readings at the pace that they are told: they are under no load.
 
+mod bluez;
 mod line;
 mod senders;
 mod served;
@@ -23,6 +23,8 @@ use sandbar_pipeline::Pipeline;
 use sandbar_reading::SystemClock;
 use sandbar_store::{Committer, Disk, Store};
 use serde_json::{Map, Value, json};
+
+pub(crate) use self::bluez::address as bus_address;
 
 /// 200 bytes.
 const PAYLOAD: &str = concat!(
@@ -164,6 +166,7 @@ const SUBJECTS: &[Subject] = &[
         line::serial,
         |folder| json!({ "port": line::port(folder), "acknowledge": { "hex": "06" } }),
     ),
+    connecting("ble", bluez::bluez, |_| json!({ "duplicate_window_ms": 0 })),
     connecting("gps", line::gps, |folder| json!({ "port": line::port(folder), "interval_ms": 0 })),
     connecting("bravejig", line::bravejig, |folder| json!({ "port": line::port(folder) })),
     connecting("modbus", served::modbus, |folder| {
