@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sandbar_tests::checkout;
 use serde_json::Value;
 
 /// Who may depend on whom. A crate that is missing here may depend on none.
@@ -51,10 +52,6 @@ const COMPOSERS: &[&str] = &["sandbar", "sandbar-tests"];
 /// Libraries that one crate alone may depend on, by the beginning of their name.
 const OWNED: &[(&str, &str)] = &[("redb", "sandbar-store"), ("wasmtime", "sandbar-runtime")];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
-}
-
 struct Crate {
     name: String,
     folder: PathBuf,
@@ -65,7 +62,7 @@ struct Crate {
 fn crates() -> Vec<Crate> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline", "--manifest-path"])
-        .arg(root().join("Cargo.toml"))
+        .arg(checkout().join("Cargo.toml"))
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -138,9 +135,9 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 
 #[test]
 fn every_crate_is_on_the_map() {
-    let map = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the map");
+    let map = fs::read_to_string(checkout().join("docs/ARCHITECTURE.md")).expect("the map");
     for c in crates() {
-        let folder = c.folder.strip_prefix(root()).expect("in the workspace").display().to_string();
+        let folder = c.folder.strip_prefix(checkout()).expect("in the workspace").display().to_string();
         assert!(map.contains(&folder), "{folder} is not in docs/ARCHITECTURE.md");
     }
 }
@@ -149,7 +146,7 @@ fn every_crate_is_on_the_map() {
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for folder in ["host", "tests", "guest-sdk", "example-modules"] {
-        collect(&root().join(folder), &mut found);
+        collect(&checkout().join(folder), &mut found);
     }
     assert!(found.len() > 40, "the checkout was not read");
     found
@@ -162,7 +159,7 @@ fn collect(folder: &Path, found: &mut BTreeMap<String, String>) {
         if path.is_dir() && is_ours {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(root()).expect("in the checkout").display().to_string();
+            let name = path.strip_prefix(checkout()).expect("in the checkout").display().to_string();
             found.insert(name, fs::read_to_string(&path).expect("UTF-8"));
         }
     }

@@ -13,7 +13,7 @@ use contract::compare::{Verdict, compare};
 use contract::signatures::{Contract, read};
 
 fn wit() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").join("wit")
+    sandbar_tests::checkout().join("wit")
 }
 
 fn listed(version: &str) -> Option<Vec<String>> {

@@ -16,6 +16,14 @@ pub mod tool;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout whose tests these are. A target directory may serve several: it is not known when they are
+/// compiled.
+pub fn checkout() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    Path::new(&package).parent().expect("tests/ is in the workspace").to_owned()
+}
 
 /// Waits for `done` to be true, asking every 20 ms; panics with `what` after `seconds`.
 pub async fn eventually<F>(what: &str, seconds: u64, mut done: impl FnMut() -> F)

@@ -76,8 +76,8 @@ impl Deny {
 
 #[test]
 fn all_that_the_host_is_built_from_is_allowed() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ is in the workspace")?;
-    let deny = Deny::read(root)?;
+    let root = sandbar_tests::checkout();
+    let deny = Deny::read(&root)?;
     // Of others cargo would have to fetch what only they are built from.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
@@ -97,8 +97,8 @@ fn all_that_the_host_is_built_from_is_allowed() -> Result<()> {
 
 #[test]
 fn what_is_not_allowed_is_refused() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ is in the workspace")?;
-    let deny = Deny::read(root)?;
+    let root = sandbar_tests::checkout();
+    let deny = Deny::read(&root)?;
     let registry = "registry+https://github.com/rust-lang/crates.io-index";
     for (name, licence, source, allowed) in [
         ("a", "MIT/Apache-2.0", registry, true),

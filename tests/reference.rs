@@ -10,7 +10,7 @@ fn the_reference_is_not_stale() -> anyhow::Result<()> {
     let fresh = tempfile::tempdir()?;
     let made = std::process::Command::new(binary()).arg("docs").arg(fresh.path()).status()?;
     anyhow::ensure!(made.success(), "`sandbar docs` failed");
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
+    let committed = sandbar_tests::checkout().join("docs/reference");
     let (fresh, committed) = (pages(fresh.path())?, pages(&committed)?);
     let names: Vec<_> = fresh.keys().chain(committed.keys()).collect();
     for name in names {

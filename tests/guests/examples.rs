@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::checkout;
 use sandbar_tests::host::guest;
 use sandbar_tests::tool::{run, succeeds};
 
-use crate::{root, sandbar};
+use crate::sandbar;
 
 /// Those that exist, and may not become fewer unnoticed.
 const EXAMPLES: usize = 14;
@@ -16,7 +17,7 @@ const JAVASCRIPT_MAX: u64 = 2 << 20;
 
 fn examples() -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root().join("example-modules"))? {
+    for entry in std::fs::read_dir(checkout().join("example-modules"))? {
         let folder = entry?.path();
         if folder.join("module.toml").is_file() {
             let name = folder.file_name().and_then(|name| name.to_str()).context("a folder's name")?;
@@ -42,7 +43,7 @@ async fn what_is_not_expected_fails_and_is_shown() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let expected = folder.path().join("expected.jsonl");
     std::fs::write(&expected, "{\"reading\":1,\"reject\":\"something else\"}\n")?;
-    let example = root().join("example-modules/fahrenheit-to-celsius");
+    let example = checkout().join("example-modules/fahrenheit-to-celsius");
     let (example, expected) = (example.display().to_string(), expected.display().to_string());
     let module = guest("fahrenheit-to-celsius").display().to_string();
     let said = run(sandbar(&["test", &example, "--module", &module, "--expect", &expected]), 60).await?;

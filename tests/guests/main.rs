@@ -6,14 +6,10 @@ mod projects;
 mod scripts;
 mod sdks;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sandbar_tests::host::binary;
 use tokio::process::Command;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
-}
 
 /// Where `make guests` keeps its compilers.
 fn cache() -> PathBuf {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use sandbar_tests::checkout;
 
-use crate::{cache, root};
+use crate::cache;
 
 /// The fields of an interface's record, as `wit/contract-0.1.0.txt` has them.
 fn fields(interface: &str, record: &str) -> Result<BTreeSet<String>> {
-    let contract = std::fs::read_to_string(root().join("wit/contract-0.1.0.txt"))?;
+    let contract = std::fs::read_to_string(checkout().join("wit/contract-0.1.0.txt"))?;
     let begins = format!("{interface}: {record} = record {{ ");
     let line =
         contract.lines().find_map(|line| line.strip_prefix(&begins)).with_context(|| record.to_owned())?;
@@ -27,7 +28,7 @@ fn camel(name: &str) -> String {
 
 #[test]
 fn the_types_of_typescript_are_the_contracts() -> Result<()> {
-    let types = std::fs::read_to_string(root().join("guest-sdk/sources/js/sandbar.d.ts"))?;
+    let types = std::fs::read_to_string(checkout().join("guest-sdk/sources/js/sandbar.d.ts"))?;
     for (record, interface) in [("reading", "Reading"), ("message", "Message"), ("command", "Command")] {
         let begins = format!("export interface {interface} {{");
         let body = types.split_once(&begins).and_then(|(_, rest)| rest.split_once('}')).context(begins)?.0;
@@ -44,7 +45,7 @@ fn the_types_of_typescript_are_the_contracts() -> Result<()> {
 /// `wit-bindgen c` made it of another contract if a field, with its comment, is missing.
 #[test]
 fn the_header_of_c_is_the_contracts() -> Result<()> {
-    let header = std::fs::read_to_string(root().join("guest-sdk/sources/c/handler.h"))?;
+    let header = std::fs::read_to_string(checkout().join("guest-sdk/sources/c/handler.h"))?;
     let records = [
         ("types", "reading"),
         ("types", "message"),
@@ -84,7 +85,7 @@ fn the_sdk_of_javascript_does_what_its_tests_say() -> Result<()> {
     let as_text = ["--minify", "--format=iife", "--global-name=acorn"];
     ensure!(esbuild(modules.join("acorn/dist/acorn.mjs"), &acorn, &as_text)?.success());
     let alias = format!("--alias:acorn-text={}", acorn.display());
-    let tests = root().join("tests/guests/javascript.mjs");
+    let tests = checkout().join("tests/guests/javascript.mjs");
     ensure!(esbuild(tests, &bundle, &["--platform=node", "--format=esm", &alias])?.success());
     let ran = Command::new("node").arg(&bundle).output()?;
     let (said, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));

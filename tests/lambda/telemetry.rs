@@ -29,7 +29,7 @@ struct Collector {
 impl Collector {
     async fn start(folder: &Path, port: u16) -> Result<Self> {
         let file = folder.join("collected.jsonl");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lambda/collector.py");
+        let script = sandbar_tests::checkout().join("tests/lambda/collector.py");
         let mut child = tokio::process::Command::new(tool::python_peer("python3"))
             .arg(script)
             .arg(port.to_string())

@@ -7,7 +7,7 @@ use sandbar_tests::tool;
 use serde_json::Value;
 
 pub(crate) fn program(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("mqtt").join(name)
+    sandbar_tests::checkout().join("tests/mqtt").join(name)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,7 +52,7 @@ impl Bluez {
         let log = std::fs::File::create(self.folder.join("mock.log"))?;
         self.mock = Some(command.stdout(log.try_clone()?).stderr(log).spawn().context("starting dbusmock")?);
         let mut command = self.python();
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("radio/bluez.py"));
+        command.arg(sandbar_tests::checkout().join("tests/radio/bluez.py"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let say = child.stdin.take().context("no stdin")?;
         let answers = BufReader::new(child.stdout.take().context("no stdout")?).lines();

@@ -33,7 +33,7 @@ const SILENCE: Duration = Duration::from_millis(1200);
 
 impl Router {
     fn plug_in(port: &Path) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bravejig/router.py");
+        let script = sandbar_tests::checkout().join("tests/peers/bravejig/router.py");
         let mut command = Command::new(sandbar_tests::tool::path("python3"));
         command.arg(script).arg(port).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;

@@ -1,6 +1,5 @@
 //! The `modbus` driver against pymodbus, over TCP and over a serial line.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::process::{Child, Command};
 use crate::{Cable, check_log, host, payload, readings, until};
 
 async fn serve(kind: &str, place: &str) -> Result<Child> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("wire/modbus_server.py");
+    let program = sandbar_tests::checkout().join("tests/wire/modbus_server.py");
     let mut server = Command::new(tool::python_peer("python3"))
         .args(["-W", "ignore"])
         .arg(program)

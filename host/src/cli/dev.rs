@@ -101,7 +101,9 @@ fn collect(folder: &Path, files: &mut Vec<Seen>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ignored = name.starts_with('.') || name.ends_with(".wasm") || NOT_WATCHED.contains(&&*name);
+        let ignored = name.starts_with('.')
+            || [".wasm", ".log"].iter().any(|end| name.ends_with(end))
+            || NOT_WATCHED.contains(&&*name);
         let Ok(metadata) = entry.metadata() else { continue };
         match metadata.is_dir() {
             _ if ignored || files.len() >= FILES_MAX => {}
@@ -141,7 +143,7 @@ mod tests {
         };
         write("src/lib.rs", "a");
         let before = look(dir.path());
-        for name in ["target/x", "out.wasm", ".git/index", "node_modules/a/b.js"] {
+        for name in ["target/x", "out.wasm", "dev.log", ".git/index", "node_modules/a/b.js"] {
             write(name, "made");
         }
         assert_eq!(look(dir.path()), before);
