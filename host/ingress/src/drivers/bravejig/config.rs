@@ -121,8 +121,10 @@ impl Config {
         let topic = Template::parse(&self.topic, &["device", "sensor"].map(Box::from));
         let topic = topic.map_err(|error| ConfigError::at("topic", error.to_string()))?;
         let router = self.router_device.as_str();
+        // Whatever a sensor or a notice is called, it has no wildcards, and is no longer than this.
+        let sensor = "x".repeat(64);
         for device in ["2468002401234567", router] {
-            let filled = topic.fill(&[device.into(), "pressure".into()]).parse::<Topic>();
+            let filled = topic.fill(&[device.into(), sensor.as_str().into()]).parse::<Topic>();
             let setting = if device == router { "router_device" } else { "topic" };
             filled.map_err(|error| ConfigError::at(setting, error.to_string()))?;
         }

@@ -378,6 +378,7 @@ fn names_the_setting_that_cannot_work() {
     assert_eq!(setting("port", json!("ttyACM0")), "port");
     assert_eq!(setting("topic", json!("a/#")), "topic");
     assert_eq!(setting("topic", json!("{other}")), "topic");
+    assert_eq!(setting("topic", json!(format!("{}/{{sensor}}", "b".repeat(65_500)))), "topic");
     assert_eq!(setting("router_device", json!("a/+")), "router_device");
     assert_eq!(setting("router_device", json!(MODULE)), "router_device");
     assert_eq!(setting("data_timeout_ms", json!(0)), "data_timeout_ms");
